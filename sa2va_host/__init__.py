@@ -1,0 +1,92 @@
+"""Sa2VA: say what you mean, get masks. The light side: importing it loads neither torch nor a codec.
+
+>>> from sa2va_host import Sa2VA
+>>> with Sa2VA(model="sa2va-tiny") as sa:
+...     result = sa.segment("picture.png", "the red circle")
+...     masks = result.masks(threshold=0.5)  # bool [objects, height, width]
+
+The names in ``__all__`` are the whole public surface; each is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .client import Sa2VA, list_workers, stop_worker
+    from .errors import (
+        Cancelled,
+        ConfigError,
+        DeadlineExceeded,
+        InvalidInput,
+        ModelLoadFailed,
+        ModelNotFound,
+        OutOfMemory,
+        ProtocolMismatch,
+        Sa2VAError,
+        UnloadRefused,
+        WorkerBusy,
+        WorkerDied,
+        WorkerError,
+        WorkerStalled,
+        WorkerStartFailed,
+    )
+    from .results import Segmentation
+
+_HOME = {
+    "Sa2VA": "client",
+    "Segmentation": "results",
+    "list_workers": "client",
+    "stop_worker": "client",
+    "Cancelled": "errors",
+    "ConfigError": "errors",
+    "DeadlineExceeded": "errors",
+    "InvalidInput": "errors",
+    "ModelLoadFailed": "errors",
+    "ModelNotFound": "errors",
+    "OutOfMemory": "errors",
+    "ProtocolMismatch": "errors",
+    "Sa2VAError": "errors",
+    "UnloadRefused": "errors",
+    "WorkerBusy": "errors",
+    "WorkerDied": "errors",
+    "WorkerError": "errors",
+    "WorkerStalled": "errors",
+    "WorkerStartFailed": "errors",
+}
+
+__all__ = [
+    "Cancelled",
+    "ConfigError",
+    "DeadlineExceeded",
+    "InvalidInput",
+    "ModelLoadFailed",
+    "ModelNotFound",
+    "OutOfMemory",
+    "ProtocolMismatch",
+    "Sa2VA",
+    "Sa2VAError",
+    "Segmentation",
+    "UnloadRefused",
+    "WorkerBusy",
+    "WorkerDied",
+    "WorkerError",
+    "WorkerStalled",
+    "WorkerStartFailed",
+    "list_workers",
+    "stop_worker",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from the module that holds it (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

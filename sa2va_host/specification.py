@@ -1,0 +1,88 @@
+"""What a worker serves, and what it became once the model was in memory.
+
+Called by the client (to ask for a worker), the launcher (to find or start one) and the engine (to load one). Knows
+nothing of sockets, processes or torch: dtypes and devices are words here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+
+AUTO = "auto"
+
+
+class Specification(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One model as asked for. Two equal specifications share one worker.
+
+    ``checkpoint`` is a bundled name (``"sa2va-tiny"``) or an absolute folder; ``"auto"`` elsewhere means "whatever
+    the running worker has, or the best this machine offers".
+    """
+
+    checkpoint: str
+    revision: str = ""
+    device: str = AUTO
+    dtype: str = AUTO
+    attention: str = AUTO
+    quantization: str = "none"
+
+    @property
+    def checkpoint_key(self) -> str:
+        """Names the checkpoint and revision alone: one spawn lock for each (16 hex digits)."""
+        return _digest(self.checkpoint, self.revision)
+
+    @property
+    def key(self) -> str:
+        """Names the whole specification: one connection record for each (16 hex digits)."""
+        return _digest(
+            self.checkpoint, self.revision, self.device, self.dtype, self.attention, self.quantization
+        )
+
+    def is_served_by(self, served: Specification, info: ModelInfo | None = None) -> bool:
+        """True when a worker started for ``served`` (and loaded as ``info``) satisfies this request.
+
+        ``auto`` here matches anything. A concrete wish matches the same wish, or what ``auto`` became in ``info``.
+        """
+        if (self.checkpoint, self.revision) != (served.checkpoint, served.revision):
+            return False
+        for field in ("device", "dtype", "attention"):
+            wish, has = getattr(self, field), getattr(served, field)
+            if wish in (AUTO, has):
+                continue
+            if has == AUTO and info is not None and _same(field, wish, getattr(info, field)):
+                continue
+            return False
+        return self.quantization in (AUTO, served.quantization)
+
+
+class ModelInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the engine loaded. ``device``, ``dtype`` and ``attention`` are concrete, never ``auto``.
+
+    ``image_size`` is the square side, in pixels, of the frames the mask decoder sees; ``mask_size`` the side of the
+    logits it answers with; ``max_key_frames`` how many full-size frames the language model looks at.
+    """
+
+    name: str
+    family: str
+    image_size: int
+    device: str
+    dtype: str
+    attention: str
+    parameters: int
+    quantization: str = "none"
+    mask_size: int = 0
+    max_key_frames: int = 5
+    checkpoint: str = ""
+    revision: str = ""
+    details: dict[str, str] = {}
+
+
+def _same(field: str, wish: str, has: str) -> bool:
+    """``cuda`` is served by ``cuda:0``; everything else must be equal."""
+    return wish == has or (field == "device" and wish == "cuda" and has == "cuda:0")
+
+
+def _digest(*parts: str) -> str:
+    joined = "\0".join(parts).encode("utf-8", "surrogatepass")
+    return hashlib.blake2s(joined, digest_size=8).hexdigest()
