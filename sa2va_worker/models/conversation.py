@@ -1,0 +1,81 @@
+"""Text in, token ids out: the chat template, with the user's words kept apart from the template's tokens.
+
+What the user types is text, always: `[SEG]` or `<|im_end|>` in a prompt is spelled out in ordinary tokens.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from tokenizers import Tokenizer
+from transformers import Qwen2Tokenizer
+
+from sa2va_host.errors import ModelLoadFailed
+
+SEGMENT = "[SEG]"
+IMAGE_MARK = "<image>"
+# Stands for the user's words while the template is rendered; a private-use character no template contains.
+_WORDS = "\ue000"
+
+
+class Conversation:
+    """The tokenizer of a Qwen checkpoint and its chat template."""
+
+    def __init__(self, folder: Path, image_token: int) -> None:
+        try:
+            self._tokenizer = Qwen2Tokenizer.from_pretrained(folder, local_files_only=True)
+        except (OSError, ValueError) as error:
+            raise ModelLoadFailed(f"the tokenizer in {folder} cannot be loaded: {error}.") from error
+        self._image_token = image_token
+        vocabulary = self._tokenizer.get_added_vocab()
+        if SEGMENT not in vocabulary:
+            raise ModelLoadFailed(
+                f"the tokenizer in {folder} has no {SEGMENT} token, so this is no Sa2VA checkpoint.",
+                advice="Use a Sa2VA checkpoint.",
+            )
+        self.segment_token: int = vocabulary[SEGMENT]
+        self._added: dict[str, int] = vocabulary
+        self._special = re.compile("(" + "|".join(re.escape(name) for name in sorted(vocabulary, key=len)[::-1]) + ")")
+        self._plain: Tokenizer | None = None
+
+    def encode(self, prompt: str, image_tokens: list[int]) -> list[int]:
+        """Token ids of one user turn: the images (`image_tokens` each), then `prompt`, then the assistant's start.
+
+        As upstream does, `<image>` is taken out of the prompt.
+        """
+        content = [{"type": "image"} for _ in image_tokens] + [{"type": "text", "text": _WORDS}]
+        rendered: str = self._tokenizer.apply_chat_template(
+            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+        )
+        words = prompt.replace(IMAGE_MARK, "")
+        images = iter(image_tokens)
+        ids: list[int] = []
+        for piece in self._special.split(rendered):
+            if piece in self._added:
+                token = self._added[piece]
+                ids += [token] * (next(images) if token == self._image_token else 1)
+            elif piece:
+                ids += self._encode_text(piece.replace(_WORDS, words))
+        return ids
+
+    def decode(self, ids: list[int]) -> str:
+        """Text of generated ids, special tokens included."""
+        return str(self._tokenizer.decode(ids, skip_special_tokens=False))
+
+    @property
+    def end_token(self) -> int | None:
+        return self._tokenizer.eos_token_id
+
+    def _encode_text(self, text: str) -> list[int]:
+        if self._special.search(text):
+            return list(self._spelled_out().encode(text, add_special_tokens=False).ids)
+        return list(self._tokenizer.encode(text, add_special_tokens=False))
+
+    def _spelled_out(self) -> Tokenizer:
+        """The same tokenizer without its added tokens, made when a prompt first needs it."""
+        if self._plain is None:
+            description = json.loads(self._tokenizer.backend_tokenizer.to_str())
+            self._plain = Tokenizer.from_str(json.dumps({**description, "added_tokens": []}))
+        return self._plain

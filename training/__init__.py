@@ -1,0 +1,1 @@
+"""Everything that makes the bundled model `sa2va-tiny`: scenes, wording, training, evaluation."""
