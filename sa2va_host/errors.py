@@ -3,8 +3,8 @@
 ::
 
     Sa2VAError
-    ├── InvalidInput (also ValueError)   the request is wrong: an unreadable picture, an empty prompt, a bad number
-    ├── ConfigError (also ValueError)    a setting is unknown or has an impossible value
+    ├── InvalidInput (also ValueError)   the request is wrong: an unreadable picture, an empty prompt, a
+    bad number ├── ConfigError (also ValueError)    a setting is unknown or has an impossible value
     ├── ModelNotFound                    no such checkpoint name or folder
     ├── ModelLoadFailed                  the checkpoint is there and cannot be loaded
     ├── OutOfMemory                      this call did not fit; the worker lives on
@@ -47,7 +47,9 @@ __all__ = [
 
 
 class Sa2VAError(Exception):
-    """The root. ``advice`` is what the user can do; ``log_tail`` the worker's last lines where they matter."""
+    """The root. ``advice`` is what the user can do; ``log_tail`` the worker's last lines where they
+    matter.
+    """
 
     code = "error"
 
@@ -134,7 +136,8 @@ class WorkerStartFailed(WorkerError):
 class WorkerDied(WorkerError):
     """The worker ended while the call was pending.
 
-    ``reason`` is the exit code or signal in words, ``pid`` the process that died; ``log_tail`` its last lines.
+    ``reason`` is the exit code or signal in words, ``pid`` the process that died; ``log_tail`` its last
+    lines.
     """
 
     code = "worker_died"

@@ -1,7 +1,7 @@
 """What a worker serves, and what it became once the model was in memory.
 
-Called by the client (to ask for a worker), the launcher (to find or start one) and the engine (to load one). Knows
-nothing of sockets, processes or torch: dtypes and devices are words here.
+Called by the client (to ask for a worker), the launcher (to find or start one) and the engine (to load
+one). Knows nothing of sockets, processes or torch: dtypes and devices are words here.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ AUTO = "auto"
 class Specification(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One model as asked for. Two equal specifications share one worker.
 
-    ``checkpoint`` is a bundled name (``"sa2va-tiny"``) or an absolute folder; ``"auto"`` elsewhere means "whatever
-    the running worker has, or the best this machine offers".
+    ``checkpoint`` is a bundled name (``"sa2va-tiny"``) or an absolute folder; ``"auto"`` elsewhere means
+    "whatever the running worker has, or the best this machine offers".
     """
 
     checkpoint: str
@@ -42,7 +42,8 @@ class Specification(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     def is_served_by(self, served: Specification, info: ModelInfo | None = None) -> bool:
         """True when a worker started for ``served`` (and loaded as ``info``) satisfies this request.
 
-        ``auto`` here matches anything. A concrete wish matches the same wish, or what ``auto`` became in ``info``.
+        ``auto`` here matches anything. A concrete wish matches the same wish, or what ``auto`` became in
+        ``info``.
         """
         if (self.checkpoint, self.revision) != (served.checkpoint, served.revision):
             return False
@@ -59,8 +60,9 @@ class Specification(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 class ModelInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What the engine loaded. ``device``, ``dtype`` and ``attention`` are concrete, never ``auto``.
 
-    ``image_size`` is the square side, in pixels, of the frames the mask decoder sees; ``mask_size`` the side of the
-    logits it answers with; ``max_key_frames`` how many full-size frames the language model looks at.
+    ``image_size`` is the square side, in pixels, of the frames the mask decoder sees; ``mask_size`` the
+    side of the logits it answers with; ``max_key_frames`` how many full-size frames the language model
+    looks at.
     """
 
     name: str

@@ -1,13 +1,15 @@
 """What an engine is to the server that runs it: requests go in, steps come out.
 
-Pure types: no torch, no sockets. The engine (``engine.py``, or a scripted one in the tests) implements `Engine`; the
-scheduler calls it from one thread, one step of one call at a time, so a step should stay short (one token, one frame
-of all objects). Closing a generator cancels its call: use ``try``/``finally`` to release what the call holds.
+Pure types: no torch, no sockets. The engine (``engine.py``, or a scripted one in the tests) implements
+`Engine`; the scheduler calls it from one thread, one step of one call at a time, so a step should stay
+short (one token, one frame of all objects). Closing a generator cancels its call: use ``try``/``finally``
+to release what the call holds.
 
 An engine raises the classes of `sa2va_host.errors` for what a user can act on (`InvalidInput`, `OutOfMemory`,
-`ModelNotFound`, `ModelLoadFailed`): the call fails with that class on the client's side. Any other exception fails
-the call as `WorkerError` with its text and leaves the worker alive. `EngineBroken` says that the process itself is
-lost (a poisoned CUDA context): the call fails and the worker ends, so that the next call starts a clean one.
+`ModelNotFound`, `ModelLoadFailed`): the call fails with that class on the client's side. Any other
+exception fails the call as `WorkerError` with its text and leaves the worker alive. `EngineBroken` says
+that the process itself is lost (a poisoned CUDA context): the call fails and the worker ends, so that the
+next call starts a clean one.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ class EngineBroken(Exception):
     """The process cannot answer any further call; the worker fails this one and ends."""
 
 
-# --- steps: what a generator of the engine yields ---------------------------------------------------------------------
+# --- steps: what a generator of the engine yields -------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,9 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Masks:
-    """Mask logits of every object in one frame, float32 ``[objects, height, width]``, at the decoder's size."""
+    """Mask logits of every object in one frame, float32 ``[objects, height, width]``, at the decoder's
+    size.
+    """
 
     frame: int
     logits: NDArray[np.float32]
@@ -66,7 +70,9 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The last step of a call. ``timings`` are seconds by phase; ``objects`` the number of ``[SEG]`` tokens."""
+    """The last step of a call. ``timings`` are seconds by phase; ``objects`` the number of ``[SEG]``
+    tokens.
+    """
 
     text: str
     objects: int = 0
@@ -76,7 +82,7 @@ class Answer:
 Step = Progress | Token | Masks | Waiting | Answer
 
 
-# --- requests ---------------------------------------------------------------------------------------------------------
+# --- requests -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +96,9 @@ class Generation:
 class SegmentRequest:
     """Segment what ``prompt`` describes.
 
-    ``key_frames`` are the full-size pictures that the language model sees: the image itself when ``tracked`` is
-    false (exactly one), else the key frames of the video. ``frame_count`` is the video's length where it is known.
+    ``key_frames`` are the full-size pictures that the language model sees: the image itself when
+    ``tracked`` is false (exactly one), else the key frames of the video. ``frame_count`` is the video's
+    length where it is known.
     """
 
     prompt: str
@@ -113,7 +120,8 @@ class ChatRequest:
 class FrameSource(Protocol):
     """The frames the mask decoder sees, in order, each uint8 ``[image_size, image_size, 3]``.
 
-    For an image (not tracked) it holds that one picture, resized here with PIL's bicubic filter when it is asked for.
+    For an image (not tracked) it holds that one picture, resized here with PIL's bicubic filter when it is
+    asked for.
     """
 
     @property
@@ -129,7 +137,7 @@ class FrameSource(Protocol):
         ...
 
 
-# --- the engine -------------------------------------------------------------------------------------------------------
+# --- the engine -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,4 +175,6 @@ class Engine(Protocol):
 
 
 EngineFactory = Callable[[], Engine]
-"""Makes an engine on the engine thread. Heavy imports (torch) happen in here or in ``load``, never earlier."""
+"""Makes an engine on the engine thread. Heavy imports (torch) happen in here or in ``load``, never
+earlier.
+"""

@@ -1,0 +1,86 @@
+"""Arrays beside a message: numpy on one side, raw buffers described by `ArrayHeader` on the other.
+
+Knows no sockets. A future pool of shared-memory slots plugs in here: `pack` would return slots instead of
+bytes.
+
+Every buffer that `pack` returns is private to the message: the caller may change its array at once, and
+the socket may send the buffer without another copy. Views that `unpack` returns live in the received message.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .wire import MAX_BUFFER_BYTES, MAX_BUFFERS, MAX_MESSAGE_BYTES, ArrayHeader, BadMessage
+
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "bool": np.dtype(np.bool_),
+    "uint8": np.dtype(np.uint8),
+    "int8": np.dtype(np.int8),
+    "int16": np.dtype("<i2"),
+    "uint16": np.dtype("<u2"),
+    "int32": np.dtype("<i4"),
+    "int64": np.dtype("<i8"),
+    "float16": np.dtype("<f2"),
+    "bfloat16": np.dtype("<u2"),  # numpy has no bfloat16: its bits travel as uint16
+    "float32": np.dtype("<f4"),
+}
+_NAMES = {dtype: name for name, dtype in _DTYPES.items() if name != "bfloat16"}
+
+
+def pack(
+    arrays: Sequence[NDArray[Any]], *, bfloat16: bool = False
+) -> tuple[list[ArrayHeader], list[memoryview]]:
+    """Headers and private copies of the arrays, in order.
+
+    ``bfloat16`` marks uint16 arrays as the bits of bfloat16 numbers. Raises `BadMessage` for a dtype that
+    is not on the list, or for more or larger buffers than the peer accepts.
+    """
+    if len(arrays) > MAX_BUFFERS:
+        raise BadMessage(f"{len(arrays)} arrays in one message, more than {MAX_BUFFERS}")
+    if sum(array.nbytes for array in arrays) > MAX_MESSAGE_BYTES:
+        raise BadMessage(f"arrays of more than {MAX_MESSAGE_BYTES} bytes in one message")
+    packed: list[ArrayHeader] = []
+    buffers: list[memoryview] = []
+    for position, array in enumerate(arrays):
+        name = _NAMES.get(array.dtype.newbyteorder("<") if array.dtype.byteorder == ">" else array.dtype)
+        if name is None:
+            raise BadMessage(f"arrays of {array.dtype} do not travel")
+        if array.nbytes > MAX_BUFFER_BYTES:
+            raise BadMessage(f"an array of {array.nbytes} bytes, more than {MAX_BUFFER_BYTES}")
+        if bfloat16 and name == "uint16":
+            name = "bfloat16"
+        private = np.array(array, dtype=_DTYPES[name], order="C", copy=True)
+        packed.append(ArrayHeader(name, list(private.shape), position, private.nbytes))  # type: ignore[arg-type]
+        buffers.append(private.reshape(-1).view(np.uint8).data)
+    return packed, buffers
+
+
+def unpack(header: ArrayHeader, buffers: Sequence[memoryview]) -> NDArray[Any]:
+    """The array a header describes, as a view of its buffer. Raises `BadMessage` when the two do not agree.
+
+    bfloat16 comes as uint16.
+    """
+    dtype = _DTYPES[header.dtype]
+    if header.buffer >= len(buffers):
+        raise BadMessage(f"buffer {header.buffer} of a message that has {len(buffers)}")
+    buffer = buffers[header.buffer]
+    size = math.prod(header.shape) * dtype.itemsize
+    if size != header.size or buffer.nbytes != header.size:
+        raise BadMessage(f"{header.dtype} {header.shape} takes {size} bytes; {buffer.nbytes} came")
+    if size == 0:
+        return np.empty(header.shape, dtype)
+    array = np.frombuffer(buffer, dtype).reshape(header.shape)
+    return array if array.flags.aligned else array.copy()
+
+
+def unpack_all(packed: Sequence[ArrayHeader], buffers: Sequence[memoryview]) -> list[NDArray[Any]]:
+    """All arrays of a message. Raises `BadMessage` unless each buffer is described exactly once."""
+    if len(packed) != len(buffers) or {header.buffer for header in packed} != set(range(len(buffers))):
+        raise BadMessage(f"{len(packed)} array headers for {len(buffers)} buffers")
+    return [unpack(header, buffers) for header in packed]

@@ -1,0 +1,366 @@
+"""The protocol: every message either side may send, as types, and the one codec for them.
+
+A message on a socket is ``[envelope, payload, buffer, buffer, ...]``. The envelope (`sa2va_host.envelope`)
+is checked first. The payload is msgpack, at most `MAX_PAYLOAD` bytes, and decodes into exactly one tagged
+struct of the union of its direction or not at all. Arrays are not in the payload: an `ArrayHeader` there
+describes a buffer beside it (`sa2va_host.arrays`).
+
+The decoder is msgspec's own msgpack decoder behind an explicit length check. It builds the typed struct
+directly, so no intermediate dictionary of foreign shape exists; it refuses unknown tags and unknown
+fields; and a header that claims four thousand million elements fails on the missing bytes before anything
+of that size is allocated (tested). Strings, lists and numbers carry their own limits in the types below.
+
+Imports neither sockets nor numpy; the worker and the host share it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from .specification import ModelInfo, Specification
+
+MAX_PAYLOAD = 1 << 20
+MAX_BUFFERS = 64
+MAX_BUFFER_BYTES = 1 << 30
+MAX_MESSAGE_BYTES = 2 << 30
+FRAME_WINDOW = 8
+"""How many streamed frames a call may have in flight."""
+
+CallId = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Small = Annotated[int, Meta(ge=0, le=1 << 20)]
+Seconds = Annotated[float, Meta(ge=-1e12, le=1e12)]
+Name = Annotated[str, Meta(max_length=512)]
+Text = Annotated[str, Meta(max_length=MAX_PAYLOAD)]
+Prompt = Annotated[str, Meta(max_length=200_000)]
+Lines = Annotated[list[Text], Meta(max_length=1000)]
+DType = Literal[
+    "bool", "uint8", "int8", "int16", "uint16", "int32", "int64", "float16", "bfloat16", "float32"
+]
+Shape = Annotated[list[Annotated[int, Meta(ge=0, le=1 << 31)]], Meta(max_length=8)]
+
+
+class ArrayHeader(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Describes the buffer frame number ``buffer`` (0 is the first after the payload): C order, ``size``
+    bytes.
+    """
+
+    dtype: DType
+    shape: Shape
+    buffer: Annotated[int, Meta(ge=0, lt=MAX_BUFFERS)]
+    size: Annotated[int, Meta(ge=0, le=MAX_BUFFER_BYTES)]
+
+
+Arrays = Annotated[list[ArrayHeader], Meta(max_length=MAX_BUFFERS)]
+
+
+class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag=True):
+    """The root of all messages; the tag is the class name."""
+
+
+class Generation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How text is generated. ``max_new_tokens`` 0 takes the model's own limit."""
+
+    max_new_tokens: Small = 0
+
+
+# --- client to worker -----------------------------------------------------------------------------
+
+
+class Hello(Message, frozen=True, kw_only=True):
+    """The first message of a connection. Answered by `Ready`."""
+
+    program: Name
+
+
+class Load(Message, frozen=True, kw_only=True):
+    """Answered by `Loaded` when the model is in memory."""
+
+    call: CallId
+    keep_alive: Seconds
+
+
+class Segment(Message, frozen=True, kw_only=True):
+    """Segment an image (``tracked`` false, one key frame, the image) or a video, whose frames follow as
+    `Frames`.
+
+    ``key_frames`` are uint8 ``[height, width, 3]`` at full size.
+    """
+
+    call: CallId
+    keep_alive: Seconds
+    prompt: Prompt
+    key_frames: Arrays
+    tracked: bool = False
+    frame_count: Count | None = None
+    generation: Generation = Generation()
+
+
+class Frames(Message, frozen=True, kw_only=True):
+    """Frames ``start`` and following of a tracked call, uint8 ``[frames, image_size, image_size, 3]``.
+
+    Only as many as the worker granted in `Credit`.
+    """
+
+    call: CallId
+    start: Count
+    frames: ArrayHeader
+
+
+class EndOfFrames(Message, frozen=True, kw_only=True):
+    """No more frames will come for this call."""
+
+    call: CallId
+
+
+class Chat(Message, frozen=True, kw_only=True):
+    """Answer in words about ``images``, uint8 ``[height, width, 3]`` each."""
+
+    call: CallId
+    keep_alive: Seconds
+    prompt: Prompt
+    images: Arrays = []
+    generation: Generation = Generation()
+
+
+class Cancel(Message, frozen=True, kw_only=True):
+    """Stop this call, queued or running. Answered by ``Failed(code="cancelled")`` unless it was done
+    already.
+    """
+
+    call: CallId
+
+
+class Status(Message, frozen=True, kw_only=True):
+    """Answered by `StatusReply`, at any time, by a thread that does no other work."""
+
+    call: CallId
+
+
+class Unload(Message, frozen=True, kw_only=True):
+    """End the worker. Waits up to ``wait`` seconds for running calls, then refuses unless ``force``."""
+
+    call: CallId
+    force: bool = False
+    wait: Seconds = 0.0
+
+
+class Bye(Message, frozen=True, kw_only=True):
+    """This client is leaving; drop what it asked for."""
+
+
+ClientMessage = Hello | Load | Segment | Frames | EndOfFrames | Chat | Cancel | Status | Unload | Bye
+
+
+# --- worker to client -----------------------------------------------------------------------------
+
+
+class Ready(Message, frozen=True, kw_only=True):
+    """Answers `Hello`. ``info`` is absent while the model is loading."""
+
+    phase: Name
+    info: ModelInfo | None = None
+
+
+class Loaded(Message, frozen=True, kw_only=True):
+    """Answers `Load`."""
+
+    call: CallId
+    info: ModelInfo
+
+
+class Started(Message, frozen=True, kw_only=True):
+    """The engine begins with this call. ``image_size`` is the side of the frames it wants."""
+
+    call: CallId
+    image_size: Small
+
+
+class Credit(Message, frozen=True, kw_only=True):
+    """The client may send this many more frames."""
+
+    call: CallId
+    frames: Small
+
+
+class Progress(Message, frozen=True, kw_only=True):
+    """How far a call is; ``total`` is absent where it is unknown."""
+
+    call: CallId
+    phase: Name
+    done: Count
+    total: Count | None = None
+    unit: Name = ""
+
+
+class Log(Message, frozen=True, kw_only=True):
+    """A line of the worker's log that users may want to see."""
+
+    level: Name
+    text: Text
+
+
+class Token(Message, frozen=True, kw_only=True):
+    """A piece of the answer's text."""
+
+    call: CallId
+    text: Text
+
+
+class Masks(Message, frozen=True, kw_only=True):
+    """Mask logits of one frame, float32 ``[objects, height, width]``. An image is frame 0."""
+
+    call: CallId
+    frame: Count
+    logits: ArrayHeader
+
+
+class Answer(Message, frozen=True, kw_only=True):
+    """The call is done; every `Masks` came before."""
+
+    call: CallId
+    text: Text
+    objects: Small = 0
+    timings: dict[Name, Seconds] = {}
+
+
+class Failed(Message, frozen=True, kw_only=True):
+    """The call is over with an error of `sa2va_host.errors`, by its code."""
+
+    call: CallId
+    code: Name
+    message: Text
+    advice: Text = ""
+    log_tail: Lines = []
+    retry_after: Seconds = 0.0
+    holders: Lines = []
+
+
+class Ending(Message, frozen=True, kw_only=True):
+    """The worker is leaving and has not begun this call: send it to the next worker."""
+
+    call: CallId
+
+
+class Unloading(Message, frozen=True, kw_only=True):
+    """Answers `Unload`: the process ends now."""
+
+    call: CallId
+
+
+class CallReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One queued or active call, for people to read. ``seconds`` since it was asked."""
+
+    kind: Name
+    client: Name
+    pid: Count
+    phase: Name
+    seconds: Seconds
+    done: Count = 0
+    total: Count | None = None
+
+
+class WorkerReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the worker knows about itself. ``silent`` are seconds since the engine last finished a step."""
+
+    pid: Count
+    phase: Name
+    phase_seconds: Seconds
+    silent: Seconds
+    uptime: Seconds
+    specification: Specification
+    info: ModelInfo | None = None
+    keep_alive: Seconds = 0.0
+    keep_alive_left: Seconds | None = None
+    clients: Count = 0
+    active: list[CallReport] = []
+    queued: list[CallReport] = []
+    done: Count = 0
+    total: Count | None = None
+    memory_used: Count = 0
+    memory_reserved: Count = 0
+    memory_peak: Count = 0
+    finished_calls: Count = 0
+
+
+class StatusReply(Message, frozen=True, kw_only=True):
+    """Answers `Status`."""
+
+    call: CallId
+    report: WorkerReport
+
+
+WorkerMessage = (
+    Ready
+    | Loaded
+    | Started
+    | Credit
+    | Progress
+    | Log
+    | Token
+    | Masks
+    | Answer
+    | Failed
+    | Ending
+    | Unloading
+    | StatusReply
+)
+
+
+# --- the codec ------------------------------------------------------------------------------------
+
+
+class BadMessage(Exception):
+    """Bytes that are not a message of the expected direction."""
+
+
+_encoder = msgspec.msgpack.Encoder()
+_from_client: msgspec.msgpack.Decoder[ClientMessage] = msgspec.msgpack.Decoder(ClientMessage)
+_from_worker: msgspec.msgpack.Decoder[WorkerMessage] = msgspec.msgpack.Decoder(WorkerMessage)
+
+
+def encode(message: Message) -> bytes:
+    """The payload of a message. Raises `BadMessage` where the peer would refuse its size."""
+    payload = _encoder.encode(message)
+    if len(payload) > MAX_PAYLOAD:
+        raise BadMessage(f"{type(message).__name__} takes {len(payload)} bytes, more than {MAX_PAYLOAD}")
+    return payload
+
+
+def decode_from_client(payload: bytes | memoryview) -> ClientMessage:
+    """The message a client sent. Raises `BadMessage`."""
+    _check_length(payload)
+    try:
+        return _from_client.decode(payload)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise BadMessage(str(error)) from error
+
+
+def decode_from_worker(payload: bytes | memoryview) -> WorkerMessage:
+    """The message a worker sent. Raises `BadMessage`."""
+    _check_length(payload)
+    try:
+        return _from_worker.decode(payload)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise BadMessage(str(error)) from error
+
+
+def _check_length(payload: bytes | memoryview) -> None:
+    if len(payload) > MAX_PAYLOAD:
+        raise BadMessage(f"a payload of {len(payload)} bytes, more than {MAX_PAYLOAD}")
+
+
+def headers(message: Message) -> list[ArrayHeader]:
+    """Every array header of a message, in the order of its fields."""
+    if isinstance(message, Segment):
+        return list(message.key_frames)
+    if isinstance(message, Chat):
+        return list(message.images)
+    if isinstance(message, Frames):
+        return [message.frames]
+    if isinstance(message, Masks):
+        return [message.logits]
+    return []
