@@ -1,0 +1,144 @@
+"""From the model's low-resolution logits to probabilities, masks and boxes at the size of the input.
+
+Called by `sa2va_host.results` and by front ends. Knows nothing of files, workers or models; needs no torch.
+Works on one mask at a time, so that nothing of full size is held but what is returned.
+
+The arithmetic is upstream's, in its order: logits (a quarter of the tracker's image size) are resized
+bilinearly (pixel centres aligned, no antialiasing, also when shrinking) to the tracker's square, *then* the
+same way to the input's size, then comes the sigmoid, then ``> threshold``. Merging the two resizes moves 3
+to 5 pixels in 1,000.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import InvalidInput
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Logits: TypeAlias = NDArray[np.float32]
+Mask: TypeAlias = NDArray[np.bool_]
+Box: TypeAlias = tuple[int, int, int, int]
+"""``(x0, y0, x1, y1)`` in pixels; ``x1`` and ``y1`` are exclusive."""
+
+_SMALLEST_LOGIT = -math.log(float(np.finfo(np.float32).max))
+"""Below it a float32 sigmoid is exactly 0 (the tracker says -1024 where it is sure that there is nothing)."""
+
+
+def resize(logits: Logits, image_size: int, size: tuple[int, int]) -> Logits:
+    """One mask's logits `[h, w]` at the input's size `[height, width]`, by way of the tracker's square."""
+    import cv2
+
+    square = cv2.resize(
+        np.ascontiguousarray(logits, dtype=np.float32),
+        (image_size, image_size),
+        interpolation=cv2.INTER_LINEAR,
+    )
+    full = cv2.resize(square, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(full, dtype=np.float32).reshape(size)
+
+
+def sigmoid(logits: Logits) -> Logits:
+    """Probabilities 0..1, float32, of logits of any shape."""
+    result = np.negative(logits, dtype=np.float32)
+    with np.errstate(over="ignore"):  # exp overflows to infinity, whose reciprocal is the right answer, 0
+        np.exp(result, out=result)
+    result += 1.0
+    np.reciprocal(result, out=result)
+    return result
+
+
+def threshold_logit(threshold: float) -> float:
+    """The logit whose sigmoid is ``threshold``: ``logits > it`` is ``sigmoid(logits) > threshold``.
+
+    Raises `InvalidInput` unless ``0 <= threshold <= 1``.
+    """
+    if isinstance(threshold, bool) or not isinstance(threshold, (int, float, np.integer, np.floating)):
+        raise InvalidInput(f"The threshold must be a number from 0 to 1, not {threshold!r}.")
+    if not 0.0 <= threshold <= 1.0:  # NaN fails this too
+        raise InvalidInput(f"The threshold is a probability from 0 to 1, not {threshold!r}.")
+    if threshold == 0.0:
+        return _SMALLEST_LOGIT
+    if threshold == 1.0:
+        return math.inf
+    return math.log(threshold) - math.log1p(-threshold)
+
+
+def probabilities(logits: Logits, image_size: int, size: tuple[int, int]) -> Logits:
+    """float32 `[objects, frames, height, width]`, 0..1, for logits `[objects, frames, h, w]`."""
+    result = np.empty((*logits.shape[:2], *size), dtype=np.float32)
+    for place, low in _each(logits):
+        result[place] = sigmoid(resize(low, image_size, size))
+    return result
+
+
+def binarise(logits: Logits, image_size: int, size: tuple[int, int], threshold: float = 0.5) -> Mask:
+    """bool `[objects, frames, height, width]`: where the probability is above ``threshold``."""
+    bound = np.float32(threshold_logit(threshold))
+    result = np.empty((*logits.shape[:2], *size), dtype=np.bool_)
+    for place, low in _each(logits):
+        np.greater(resize(low, image_size, size), bound, out=result[place])
+    return result
+
+
+def box(mask: Mask) -> Box | None:
+    """The smallest box around a mask `[height, width]`, or None where the mask is empty."""
+    columns = np.flatnonzero(mask.any(axis=0))
+    if columns.size == 0:
+        return None
+    rows = np.flatnonzero(mask.any(axis=1))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def mean_probability(logits: Logits, image_size: int, size: tuple[int, int], mask: Mask) -> float:
+    """How sure the model is of a mask: the mean probability of its pixels, 0.0 for an empty mask.
+
+    ``logits`` `[h, w]` and ``mask`` `[height, width]` belong to one object in one frame.
+    """
+    if not mask.any():
+        return 0.0
+    return float(sigmoid(resize(logits, image_size, size)[mask]).mean(dtype=np.float64))
+
+
+PALETTE: tuple[tuple[int, int, int], ...] = (
+    (0, 158, 255),
+    (255, 92, 51),
+    (38, 205, 98),
+    (255, 200, 0),
+    (190, 80, 255),
+    (0, 214, 214),
+    (255, 82, 168),
+    (150, 115, 60),
+)
+"""Colours that objects are drawn in, in their order; they repeat after the last."""
+
+
+def overlay(
+    image: NDArray[np.uint8], masks: Mask | Sequence[Mask], *, opacity: float = 0.5
+) -> NDArray[np.uint8]:
+    """The picture `[height, width, 3]` with each mask of `[objects, height, width]` tinted and outlined."""
+    import cv2
+
+    result = image.copy()
+    thickness = max(1, round(max(image.shape[:2]) / 300))
+    for index, mask in enumerate(masks):
+        colour = np.array(PALETTE[index % len(PALETTE)], dtype=np.float32)
+        tinted = result[mask] * (1.0 - opacity) + colour * opacity
+        result[mask] = tinted.round().astype(np.uint8)
+    for index, mask in enumerate(masks):
+        contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(result, contours, -1, PALETTE[index % len(PALETTE)], thickness)
+    return result
+
+
+def _each(logits: Logits) -> Iterator[tuple[tuple[int, int], Logits]]:
+    for object_index in range(logits.shape[0]):
+        for frame in range(logits.shape[1]):
+            yield (object_index, frame), logits[object_index, frame]

@@ -1,0 +1,190 @@
+"""Pictures in and out: anything that is a picture becomes uint8 RGB, and files appear whole or not at all.
+
+Called by the client and the front ends. Knows nothing of models or workers.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import masks as mask_tools
+from .errors import InvalidInput
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from PIL import Image
+
+Picture: TypeAlias = NDArray[np.uint8]
+"""RGB `[height, width, 3]`, 0..255."""
+
+_OVERSHOOT = 0.01
+"""How far a float picture may reach outside 0..1, as resampling filters do, before it counts as a mistake."""
+
+
+def read_image(source: str | os.PathLike[str] | Image.Image | NDArray[Any]) -> Picture:
+    """The picture as uint8 RGB `[height, width, 3]`, C-contiguous.
+
+    A file or PIL image is turned as its EXIF orientation says, and of an animation it is the first frame.
+    Arrays are `[height, width]` or `[height, width, 1, 3 or 4]`: uint8, uint16 (0..65535) or float (0..1).
+    Transparent parts are shown on white, as a viewer shows them. Raises `InvalidInput` for everything that
+    is not a picture.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        return _read_file(Path(source))
+    from PIL import Image
+
+    if isinstance(source, Image.Image):
+        return _from_pil(source, "The picture")
+    if hasattr(source, "__array__"):  # arrays of NumPy, and what can become one, such as a torch tensor
+        return _from_array(np.asarray(source))
+    raise InvalidInput(
+        f"A picture is a file name, a PIL image or an array [height, width, 3], not {type(source).__name__}."
+    )
+
+
+def write_image(path: str | os.PathLike[str], picture: NDArray[np.uint8]) -> Path:
+    """Write uint8 `[height, width, 3]` (RGB) or `[height, width]` (grey) as PNG; returns the path."""
+    from PIL import Image
+
+    image = Image.fromarray(np.ascontiguousarray(picture))
+    return write_whole(path, lambda stream: image.save(stream, format="PNG", compress_level=4))
+
+
+def write_mask(path: str | os.PathLike[str], mask: NDArray[np.bool_]) -> Path:
+    """Write a mask `[height, width]` as an 8-bit grey PNG, 255 where it is true; returns the path."""
+    return write_image(path, mask.astype(np.uint8) * np.uint8(255))
+
+
+def write_overlay(
+    path: str | os.PathLike[str], picture: Picture, masks: NDArray[np.bool_] | Sequence[NDArray[np.bool_]]
+) -> Path:
+    """Write the picture with the masks `[objects, height, width]` drawn on it as PNG; returns the path."""
+    return write_image(path, mask_tools.overlay(picture, masks))
+
+
+def write_whole(path: str | os.PathLike[str], write: Callable[[IO[bytes]], object]) -> Path:
+    """Make the file at `path` from what `write` puts into a stream; it appears complete or not at all.
+
+    Missing folders are made. Raises `OSError` as the system does (read-only folder, full disk).
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.parent / f".{target.name[:80]}.{secrets.token_hex(4)}.part"
+    try:
+        with temporary.open("xb") as stream:
+            write(stream)
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return target
+
+
+def _read_file(path: Path) -> Picture:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        if path.is_dir():
+            raise InvalidInput(f"{path} is a folder; a picture file is needed.")
+        if path.stat().st_size == 0:
+            raise InvalidInput(f"{path} is empty (0 bytes).")
+        with warnings.catch_warnings():
+            # Pillow warns of large pictures and refuses huge ones; the refusal is what counts here.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                return _from_pil(image, str(path))
+    except FileNotFoundError as error:
+        raise InvalidInput(f"There is no file {path}.") from error
+    except PermissionError as error:
+        raise InvalidInput(f"{path} may not be read: {error.strerror}.") from error
+    except UnidentifiedImageError as error:
+        raise InvalidInput(f"{path} is not a picture in a format that Pillow reads.") from error
+    except Image.DecompressionBombError as error:
+        raise InvalidInput(
+            f"{path} has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels. Scale it down first."
+        ) from error
+    except ValueError as error:
+        if isinstance(error, InvalidInput):
+            raise
+        raise InvalidInput(
+            f"{path} cannot be read: {error}."
+        ) from error  # for example a name with a null byte
+    except (OSError, SyntaxError) as error:  # Pillow reports damaged data as either
+        raise InvalidInput(f"{path} is damaged or cut short: {error}.") from error
+
+
+def _from_pil(image: Image.Image, name: str) -> Picture:
+    from PIL import ImageOps
+
+    image.load()
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I", "F"):
+        return _from_array(_sixteen_bits(np.asarray(upright), name), name)
+    if upright.has_transparency_data:
+        return _from_array(np.asarray(upright.convert("RGBA")), name)
+    return _from_array(np.asarray(upright.convert("RGB")), name)
+
+
+def _sixteen_bits(values: NDArray[Any], name: str) -> NDArray[Any]:
+    """Grey pictures of more than 8 bits: 32-bit integers are how some Pillow versions hold 16-bit files."""
+    if values.dtype.kind == "i":
+        if values.min() < 0 or values.max() > 65535:
+            raise InvalidInput(
+                f"{name} has 32-bit values outside 0..65535. Convert it to 8 or 16 bits first."
+            )
+        return values.astype(np.uint16)
+    return values.astype(values.dtype.newbyteorder("="))
+
+
+def _from_array(array: NDArray[Any], name: str = "The picture") -> Picture:
+    shape = list(array.shape)
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
+        advice = ""
+        if array.ndim == 4:
+            advice = " Pass one picture of a batch at a time, or a video to segment_video."
+        elif array.ndim == 3 and array.shape[0] in (1, 3, 4):
+            advice = " The channels come last: transpose it with array.transpose(1, 2, 0)."
+        raise InvalidInput(f"{name} has shape {shape}; [height, width, 3] is needed.{advice}")
+    if 0 in array.shape:
+        raise InvalidInput(f"{name} has shape {shape}: no pixels.")
+    values = _eight_bits(array, name)
+    if values.shape[2] == 4:
+        values = _on_white(values)
+    elif values.shape[2] == 1:
+        values = np.repeat(values, 3, axis=2)
+    return np.ascontiguousarray(values)
+
+
+def _eight_bits(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype == np.uint16:
+        return ((array.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+    if array.dtype.kind != "f":
+        raise InvalidInput(f"{name} has dtype {array.dtype}; uint8, uint16 or float in 0..1 is needed.")
+    low, high = float(array.min()), float(array.max())
+    if not np.isfinite([low, high]).all():
+        raise InvalidInput(f"{name} has values that are not numbers (NaN or infinite).")
+    if low < -_OVERSHOOT or high > 1 + _OVERSHOOT:
+        raise InvalidInput(f"{name} is float with values from {low:g} to {high:g}; 0..1 is needed.")
+    scaled = np.clip(array, 0.0, 1.0).astype(np.float32) * np.float32(255)
+    return np.rint(scaled).astype(np.uint8)
+
+
+def _on_white(rgba: NDArray[np.uint8]) -> Picture:
+    alpha = rgba[:, :, 3:].astype(np.uint32)
+    if alpha.min() == 255:
+        return rgba[:, :, :3]
+    blended = (rgba[:, :, :3] * alpha + 255 * (255 - alpha) + 127) // 255
+    return np.asarray(blended, dtype=np.uint8)

@@ -1,0 +1,138 @@
+#!/usr/bin/env python3
+"""One word per developer task, needing nothing but Python 3.11 or newer: `python3 tasks.py demo`.
+
+Each word first makes `.venv` and installs the pinned set of constraints.txt into it, unless that was done
+before for the same pyproject.toml and constraints.txt. SA2VA_VENV names another folder for the environment.
+The Makefile and .ci/run call these same words.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = Path(os.environ.get("SA2VA_VENV") or ROOT / ".venv").absolute()
+BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
+EXTRAS = ("worker", "test")
+DEVELOPER_EXTRAS = (*EXTRAS, "dev", "training")
+
+
+def main(arguments: list[str]) -> int:
+    """Run the word `arguments[0]` with the rest as its own arguments; returns the exit code."""
+    if not arguments or arguments[0] not in WORDS:
+        print(help_text())
+        return 0 if arguments[:1] in (["help"], ["--help"], ["-h"]) else 2
+    if sys.version_info < (3, 11):
+        version = ".".join(map(str, sys.version_info[:3]))
+        print(f"The pinned set needs Python 3.11 or newer; this is {version} ({sys.executable}).")
+        return 1
+    try:
+        return WORDS[arguments[0]](arguments[1:])
+    except subprocess.CalledProcessError as error:
+        return error.returncode
+    except KeyboardInterrupt:
+        return 130
+
+
+def help_text() -> str:
+    """What `python3 tasks.py` prints: every word with the first line of its docstring."""
+    lines = [f"  {word:8} {(task.__doc__ or '').splitlines()[0]}" for word, task in WORDS.items()]
+    return "\n".join(["usage: python3 tasks.py WORD [argument ...]", "", *lines])
+
+
+def install(extras: tuple[str, ...]) -> None:
+    """Make the environment with this project and its `extras`, once for each state of the pins."""
+    digest = hashlib.sha256()
+    for name in ("pyproject.toml", "constraints.txt"):
+        digest.update((ROOT / name).read_bytes())
+    digest.update(f"{ROOT} {sys.version}".encode())
+    wanted = {f"{digest.hexdigest()} {extra}" for extra in extras}
+    stamp = VENV / "installed.txt"
+    installed = set(stamp.read_text().splitlines()) if stamp.exists() else set()
+    if wanted <= installed:
+        return
+    print(f"Setting up {VENV} (once; the largest part is PyTorch) ...", flush=True)
+    stamp.unlink(missing_ok=True)
+    if subprocess.run([sys.executable, "-m", "venv", VENV], check=False).returncode:
+        raise SystemExit(f"{sys.executable} cannot make virtual environments; install its venv module.")
+    python_m(
+        *("pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"),
+        *("--constraint", str(ROOT / "constraints.txt"), "--editable", f"{ROOT}[{','.join(extras)}]"),
+    )
+    same = {line for line in installed if line.startswith(digest.hexdigest())}
+    stamp.write_text("\n".join(sorted(wanted | same)) + "\n")
+
+
+def python_m(*arguments: str) -> int:
+    """Run `python -m ...` of the environment in the project's root; a failure ends the task."""
+    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONHOME", "PYTHONPATH")}
+    command = [str(BIN / "python"), "-m", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment, check=True).returncode
+
+
+def demo(arguments: list[str]) -> int:
+    """Segment the bundled example pictures with the bundled model; leaves pictures in demo/."""
+    install(EXTRAS)
+    return python_m("sa2va_plugins.cli", "demo", *arguments)
+
+
+def test(arguments: list[str]) -> int:
+    """Run the tests (arguments go to pytest)."""
+    install(EXTRAS)
+    return python_m("pytest", *arguments)
+
+
+def lint(arguments: list[str]) -> int:
+    """Check style and formatting with ruff."""
+    install(DEVELOPER_EXTRAS)
+    python_m("ruff", "check", "--quiet", *arguments)
+    return python_m("ruff", "format", "--check", "--quiet", *arguments)
+
+
+def types(arguments: list[str]) -> int:
+    """Check types with mypy."""
+    install(DEVELOPER_EXTRAS)
+    return python_m("mypy", *arguments)
+
+
+def reformat(arguments: list[str]) -> int:
+    """Format the code and mend what ruff can mend."""
+    install(DEVELOPER_EXTRAS)
+    python_m("ruff", "format", *arguments)
+    return python_m("ruff", "check", "--fix", *arguments)
+
+
+def bench(arguments: list[str]) -> int:
+    """Measure import time, warm call overhead and cold start by phase."""
+    install(EXTRAS)
+    return python_m("benchmarks", *arguments)
+
+
+def clean(arguments: list[str]) -> int:
+    """Remove the environment and everything generated."""
+    del arguments
+    generated = [VENV, *(ROOT / name for name in ("build", "demo", "sa2va_host.egg-info"))]
+    generated += [ROOT / name for name in (".mypy_cache", ".pytest_cache", ".ruff_cache", ".hypothesis")]
+    for folder in generated:
+        shutil.rmtree(folder, ignore_errors=True)
+    return 0
+
+
+WORDS: dict[str, Callable[[list[str]], int]] = {
+    "demo": demo,
+    "test": test,
+    "lint": lint,
+    "types": types,
+    "format": reformat,
+    "bench": bench,
+    "clean": clean,
+}
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
