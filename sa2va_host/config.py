@@ -1,0 +1,153 @@
+"""One settings object: defaults < file < environment < argument. An unknown key is refused, wherever it
+stands.
+
+The file is ``sa2va.toml`` in the user's configuration directory, or the one that ``SA2VA_CONFIG`` names. A
+variable of the environment is the setting's name in capitals after ``SA2VA_``. Nothing is read on import.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from .errors import ConfigError
+
+TRANSPORTS = ("auto", "ipc", "tcp")
+_NOT_SETTINGS = frozenset({"CONFIG", "DISABLE_PLUGINS", "TRACE_HOOKS"})
+"""Variables that begin with SA2VA_ and are read elsewhere."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything a user can set. Durations are seconds."""
+
+    model: str = "sa2va-tiny"
+    """A bundled model's name or a checkpoint folder."""
+    revision: str = ""
+    device: str = "auto"
+    dtype: str = "auto"
+    attention: str = "auto"
+    quantization: str = "none"
+    keep_alive: float = 300.0
+    """How long an idle worker stays, from the end of the last call: 0 ends it at once, negative keeps it
+    for ever.
+    """
+    timeout: float | None = None
+    """The longest a call may take, with start and loading; None waits for as long as there is progress."""
+    run_dir: str = ""
+    """Where records, sockets and logs live; empty takes the user's runtime directory."""
+    transport: str = "auto"
+    """auto, ipc or tcp (loopback with CURVE)."""
+    worker_python: str = ""
+    """The interpreter that runs the worker; empty takes this one."""
+    start_timeout: float = 60.0
+    """How long a worker process may take until it answers (it does so before it loads anything)."""
+    stall_limit: float = 600.0
+    """A worker without any progress for this long is ended."""
+    cancel_grace: float = 30.0
+    """How long a cancelled call may go on with its current step before the worker is ended."""
+    unload_wait: float = 10.0
+    """How long `unload` waits for other clients' running calls before it refuses."""
+    queue_bound: int = 32
+    """How many calls may wait in a worker, and how many one client may have open."""
+    max_active: int = 4
+    """How many calls a worker works on in turns."""
+    log_level: str = "info"
+
+
+_FIELDS = {field.name: field for field in msgspec.structs.fields(Settings)}
+
+
+def load_settings(
+    *, environment: Mapping[str, str] | None = None, file: Path | None = None, **arguments: Any
+) -> Settings:
+    """Settings from all four places; an argument that is None counts as not given. Raises `ConfigError`.
+
+    ``environment`` replaces ``os.environ``; ``file`` the configuration file, which must then exist.
+    """
+    environment = os.environ if environment is None else environment
+    unknown = sorted(set(arguments) - set(_FIELDS))
+    if unknown:
+        raise ConfigError(f"There is no setting {unknown[0]!r}.", advice=f"Settings: {', '.join(_FIELDS)}.")
+    values = _from_file(environment, file) | _from_environment(environment)
+    values |= {name: value for name, value in arguments.items() if value is not None}
+    return check(_convert(values))
+
+
+def check(settings: Settings) -> Settings:
+    """The same settings, or a `ConfigError` that names the impossible value."""
+    if settings.transport not in TRANSPORTS:
+        raise ConfigError(f"transport is {settings.transport!r}.", advice=f"Use {', '.join(TRANSPORTS)}.")
+    for name in ("start_timeout", "stall_limit", "cancel_grace", "unload_wait", "timeout"):
+        value = getattr(settings, name)
+        if value is not None and not (value > 0 and math.isfinite(value)):
+            raise ConfigError(f"{name} is {value}.", advice="Use a number of seconds above 0.")
+    if not math.isfinite(settings.keep_alive):
+        raise ConfigError(
+            f"keep_alive is {settings.keep_alive}.", advice="A negative number keeps it for ever."
+        )
+    for name in ("queue_bound", "max_active"):
+        if not 1 <= getattr(settings, name) <= 10_000:
+            raise ConfigError(f"{name} is {getattr(settings, name)}.", advice="Use 1 to 10000.")
+    return settings
+
+
+def _from_file(environment: Mapping[str, str], file: Path | None) -> dict[str, Any]:
+    named = file or (Path(environment["SA2VA_CONFIG"]) if environment.get("SA2VA_CONFIG") else None)
+    path = named or _default_file()
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except FileNotFoundError as error:
+        if named is None:
+            return {}
+        raise ConfigError(f"There is no configuration file {path}.", advice="Check SA2VA_CONFIG.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The configuration file {path} cannot be read: {error}.") from error
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"The configuration file {path} is not TOML: {error}.") from error
+    for name in values:
+        if name not in _FIELDS:
+            raise ConfigError(
+                f"{path}: there is no setting {name!r}.", advice=f"Settings: {', '.join(_FIELDS)}."
+            )
+    return values
+
+
+def _default_file() -> Path:
+    from platformdirs import user_config_path
+
+    return user_config_path("sa2va", appauthor=False) / "sa2va.toml"
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    values = {}
+    for variable, text in environment.items():
+        if not variable.startswith("SA2VA_") or variable[6:] in _NOT_SETTINGS:
+            continue
+        name = variable[6:].lower()
+        if name not in _FIELDS:
+            raise ConfigError(
+                f"{variable} names no setting.", advice=f"Settings: {', '.join(_FIELDS)}; or unset it."
+            )
+        if text:
+            values[name] = text
+    return values
+
+
+def _convert(values: dict[str, Any]) -> Settings:
+    try:
+        # Not strict: the environment has only words, so "30" must do for a number.
+        return msgspec.convert(values, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"A setting has an impossible value: {error}.") from error

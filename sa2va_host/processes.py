@@ -1,0 +1,199 @@
+"""Processes as the operating system knows them: who is alive, in which state, how it is signalled.
+
+A process id alone names nobody, since the system uses ids again. `ProcessId` adds the start time (kernel
+clock ticks on Linux, so that clock changes do not matter, milliseconds elsewhere) and the boot it counts
+from; nothing here signals a process without comparing both first. Linux reads /proc; other systems go
+through psutil.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+_PROC = Path("/proc")
+LINUX = sys.platform == "linux"
+
+
+class ProcessId(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One process, for ever."""
+
+    pid: int
+    started: int
+    boot: str
+
+
+@functools.cache
+def boot_id() -> str:
+    """Differs from boot to boot where the system tells (Linux), else empty."""
+    with contextlib.suppress(OSError):
+        return (_PROC / "sys/kernel/random/boot_id").read_text().strip()
+    return ""
+
+
+def _linux_stat(pid: int) -> tuple[str, int, int] | None:
+    """(state, process group, start ticks) of a process, None when there is none."""
+    try:
+        stat = (_PROC / str(pid) / "stat").read_text(errors="replace")
+    except OSError:
+        return None
+    # The second field is the program's name in parentheses, which may hold anything, spaces and ")" included.
+    fields = stat[stat.rfind(")") + 2 :].split()
+    return fields[0], int(fields[2]), int(fields[19])
+
+
+def identify(pid: int) -> ProcessId | None:
+    """The process that has this id now; None when there is none (or only its zombie)."""
+    if LINUX:
+        stat = _linux_stat(pid)
+        return None if stat is None or stat[0] in "ZX" else ProcessId(pid, stat[2], boot_id())
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        return ProcessId(pid, int(process.create_time() * 1000), boot_id())
+    except psutil.Error:
+        return None
+
+
+def current() -> ProcessId:
+    """This process."""
+    found = identify(os.getpid())
+    assert found is not None
+    return found
+
+
+def is_alive(process: ProcessId) -> bool:
+    """True while that very process runs (or is stopped); zombies are dead."""
+    return process.boot == boot_id() and identify(process.pid) == process
+
+
+def is_client_alive(pid: int, started: int) -> bool:
+    """The same for a peer on this machine and boot, as its envelope names it."""
+    found = identify(pid)
+    return found is not None and found.started == started
+
+
+def is_stopped(process: ProcessId) -> bool:
+    """True when the process is alive and stopped by a signal (SIGSTOP, Ctrl-Z, a debugger)."""
+    if LINUX:
+        stat = _linux_stat(process.pid)
+        return stat is not None and stat[0] in "Tt" and is_alive(process)
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        return is_alive(process) and psutil.Process(process.pid).status() == psutil.STATUS_STOPPED
+    return False
+
+
+def group_members(leader: ProcessId) -> list[int]:
+    """The living processes of the group that ``leader`` leads or led, itself included.
+
+    While any of them lives, the system does not give the leader's id to anybody else. So when a stranger
+    has that id now, or the machine was booted since, the group is gone.
+    """
+    if leader.boot != boot_id():
+        return []
+    now = identify(leader.pid)
+    if now is not None and now != leader:
+        return []
+    if not LINUX:
+        return _family(leader) if now is not None else []
+    members = []
+    for entry in os.scandir(_PROC):
+        if entry.name.isdigit():
+            stat = _linux_stat(int(entry.name))
+            if (
+                stat is not None
+                and stat[1] == leader.pid
+                and stat[0] not in "ZX"
+                and stat[2] >= leader.started
+            ):
+                members.append(int(entry.name))
+    return members
+
+
+def _family(leader: ProcessId) -> list[int]:
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        return [leader.pid, *(child.pid for child in psutil.Process(leader.pid).children(recursive=True))]
+    return []
+
+
+def signal_group(leader: ProcessId, *, kill: bool) -> bool:
+    """Send SIGTERM (or SIGKILL) to every living member of the group. False when nobody is left."""
+    members = group_members(leader)
+    if not members:
+        return False
+    if sys.platform == "win32":
+        for pid in members:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGTERM)
+        return True
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader.pid, signal.SIGKILL if kill else signal.SIGTERM)
+        if not kill:
+            # A stopped process would sleep through SIGTERM.
+            os.killpg(leader.pid, signal.SIGCONT)
+    return True
+
+
+def wait_group_gone(leader: ProcessId, seconds: float) -> bool:
+    """True as soon as no member of the group lives; False after ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while group_members(leader):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+class DeathWatch:
+    """Notices the death of one process: through a pidfd that a poller can wait for, else by asking.
+
+    ``fileno()`` is -1 where there is no pidfd; then call `is_dead` every `INTERVAL` seconds.
+    """
+
+    INTERVAL = 0.1
+
+    def __init__(self, process: ProcessId) -> None:
+        self.process = process
+        self._fd = -1
+        if sys.platform == "linux" and hasattr(os, "pidfd_open"):
+            with contextlib.suppress(OSError):
+                self._fd = os.pidfd_open(process.pid)
+        # The pidfd was opened by number: whose is it? If it is somebody else's, ours is dead.
+        self._stranger = not is_alive(process)
+        if self._stranger:
+            self.close()
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def is_dead(self) -> bool:
+        return self._stranger or not is_alive(self.process)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def describe_exit(code: int) -> str:
+    """An exit status as `subprocess` reports it, in words."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"signal {signal.Signals(-code).name}"
+    except ValueError:
+        return f"signal {-code}"
