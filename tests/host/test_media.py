@@ -1,0 +1,215 @@
+"""Everything that is a picture is read right; everything that is not says so in one sentence."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sa2va_host import media
+from sa2va_host.errors import InvalidInput
+
+RED = (250, 10, 20)
+
+
+@pytest.fixture
+def picture():
+    return np.random.default_rng(0).integers(0, 256, (13, 17, 3), dtype=np.uint8)
+
+
+def save(image, path, **options):
+    image.save(path, **options)
+    return path
+
+
+def test_file_pil_and_array_agree(tmp_path, picture):
+    path = save(Image.fromarray(picture), tmp_path / "a.png")
+    for source in (path, str(path), Image.fromarray(picture), picture, picture[:, ::-1][:, ::-1]):
+        read = media.read_image(source)
+        assert read.dtype == np.uint8
+        assert read.flags.c_contiguous
+        assert np.array_equal(read, picture)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_float_arrays_are_0_to_1(picture, dtype):
+    assert np.array_equal(media.read_image(picture.astype(dtype) / dtype(255)), picture)
+
+
+def test_uint16_arrays_and_grey(picture):
+    assert np.array_equal(media.read_image(picture.astype(np.uint16) * 257), picture)
+    grey = picture[:, :, 0]
+    for source in (grey, grey[:, :, None]):
+        assert np.array_equal(media.read_image(source), np.repeat(grey[:, :, None], 3, 2))
+
+
+def test_torch_tensors_are_arrays(picture):
+    torch = pytest.importorskip("torch", reason="the host works without torch")
+    assert np.array_equal(media.read_image(torch.from_numpy(picture)), picture)
+
+
+def test_exif_orientation_is_applied(tmp_path, picture):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: rotate by 90 degrees clockwise to view
+    path = save(Image.fromarray(picture), tmp_path / "turned.png", exif=exif)
+    assert np.array_equal(media.read_image(path), np.rot90(picture, -1))
+
+
+def test_alpha_is_shown_on_white(tmp_path):
+    rgba = np.zeros((2, 3, 4), dtype=np.uint8)
+    rgba[0] = (*RED, 255)
+    rgba[1] = (*RED, 0)
+    path = save(Image.fromarray(rgba), tmp_path / "alpha.png")
+    for source in (path, rgba):
+        read = media.read_image(source)
+        assert (read[0] == RED).all()
+        assert (read[1] == 255).all()
+
+
+def test_palette_with_transparency(tmp_path):
+    image = Image.new("P", (4, 4), 0)
+    image.putpalette([*RED, 0, 0, 255])
+    image.putpixel((1, 2), 1)
+    path = save(image, tmp_path / "palette.png", transparency=0)
+    read = media.read_image(path)
+    assert tuple(read[0, 0]) == (255, 255, 255)
+    assert tuple(read[2, 1]) == (0, 0, 255)
+
+
+@pytest.mark.parametrize(("mode", "suffix"), [("1", "png"), ("L", "png"), ("LA", "png"), ("CMYK", "jpg")])
+def test_other_modes_become_rgb(tmp_path, mode, suffix):
+    image = Image.new("RGB", (8, 6), (255, 255, 255)).convert(mode)
+    read = media.read_image(save(image, tmp_path / f"white.{suffix}"))
+    assert read.shape == (6, 8, 3)
+    assert read.min() >= 250
+
+
+def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path):
+    values = np.array([[0, 257, 32768, 65535]], dtype=np.uint16)
+    for suffix in ("png", "tif"):
+        read = media.read_image(save(Image.fromarray(values), tmp_path / f"deep.{suffix}"))
+        assert read[0, :, 0].tolist() == [0, 1, 128, 255]
+
+
+def test_float_tiff(tmp_path):
+    values = np.array([[0.0, 0.5, 1.0]], dtype=np.float32)
+    assert media.read_image(save(Image.fromarray(values), tmp_path / "f.tif"))[0, :, 0].tolist() == [0, 128, 255]
+    with pytest.raises(InvalidInput, match=r"from 0 to 300; 0\.\.1 is needed"):
+        media.read_image(save(Image.fromarray(values * 300), tmp_path / "g.tif"))
+
+
+def test_first_frame_of_an_animation(tmp_path):
+    frames = [Image.new("RGB", (5, 4), colour) for colour in ("red", "blue")]
+    path = save(frames[0], tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    assert (media.read_image(path) == (255, 0, 0)).all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (20_000, 100)])
+def test_extreme_sizes(tmp_path, size):
+    path = save(Image.new("RGB", size, RED), tmp_path / "a.png")
+    assert media.read_image(path).shape == (size[1], size[0], 3)
+
+
+def png_bytes():
+    stream = io.BytesIO()
+    noise = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(stream, "PNG")
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "There is no file"),
+        (b"", "is empty"),
+        (b"hello, this is text", "not a picture"),
+        (png_bytes()[:4000], "damaged or cut short"),
+        (png_bytes()[:40], "damaged or cut short|not a picture"),
+    ],
+)
+def test_bad_files(tmp_path, content, message):
+    path = tmp_path / "bad.png"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InvalidInput, match=message) as caught:
+        media.read_image(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_folder_and_a_null_byte(tmp_path):
+    with pytest.raises(InvalidInput, match="is a folder"):
+        media.read_image(tmp_path)
+    with pytest.raises(InvalidInput, match="cannot be read|no file"):
+        media.read_image("a\0b.png")
+
+
+def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
+    path = save(Image.new("L", (100, 100)), tmp_path / "bomb.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4000)
+    with pytest.raises(InvalidInput, match="more than 8,000 pixels"):
+        media.read_image(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 9000)  # large, but below Pillow's refusal: no warning either
+    assert media.read_image(path).shape == (100, 100, 3)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((3, 40, 50), np.uint8), "channels come last"),
+        (np.zeros((1, 40, 50, 3), np.uint8), "one picture of a batch at a time"),
+        (np.zeros((40, 50, 2), np.uint8), "has shape"),
+        (np.zeros(5, np.uint8), "has shape"),
+        (np.zeros((0, 5, 3), np.uint8), "no pixels"),
+        (np.zeros((4, 5, 3), np.int64), "dtype int64"),
+        (np.zeros((4, 5, 3), np.complex64), "dtype complex64"),
+        (np.full((4, 5, 3), 255.0), r"0\.\.1 is needed"),
+        (np.full((4, 5, 3), np.nan), "not numbers"),
+        (np.full((4, 5, 3), np.inf), "not numbers"),
+        ([[1, 2], [3, 4]], "not list"),
+        (None, "not NoneType"),
+        (b"bytes", "not bytes"),
+    ],
+)
+def test_bad_arrays(array, message):
+    with pytest.raises(InvalidInput, match=message):
+        media.read_image(array)
+
+
+def test_masks_are_written_as_black_and_white(tmp_path):
+    mask = np.zeros((5, 6), dtype=np.bool_)
+    mask[1:3, 2:4] = True
+    path = media.write_mask(tmp_path / "new" / "folder" / "m.png", mask)
+    with Image.open(path) as image:
+        assert image.mode == "L"
+        assert np.array_equal(np.asarray(image), mask * 255)
+
+
+def test_overlay_is_written(tmp_path, picture):
+    path = media.write_overlay(tmp_path / "o.png", picture, np.ones((1, 13, 17), dtype=np.bool_))
+    assert media.read_image(path).shape == picture.shape
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path):
+    target = tmp_path / "m.png"
+    target.write_bytes(b"old")
+
+    def fail(stream):
+        stream.write(b"half")
+        raise OSError(28, os.strerror(28))
+
+    with pytest.raises(OSError, match=os.strerror(28)):
+        media.write_whole(target, fail)
+    assert target.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes are of POSIX systems")
+def test_written_files_have_usual_permissions(tmp_path):
+    plain = tmp_path / "plain"
+    plain.touch()
+    written = media.write_mask(tmp_path / "m.png", np.ones((2, 2), dtype=np.bool_))
+    assert stat.S_IMODE(written.stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
