@@ -20,7 +20,7 @@ _NUMBERS = ("zero", "one", "two", "three", "four", "five", "six")
 
 def ask(rng: Rng, picture: Picture, count: int) -> tuple[Question, ...]:
     """Up to `count` different prompts about the picture; fewer only where no more are found."""
-    kinds: dict[Kind, float] = {"single": 0.36, "two": 0.16, "group": 0.14, "absent": 0.16, "question": 0.18}
+    kinds: dict[Kind, float] = {"single": 0.36, "two": 0.24, "group": 0.12, "absent": 0.14, "question": 0.14}
     return _gather(rng, measure(picture.things, picture.instances[None]), count, kinds, phrases.SINGLE)
 
 
