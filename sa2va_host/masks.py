@@ -108,8 +108,8 @@ def mean_probability(logits: Logits, image_size: int, size: tuple[int, int], mas
 
 
 PALETTE: tuple[tuple[int, int, int], ...] = (
-    (0, 158, 255),
-    (255, 92, 51),
+    (0, 200, 255),
+    (255, 110, 40),
     (38, 205, 98),
     (255, 200, 0),
     (190, 80, 255),
@@ -120,21 +120,26 @@ PALETTE: tuple[tuple[int, int, int], ...] = (
 """Colours that objects are drawn in, in their order; they repeat after the last."""
 
 
-def overlay(
-    image: NDArray[np.uint8], masks: Mask | Sequence[Mask], *, opacity: float = 0.5
-) -> NDArray[np.uint8]:
-    """The picture `[height, width, 3]` with each mask of `[objects, height, width]` tinted and outlined."""
+def overlay(image: NDArray[np.uint8], masks: Mask | Sequence[Mask]) -> NDArray[np.uint8]:
+    """The picture `[height, width, 3]` with the objects of `[objects, height, width]` brought out.
+
+    The objects keep their colours and get an outline each, in the colours of `PALETTE`; the rest is greyed
+    and darkened. Without objects the picture stays as it is.
+    """
     import cv2
 
-    result = image.copy()
-    thickness = max(1, round(max(image.shape[:2]) / 300))
-    for index, mask in enumerate(masks):
-        colour = np.array(PALETTE[index % len(PALETTE)], dtype=np.float32)
-        tinted = result[mask] * (1.0 - opacity) + colour * opacity
-        result[mask] = tinted.round().astype(np.uint8)
-    for index, mask in enumerate(masks):
-        contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(result, contours, -1, PALETTE[index % len(PALETTE)], thickness)
+    if len(masks) == 0:
+        return image.copy()
+    inside = np.logical_or.reduce(masks)
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32) * 0.3 + 18.0
+    faded = (grey[:, :, None] + image * np.float32(0.12)).astype(np.uint8)
+    result = np.where(inside[:, :, None], image, faded)
+    thickness = max(1, round(max(image.shape[:2]) / 220))
+    outlines = [
+        cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)[0] for mask in masks
+    ]
+    for index, outline in enumerate(outlines):
+        cv2.drawContours(result, outline, -1, PALETTE[index % len(PALETTE)], thickness, cv2.LINE_AA)
     return result
 
 

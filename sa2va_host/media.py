@@ -186,5 +186,5 @@ def _on_white(rgba: NDArray[np.uint8]) -> Picture:
     alpha = rgba[:, :, 3:].astype(np.uint32)
     if alpha.min() == 255:
         return rgba[:, :, :3]
-    blended = (rgba[:, :, :3] * alpha + 255 * (255 - alpha) + 127) // 255
-    return np.asarray(blended, dtype=np.uint8)
+    blended: NDArray[np.uint32] = (rgba[:, :, :3] * alpha + 255 * (255 - alpha) + 127) // 255
+    return blended.astype(np.uint8)

@@ -28,7 +28,7 @@ class AnsweredBy:
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """The answer to a prompt about an image or video: the text, and a mask or track for each `[SEG]` in it."""
+    """The answer to a prompt about an image or video: text, and a mask or track for each `[SEG]` in it."""
 
     text: str
     logits: NDArray[np.float32]

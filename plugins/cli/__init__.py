@@ -1,4 +1,4 @@
-"""The `sa2va` command. Importing this registers it and loads nothing else, so that plugins are listed quickly."""
+"""The `sa2va` command. Importing this loads nothing but the registration, so that plugins are found fast."""
 
 from __future__ import annotations
 

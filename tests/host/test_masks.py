@@ -129,19 +129,22 @@ def test_mean_probability_is_of_the_mask_alone():
     mask = np.zeros((32, 32), dtype=np.bool_)
     assert masks.mean_probability(logits, 128, (32, 32), mask) == 0.0
     mask[:, 20:] = True
-    assert masks.mean_probability(logits, 128, (32, 32), mask) == pytest.approx(1 / (1 + math.exp(-5)), abs=1e-4)
+    assert masks.mean_probability(logits, 128, (32, 32), mask) == pytest.approx(
+        1 / (1 + math.exp(-5)), abs=1e-4
+    )
 
 
-def test_overlay_changes_the_masks_and_leaves_the_input():
+def test_overlay_brings_the_objects_out_and_leaves_the_input():
     picture = np.full((60, 80, 3), 200, dtype=np.uint8)
     stack = np.zeros((2, 60, 80), dtype=np.bool_)
     stack[0, 10:20, 10:20] = True
     stack[1, 30:50, 40:70] = True
     drawn = masks.overlay(picture, stack)
     assert (picture == 200).all()
-    assert (drawn[stack.any(axis=0)] != 200).any(axis=1).all()
-    assert (drawn[:5] == 200).all()
-    assert tuple(drawn[15, 15]) != tuple(drawn[40, 55])
+    assert (drawn[13:17, 13:17] == 200).all()
+    assert (drawn[:5] < 150).all()
+    for place, colour in (((10, 15), masks.PALETTE[0]), ((30, 55), masks.PALETTE[1])):
+        assert np.abs(drawn[place].astype(int) - colour).max() < 40
 
 
 def test_overlay_of_no_objects_is_the_picture():

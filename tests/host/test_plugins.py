@@ -1,4 +1,4 @@
-"""The plugin manager with real plugins: found by entry points, named when they fail, switched off and traced."""
+"""The plugin manager with real plugins: found by entry point, named when they fail, switched off, traced."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NOTHING: dict[str, str] = {}
 class Web:
     @hookimpl
     def register_front_ends(self, register):
-        register(FrontEnd(name="web", summary="a page", run=lambda arguments: len(arguments)))
+        register(FrontEnd(name="web", summary="a page", run=len))
 
 
 class Broken:
@@ -81,7 +81,9 @@ def test_the_first_of_two_with_one_name_stays(caplog):
     assert "another one has that name" in caplog.text
 
 
-@pytest.mark.parametrize(("switch", "there"), [("cli", False), ("other, cli", False), ("all", True), ("", True)])
+@pytest.mark.parametrize(
+    ("switch", "there"), [("cli", False), ("other, cli", False), ("all", True), ("", True)]
+)
 def test_switching_off(switch, there):
     manager = plugins.create_manager(environment={"SA2VA_DISABLE_PLUGINS": switch})
     assert manager.has_plugin("cli") is there

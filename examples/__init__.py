@@ -1,0 +1,1 @@
+"""How the example pictures of `sa2va demo` were made."""

@@ -1,0 +1,146 @@
+"""`sa2va demo`: the bundled pictures through the bundled model, and one sheet to look at."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import options
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from sa2va_host import Sa2VA
+
+    from .sheet import Card
+
+EXAMPLES = Path(__file__).parent / "examples"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """An example file and what is asked about it: for masks, or in words (`question`); `clip` is a video."""
+
+    file: str
+    prompt: str
+    question: bool = False
+    clip: bool = False
+
+
+SCENES = (
+    Scene("sunset.jpg", "the red circle"),
+    Scene("triangles.jpg", "the red square and the blue triangle"),
+    Scene("pile.jpg", "everything that is red"),
+    Scene("squares.jpg", "the star on the right"),
+    Scene("triangles.jpg", "the green star"),
+    Scene("stars.jpg", "how many stars are there?", question=True),
+    Scene("crossing.webp", "the blue square", clip=True),
+)
+_SHOWN_FRAMES = 5
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "demo",
+        help="segment the bundled example pictures",
+        description="Segment the bundled pictures; writes an overlay for each prompt, and overview.png.",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("demo"),
+        metavar="DIR",
+        help="where to write (default: demo)",
+    )
+    options.add_model(parser)
+    parser.set_defaults(command=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Called by `main` with the parsed arguments; returns the exit code."""
+    from sa2va_host import Sa2VA, media
+
+    from .display import Display
+    from .sheet import draw_sheet
+
+    print(f"Model {arguments.model}; the first call starts its worker, the others find it warm.")
+    cards: list[Card] = []
+    with (
+        Display() as display,
+        Sa2VA(
+            model=arguments.model,
+            device=arguments.device,
+            dtype=arguments.dtype,
+            keep_alive=arguments.keep_alive,
+            on_event=display.event,
+        ) as sa,
+    ):
+        seconds: list[float] = []
+        for scene in SCENES:
+            begun = time.monotonic()
+            card = _ask(sa, scene, arguments.output)
+            seconds.append(time.monotonic() - begun)
+            cards.append(card)
+            print(
+                f"  {seconds[-1]:6.2f} s  worker {sa.status().pid}  {scene.prompt!r} -> {card.answer}",
+                flush=True,
+            )
+        pid = sa.status().pid
+    subtitle = (
+        f"model {arguments.model}, one worker process; first answer {seconds[0]:.1f} s after starting it"
+    )
+    overview = draw_sheet("Say what you mean, get masks", subtitle, cards)
+    path = media.write_image(arguments.output / "overview.png", overview)
+    stays = (
+        ""
+        if arguments.keep_alive == 0
+        else " It stays warm; `sa2va ps` shows it, `sa2va stop --all` ends it."
+    )
+    print(f"All answered by worker {pid}.{stays}\nLook at {path}")
+    return 0
+
+
+def _ask(sa: Sa2VA, scene: Scene, folder: Path) -> Card:
+    """One call, its overlay file, and its card on the sheet."""
+    import numpy as np
+
+    from sa2va_host import media
+
+    from .sheet import Card, card_width, picture_with_masks
+
+    if scene.clip:
+        frames = read_frames(EXAMPLES / scene.file)
+        track = sa.segment_video(frames, scene.prompt, key_frames="first:5")
+        step = (len(frames) - 1) / (_SHOWN_FRAMES - 1)
+        strip_width = card_width(3)
+        width = (strip_width - 8 * (_SHOWN_FRAMES - 1)) // _SHOWN_FRAMES
+        shown = [round(index * step) for index in range(_SHOWN_FRAMES)]
+        views = [picture_with_masks(frames[frame], track, width, frame) for frame in shown]
+        white = np.full((views[0].shape[0], 8, 3), 255, dtype=np.uint8)
+        strip = np.concatenate([part for view in views for part in (white, view)][1:], axis=1)
+        media.write_image(folder / f"{Path(scene.file).stem}.overlay.png", strip)
+        numbers = ", ".join(str(frame + 1) for frame in shown)
+        return Card(scene.prompt, strip, f"{track.text}  (frames {numbers} of {len(frames)})", columns=3)
+    picture = media.read_image(EXAMPLES / scene.file)
+    if scene.question:
+        answer = sa.chat(scene.prompt, images=[picture])
+        return Card(scene.prompt, picture_with_masks(picture, None, card_width()), answer.text)
+    result = sa.segment(picture, scene.prompt)
+    name = f"{Path(scene.file).stem}.{scene.prompt.replace(' ', '-')}.overlay.png"
+    media.write_overlay(folder / name, picture, result.masks())
+    return Card(scene.prompt, picture_with_masks(picture, result, card_width()), result.text)
+
+
+def read_frames(path: Path) -> list[NDArray[np.uint8]]:
+    """Every frame of an animated picture, uint8 RGB `[height, width, 3]` each."""
+    import numpy as np
+    from PIL import Image, ImageSequence
+
+    with Image.open(path) as animation:
+        return [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(animation)]

@@ -1,0 +1,90 @@
+"""What a command shows while it works: a moving line on a terminal, a plain line now and then elsewhere.
+
+Everything goes to stderr, so that stdout holds the answer alone.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
+    from typing_extensions import Self
+
+_QUIET_SECONDS = 0.3
+"""A call that ends sooner shows nothing, and does not pay for importing rich."""
+_LINE_SECONDS = 2.0
+_ANNOUNCED = ("starting", "loading")
+
+
+class Display:
+    """Give `event` to the client as its callback; as a context manager it leaves the terminal clean."""
+
+    def __init__(self, *, clock: Any = time.monotonic) -> None:
+        self.started_worker = False
+        self._clock = clock
+        self._begun = clock()
+        self._last_line = self._begun
+        self._announced: set[str] = set()
+        self._terminal = sys.stderr.isatty()
+        self._bar: Bar | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def event(self, event: Any) -> None:
+        """Called by the client with each progress event, from whichever thread received it."""
+        phase = getattr(event, "phase", "")
+        if not phase:
+            return
+        if phase == "starting":
+            self.started_worker = True
+        now = self._clock()
+        if self._terminal:
+            if now - self._begun >= _QUIET_SECONDS:
+                self._move(phase, event)
+        elif (phase in _ANNOUNCED and phase not in self._announced) or now - self._last_line >= _LINE_SECONDS:
+            self._announced.add(phase)
+            self._last_line = now
+            print(f"{phase}{_amount(event)} ...", file=sys.stderr, flush=True)
+
+    def _move(self, phase: str, event: Any) -> None:
+        if self._bar is None or self._task is None:
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+            self._bar = Progress(
+                SpinnerColumn(),
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=30),
+                TextColumn("{task.fields[amount]}"),
+                TimeElapsedColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._task = self._bar.add_task(phase, total=None, amount="")
+            self._bar.start()
+        total = getattr(event, "total", None)
+        done = getattr(event, "done", 0)
+        self._bar.update(
+            self._task, description=phase, completed=done, total=total, amount=_amount(event).strip()
+        )
+
+
+def _amount(event: Any) -> str:
+    """` 12 of 30 frames`, ` 3.1 of 15.0 MB`, or nothing where nothing is known."""
+    done, total, unit = (getattr(event, name, None) for name in ("done", "total", "unit"))
+    if not isinstance(done, int) or (not done and not total):
+        return ""
+    if unit == "bytes":
+        rest = f" of {total / 1e6:.1f}" if total else ""
+        return f" {done / 1e6:.1f}{rest} MB"
+    return f" {done}{f' of {total}' if total else ''} {unit or ''}".rstrip()

@@ -1,0 +1,106 @@
+"""The command line's parser, and the one place where errors become a sentence and an exit code.
+
+Nothing heavy is imported here: each command imports what it needs when it runs, so that help and mistakes
+are quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from sa2va_host import errors
+
+from . import chat, demo, segment, workers
+
+EXIT_CODES = {
+    0: "done; an answer without objects is an answer",
+    1: "something unexpected, or a file could not be written",
+    2: "the request is wrong: arguments, a picture that cannot be read, a setting",
+    3: "the model was not found or could not be loaded",
+    4: "the worker failed; the next call starts a new one",
+    5: "refused, because the worker is busy with the calls of others",
+    6: "out of memory",
+    7: "a time limit was reached",
+    130: "cancelled with Ctrl-C",
+}
+
+_BY_ERROR: tuple[tuple[type[errors.Sa2VAError], int], ...] = (
+    (errors.InvalidInput, 2),
+    (errors.ConfigError, 2),
+    (errors.ModelNotFound, 3),
+    (errors.ModelLoadFailed, 3),
+    (errors.UnloadRefused, 5),
+    (errors.WorkerBusy, 5),
+    (errors.OutOfMemory, 6),
+    (errors.DeadlineExceeded, 7),
+    (errors.Cancelled, 130),
+    (errors.WorkerError, 4),
+    (errors.ProtocolMismatch, 4),
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code (see `EXIT_CODES`)."""
+    try:
+        chosen = build_parser().parse_args(argv)
+    except SystemExit as stop:  # argparse has printed help or a complaint
+        return stop.code if isinstance(stop.code, int) else 2
+    try:
+        code = chosen.command(chosen)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print("Cancelled.", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if os.environ.get("SA2VA_DEBUG", "") not in ("", "0"):
+            raise
+        sentence, code = explain(error)
+        print(f"sa2va: {sentence}", file=sys.stderr)
+    return int(code)
+
+
+def explain(error: Exception) -> tuple[str, int]:
+    """The sentence for people and the exit code of an error."""
+    if isinstance(error, errors.Sa2VAError):
+        lines = [str(error) or type(error).__name__, *(f"  worker: {line}" for line in error.log_tail[-5:])]
+        return "\n".join(lines), next((code for kind, code in _BY_ERROR if isinstance(error, kind)), 1)
+    if isinstance(error, OSError):
+        name = f"{error.filename}: " if error.filename else ""
+        return f"{name}{error.strerror or error}.", 1
+    return f"unexpected {type(error).__name__}: {error} (SA2VA_DEBUG=1 shows where).", 1
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of every command; `parse_args` leaves the function to call in `command`."""
+    codes = "\n".join(f"  {code:<4} {meaning}" for code, meaning in EXIT_CODES.items())
+    parser = argparse.ArgumentParser(
+        prog="sa2va",
+        description="Say what you mean, get masks. The model stays warm in a worker process between calls.",
+        epilog=f"exit codes:\n{codes}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action=_Version, help="print the version and exit")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for module in (segment, chat, workers, demo):
+        module.add_to(commands)
+    return parser
+
+
+class _Version(argparse.Action):
+    """Looks the version up only when it is asked for."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **more: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, help=more.get("help"))
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib import metadata
+
+        print(f"sa2va {metadata.version('sa2va-host')}")
+        parser.exit()
