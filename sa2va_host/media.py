@@ -178,7 +178,7 @@ def _eight_bits(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
         raise InvalidInput(f"{name} has values that are not numbers (NaN or infinite).")
     if low < -_OVERSHOOT or high > 1 + _OVERSHOOT:
         raise InvalidInput(f"{name} is float with values from {low:g} to {high:g}; 0..1 is needed.")
-    scaled = np.clip(array, 0.0, 1.0).astype(np.float32) * np.float32(255)
+    scaled: NDArray[np.float32] = np.clip(array, 0.0, 1.0).astype(np.float32) * np.float32(255)
     return np.rint(scaled).astype(np.uint8)
 
 
