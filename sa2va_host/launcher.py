@@ -65,7 +65,7 @@ def ensure_worker(
         if time.monotonic() > deadline:
             raise WorkerStartFailed(
                 f"No worker could be started within {settings.start_timeout:g} s.",
-                advice="Another process may hang while it starts one: see `sa2va ps`, or raise start_timeout.",
+                advice="Another process may hang while it starts one: see `sa2va ps`.",
             )
         try:
             with run.spawn_lock(specification).acquire(timeout=0.05, poll_interval=0.01):
@@ -94,7 +94,7 @@ def _start(
     deaths, last = run.recent_deaths(specification, DEATH_WINDOW)
     if deaths >= DEATHS_ALLOWED:
         raise WorkerStartFailed(
-            f"The worker died {deaths} times within {DEATH_WINDOW:g} s before it was ready; the last time by {last}.",
+            f"The worker died {deaths} times within {DEATH_WINDOW:g} s before it was ready, last by {last}.",
             advice=f"Its logs are in {run.path}; mend the cause, or wait a minute.",
         )
     boot = Boot(
@@ -115,7 +115,7 @@ def _start(
     try:
         record = _await_record(child, boot, run, settings.start_timeout, cancelled)
     except BaseException:
-        child.kill()
+        processes.kill_own_child(child.pid)
         child.wait()
         raise
     finally:
@@ -177,9 +177,9 @@ class _Child(subprocess.Popen[bytes]):
 def _spawn(command: list[str], boot: Boot, run: RunDirectory) -> _Child:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
     log = os.open(run.log_path(boot.incarnation), flags, 0o600)
-    windows = {}
+    creation = 0
     if sys.platform == "win32":
-        windows["creationflags"] = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
+        creation = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
     try:
         child = _Child(
             command,
@@ -189,7 +189,7 @@ def _spawn(command: list[str], boot: Boot, run: RunDirectory) -> _Child:
             cwd=run.path,
             env=clean_environment(os.environ),
             start_new_session=True,
-            **windows,  # type: ignore[arg-type]
+            creationflags=creation,
         )
     except OSError as error:
         raise WorkerStartFailed(

@@ -148,6 +148,15 @@ def signal_group(leader: ProcessId, *, kill: bool) -> bool:
     return True
 
 
+def kill_own_child(pid: int) -> None:
+    """Kill a child of ours that nobody has waited for (so its id is its own), with the group it leads."""
+    with contextlib.suppress(OSError):
+        if sys.platform == "win32":
+            os.kill(pid, signal.SIGTERM)
+        else:
+            os.killpg(pid, signal.SIGKILL)
+
+
 def wait_group_gone(leader: ProcessId, seconds: float) -> bool:
     """True as soon as no member of the group lives; False after ``seconds``."""
     deadline = time.monotonic() + seconds

@@ -1,0 +1,38 @@
+"""What happens while a call runs, as `on_event` receives it: on the thread that made the call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the call is.
+
+    ``phase`` is starting (a worker process is being started), loading, encoding, generating or tracking;
+    ``unit`` says what ``done`` and ``total`` count (bytes, tokens, frames). ``total`` is None where it is
+    unknown.
+    """
+
+    phase: str
+    done: int = 0
+    total: int | None = None
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """A line of the worker's log."""
+
+    level: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TextPiece:
+    """A piece of the answer, while it is being generated."""
+
+    text: str
+
+
+Event = Progress | LogLine | TextPiece

@@ -1,0 +1,52 @@
+"""The worker's program: ``python .../sa2va_worker/__main__.py``, with the boot line on standard input.
+
+Started by its file and not with ``-m``: the two packages it needs are found beside this file and
+registered by name, so a checkout or a node pack that holds them puts nothing else of its folder on
+``sys.path``.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.machinery import ModuleSpec
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sa2va_worker.steps import Engine
+
+HERE = Path(__file__).resolve().parent
+
+
+def register_packages(root: Path) -> None:
+    """Make ``sa2va_host`` and ``sa2va_worker`` importable from ``root``, whatever ``sys.path`` holds."""
+    for name in ("sa2va_host", "sa2va_worker"):
+        folder = root / name
+        if name in sys.modules or not (folder / "__init__.py").is_file():
+            continue
+        spec: ModuleSpec | None = spec_from_file_location(
+            name, folder / "__init__.py", submodule_search_locations=[str(folder)]
+        )
+        if spec is None or spec.loader is None:
+            raise ImportError(f"{folder} is not a package")
+        module = module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+
+
+def make_engine() -> Engine:
+    """The real engine. Runs on the engine's thread: this is where torch is imported."""
+    from sa2va_worker.engine import Sa2VAEngine
+
+    return Sa2VAEngine()
+
+
+if __name__ == "__main__":
+    # A script's own folder comes first on sys.path; `calls` and `steps` are not meant as names for the world.
+    if sys.path and Path(sys.path[0] or ".").resolve() == HERE:
+        del sys.path[0]
+    register_packages(HERE.parent)
+    from sa2va_worker.process import main
+
+    main(make_engine)
