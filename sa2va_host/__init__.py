@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .client import Sa2VA, list_workers, stop_worker
+    from .client import Sa2VA
     from .errors import (
         Cancelled,
         ConfigError,
@@ -33,12 +33,13 @@ if TYPE_CHECKING:
         WorkerStartFailed,
     )
     from .results import Segmentation
+    from .workers import list_workers, stop_worker
 
 _HOME = {
     "Sa2VA": "client",
     "Segmentation": "results",
-    "list_workers": "client",
-    "stop_worker": "client",
+    "list_workers": "workers",
+    "stop_worker": "workers",
     "Cancelled": "errors",
     "ConfigError": "errors",
     "DeadlineExceeded": "errors",

@@ -71,9 +71,10 @@ class Call:
         buffers: Sequence[memoryview] = (),
         *,
         timeout: float | None = None,
-        listener: Callable[[Note], None] = lambda note: None,
+        listener: Callable[[Note], None] = lambda _: None,
     ) -> None:
         self.future: Future[Outcome] = Future()
+        self.future.set_running_or_notify_cancel()  # cancelled through the link, not behind its back
         self.id = 0
         self.begun = False
         self.sends = 0

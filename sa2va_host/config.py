@@ -64,17 +64,25 @@ _FIELDS = {field.name: field for field in msgspec.structs.fields(Settings)}
 
 
 def load_settings(
-    *, environment: Mapping[str, str] | None = None, file: Path | None = None, **arguments: Any
+    *,
+    base: Settings | None = None,
+    environment: Mapping[str, str] | None = None,
+    file: Path | None = None,
+    **arguments: Any,
 ) -> Settings:
     """Settings from all four places; an argument that is None counts as not given. Raises `ConfigError`.
 
-    ``environment`` replaces ``os.environ``; ``file`` the configuration file, which must then exist.
+    ``base`` stands for everything below the arguments when it is given. ``environment`` replaces
+    ``os.environ``; ``file`` the configuration file, which must then exist.
     """
     environment = os.environ if environment is None else environment
     unknown = sorted(set(arguments) - set(_FIELDS))
     if unknown:
         raise ConfigError(f"There is no setting {unknown[0]!r}.", advice=f"Settings: {', '.join(_FIELDS)}.")
-    values = _from_file(environment, file) | _from_environment(environment)
+    if base is not None:
+        values = msgspec.structs.asdict(base)
+    else:
+        values = _from_file(environment, file) | _from_environment(environment)
     values |= {name: value for name, value in arguments.items() if value is not None}
     return check(_convert(values))
 

@@ -11,28 +11,24 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import zmq
 
-from . import envelope, processes, transport, wire
+from . import processes, transport, wire
 from .calls import MAX_SENDS, Call
+from .connection import Connection, death
 from .errors import (
     Cancelled,
     DeadlineExceeded,
-    ProtocolMismatch,
     Sa2VAError,
     WorkerBusy,
     WorkerDied,
     WorkerError,
-    from_wire,
+    WorkerStalled,
 )
 from .events import Progress
 from .rendezvous import ExitNote, Record, RunDirectory
@@ -40,28 +36,9 @@ from .rendezvous import ExitNote, Record, RunDirectory
 _PING = 0
 """The call id of our own status questions; real calls count from 1."""
 _PING_EVERY = 1.0
-_NOTE_WITHIN = 0.3
-"""How long after a death its reason may take to be written down."""
 
 Connect = Callable[[Callable[[], bool], Callable[[], None]], tuple[Record, RunDirectory]]
 """Finds or starts the worker: given ``cancelled`` and ``starting`` as `launcher.ensure_worker` wants them."""
-
-
-@dataclass(slots=True)
-class _Worker:
-    """The worker process we are connected to."""
-
-    record: Record
-    run: RunDirectory
-    socket: zmq.Socket[bytes]
-    watch: processes.DeathWatch
-    incarnation: bytes
-    token: bytes
-    envelope: bytes
-    heard: float
-    pinged: float = 0.0
-    loaded: bool = False
-    died: float = 0.0
 
 
 class Link:
@@ -77,13 +54,15 @@ class Link:
         self._ids = itertools.count(1)
         self._calls: dict[int, Call] = {}  # sent to the worker
         self._waiting: deque[Call] = deque()  # to be sent when there is a worker
-        self._worker: _Worker | None = None
+        self._worker: Connection | None = None
+        self._run_directory: RunDirectory | None = None
+        self._heard = 0.0  # when the engine last showed a sign of progress
+        self._pinged = 0.0
+        self._loaded = False
         self._connecting = False
         self._closed = False
         self._count = 0
         self._lock = threading.Lock()
-        me = processes.current()
-        self._me = (me.pid, me.started)
         self._thread = threading.Thread(target=self._run, name="sa2va-link", daemon=True)
         self._thread.start()
 
@@ -146,7 +125,7 @@ class Link:
                     self._commands.popleft()()
                 self._receive()
                 self._watch()
-        except BaseException as error:  # noqa: BLE001 - our own mistake must not leave callers waiting for ever
+        except BaseException as error:  # our own mistake must not leave callers waiting for ever
             self._closed = True
             self._fail_all(
                 WorkerError(f"The connection to the worker failed: {type(error).__name__}: {error}.")
@@ -155,79 +134,63 @@ class Link:
         finally:
             self._fail_all(Cancelled("The Sa2VA object was closed while the call was open."))
             self._goodbye()
-            self._disconnect()
             self._context.term()
             self._waker.close()
 
     def _poll(self) -> None:
         poller = zmq.Poller()
         poller.register(self._waker.fileno(), zmq.POLLIN)
-        worker = self._worker
-        if worker is not None:
-            poller.register(worker.socket, zmq.POLLIN)
-            if worker.watch.fileno() >= 0 and not worker.died:
-                poller.register(worker.watch.fileno(), zmq.POLLIN)
+        if self._worker is not None:
+            self._worker.register(poller)
         poller.poll(self._poll_milliseconds())
         self._waker.clear()
 
-    def _poll_milliseconds(self) -> float | None:
+    def _poll_milliseconds(self) -> int | None:
         now = time.monotonic()
         dues = [
             call.deadline for call in (*self._calls.values(), *self._waiting) if call.deadline is not None
         ]
-        worker = self._worker
-        if worker is not None:
+        if self._worker is not None:
             if self._calls:
                 dues.append(now + _PING_EVERY / 2)
-            if worker.died:
-                dues.append(now + 0.01)
-            elif worker.watch.fileno() < 0:
-                dues.append(now + processes.DeathWatch.INTERVAL)
-        return max(0.0, min(dues) - now) * 1000 + 1 if dues else None
+            seconds = self._worker.poll_seconds()
+            if seconds is not None:
+                dues.append(now + seconds)
+        return int(max(0.0, min(dues) - now) * 1000) + 1 if dues else None
 
     def _receive(self) -> None:
-        worker = self._worker
-        while worker is not None and worker is self._worker:
+        while self._worker is not None:
             try:
-                incoming = transport.receive(worker.socket, routed=False)
-            except transport.TransportError:
-                continue
-            if incoming is None:
-                return
-            try:
-                envelope.check(incoming.envelope, incarnation=worker.incarnation, token=worker.token)
-                message = wire.decode_from_worker(incoming.payload)
-            except envelope.Refusal as refusal:
-                self._refused(worker, refusal)
-                return
-            except wire.BadMessage as error:
-                self._fail_all(WorkerError(f"The worker sent what is not a message: {error}."), waiting=False)
+                received = self._worker.receive()
+            except Sa2VAError as error:
+                self._fail_sent(error)
                 self._disconnect()
                 return
-            worker.heard = time.monotonic()
-            self._handle(worker, message, incoming.buffers)
+            if received is None:
+                return
+            self._heard = time.monotonic()
+            self._handle(received.message, received.buffers)
 
-    def _handle(self, worker: _Worker, message: wire.WorkerMessage, buffers: Sequence[memoryview]) -> None:
+    def _handle(self, message: wire.WorkerMessage, buffers: Sequence[memoryview]) -> None:
         if isinstance(message, wire.Log):
             for call in self._calls.values():
                 call.log(message)
             return
         if isinstance(message, wire.Ready):
-            worker.loaded = message.info is not None
+            self._loaded = message.info is not None
             return
         if isinstance(message, wire.StatusReply):
-            worker.loaded = message.report.info is not None
+            self._loaded = message.report.info is not None
             # The worker answers: what counts is whether its engine moves.
-            worker.heard -= message.report.silent
+            self._heard -= message.report.silent
             return
-        call = self._calls.get(message.call)
-        if call is None:
+        if message.call not in self._calls:
             return  # cancelled or timed out; its result reaches nobody
+        call = self._calls[message.call]
         if isinstance(message, wire.Ending):
             del self._calls[call.id]
             self._send_again(call)
             return
-        worker.loaded = worker.loaded or isinstance(message, (wire.Started, wire.Loaded))
         try:
             call.handle(message, buffers)
         except wire.BadMessage as error:
@@ -240,9 +203,7 @@ class Link:
         for call in [*self._calls.values(), *self._waiting]:
             if call.deadline is not None and now >= call.deadline:
                 where = (
-                    "while it waited for a worker"
-                    if call.id not in self._calls
-                    else f"in phase {call.phase!r}"
+                    f"in phase {call.phase!r}" if call.id in self._calls else "while it waited for a worker"
                 )
                 late = f"The call took longer than its timeout of {call.timeout:g} s, {where}."
                 self._abandon(call, DeadlineExceeded(late, advice="Raise timeout, or look at `sa2va ps`."))
@@ -250,37 +211,36 @@ class Link:
         if worker is None:
             if self._waiting and not self._connecting:
                 self._start_connecting()
-            return
-        if worker.died or worker.watch.is_dead():
+        elif worker.is_dead():
             self._bury(worker)
-        elif self._calls:
-            if now - worker.pinged > _PING_EVERY:
-                worker.pinged = now
-                self._send(worker, wire.Status(call=_PING))
-            if now - worker.heard > self._stall_limit:
-                self._end_stalled(worker)
+        elif not self._calls:
+            self._heard = now
         else:
-            worker.heard = now
+            if now - self._pinged > _PING_EVERY:
+                self._pinged = now
+                worker.send(wire.Status(call=_PING))
+            if now - self._heard > self._stall_limit:
+                self._end_stalled(worker)
 
     # --- calls ---
 
     def _begin(self, call: Call) -> None:
         if call.done:
             return
-        if self._worker is not None and not self._worker.died:
+        if self._worker is not None and not self._worker.is_dead():
             self._send_call(self._worker, call)
         else:
             self._waiting.append(call)
 
-    def _send_call(self, worker: _Worker, call: Call) -> None:
+    def _send_call(self, worker: Connection, call: Call) -> None:
         if not self._calls:
-            worker.heard = time.monotonic()
+            self._heard = time.monotonic()
         message, buffers = call.open()
-        call.answered_by(worker.record.process.pid, worker.record.created)
+        call.answered_by(worker.pid, worker.record.created)
         call.phase = "queued"
         self._calls[call.id] = call
         try:
-            self._send(worker, message, buffers)
+            worker.send(message, buffers)
         except wire.BadMessage as error:
             del self._calls[call.id]
             call.fail(WorkerError(f"The call cannot be sent: {error}."))
@@ -294,32 +254,37 @@ class Link:
 
     def _continue(self, call: Call, message: wire.Message, buffers: Sequence[memoryview]) -> None:
         if self._worker is not None and call.id in self._calls:
-            self._send(self._worker, message, buffers)
+            self._worker.send(message, buffers)
 
     def _abandon(self, call: Call, error: Sa2VAError) -> None:
         call.fail(error)
         if self._calls.pop(call.id, None) is not None and self._worker is not None:
-            self._send(self._worker, wire.Cancel(call=call.id))
+            self._worker.send(wire.Cancel(call=call.id))
         with contextlib.suppress(ValueError):
             self._waiting.remove(call)
 
-    def _send(self, worker: _Worker, message: wire.Message, buffers: Sequence[memoryview] = ()) -> None:
-        transport.send(worker.socket, [worker.envelope, wire.encode(message), *buffers])
-
-    def _fail_all(self, error: Sa2VAError, *, waiting: bool = True) -> None:
-        for call in [*self._calls.values(), *(self._waiting if waiting else ())]:
+    def _fail_sent(self, error: Sa2VAError) -> None:
+        for call in self._calls.values():
             call.fail(error)
         self._calls.clear()
-        if waiting:
-            self._waiting.clear()
+
+    def _fail_all(self, error: Sa2VAError) -> None:
+        self._fail_sent(error)
+        for call in self._waiting:
+            call.fail(error)
+        self._waiting.clear()
 
     # --- the worker ---
 
     def _start_connecting(self) -> None:
         self._connecting = True
 
+        def announce() -> None:
+            for call in self._waiting:
+                call.tell(Progress("starting"))
+
         def starting() -> None:
-            self._tell(lambda: [call.tell(Progress("starting")) for call in self._waiting] and None)
+            self._tell(announce)
 
         def connect() -> None:
             try:
@@ -342,106 +307,54 @@ class Link:
 
     def _connected(self, record: Record, run: RunDirectory) -> None:
         self._connecting = False
-        pid, started = self._me
-        incarnation, token = bytes.fromhex(record.incarnation), bytes.fromhex(record.token)
-        self._worker = _Worker(
-            record=record,
-            run=run,
-            socket=transport.connect(self._context, record.endpoint),
-            watch=processes.DeathWatch(record.process),
-            incarnation=incarnation,
-            token=token,
-            envelope=envelope.Envelope(incarnation, token, pid, started).pack(),
-            heard=time.monotonic(),
-            loaded=record.info is not None,
-        )
-        self._send(self._worker, wire.Hello(program=_program()))
+        self._worker = Connection(self._context, record)
+        self._run_directory = run
+        self._loaded = record.info is not None
         while self._waiting:
             self._send_call(self._worker, self._waiting.popleft())
 
-    def _refused(self, worker: _Worker, refusal: envelope.Refusal) -> None:
-        pid = worker.record.process.pid
-        if refusal.reason is envelope.Reason.VERSION:
-            error: Sa2VAError = ProtocolMismatch(
-                f"The worker (pid {pid}) speaks protocol {refusal.version}, this program {envelope.PROTOCOL}.",
-                advice="Stop that worker with `sa2va stop`, or bring both installations to one version.",
-            )
-        else:
-            error = WorkerError(
-                f"The worker (pid {pid}) refused us: wrong {refusal}.", advice="Stop it and try again."
-            )
-        self._fail_all(error, waiting=False)
-        self._disconnect()
-
-    def _end_stalled(self, worker: _Worker) -> None:
-        message = (
-            f"The worker (pid {worker.record.process.pid}) made no progress for {self._stall_limit:g} s."
-        )
+    def _end_stalled(self, worker: Connection) -> None:
+        """Kill a worker that shows no progress; `_bury` tells the calls."""
         note = ExitNote(
             reason=f"was ended after {self._stall_limit:g} s without progress",
             # While it loads, the next worker would hang in the same place.
-            resend=worker.loaded,
-            code="worker_stalled",
-            message=message,
-            advice="It was ended; the next call starts a new one. Raise stall_limit for very slow machines.",
+            resend=self._loaded,
+            code=WorkerStalled.code,
+            message=f"The worker (pid {worker.pid}) made no progress for {self._stall_limit:g} s and was ended.",
+            advice="The next call starts a new one. Raise stall_limit for very slow machines.",
         )
-        with contextlib.suppress(OSError):
-            worker.run.write_exit(worker.record.incarnation, note, unless_known=True)
+        if self._run_directory is not None:
+            with contextlib.suppress(OSError):
+                self._run_directory.write_exit(worker.record.incarnation, note, unless_known=True)
         processes.signal_group(worker.record.process, kill=True)
-        worker.heard = time.monotonic()
+        self._heard = time.monotonic()
 
-    def _bury(self, worker: _Worker) -> None:
+    def _bury(self, worker: Connection) -> None:
         """The worker's process is gone: find out why, and tell every call."""
-        now = time.monotonic()
-        worker.died = worker.died or now
-        note = worker.run.read_exit(worker.record.incarnation)
-        if note is None and now - worker.died < _NOTE_WITHIN and processes.is_alive(worker.record.launcher):
-            return  # its parent is about to write it
+        run = self._run_directory
+        assert run is not None
+        known, note = worker.exit_note(run)
+        if not known:
+            return
         self._receive()  # answers that were on the way when it died
         calls = list(self._calls.values())
         self._calls.clear()
         self._disconnect()
-        tail = worker.run.log_tail(worker.record.incarnation)
+        tail = run.log_tail(worker.record.incarnation)
         for call in calls:
             if note is not None and (note.orderly or note.resend) and not call.begun:
                 self._send_again(call)
             else:
-                call.fail(_death(worker.record, note, call.phase, tail))
+                call.fail(death(worker.record, note, call.phase, tail))
 
     def _disconnect(self) -> None:
         worker, self._worker = self._worker, None
         if worker is not None:
-            worker.socket.close(linger=0)
-            worker.watch.close()
+            worker.close()
 
     def _goodbye(self) -> None:
         """Let the worker drop what we asked, and give the message a moment to leave."""
-        if self._worker is not None and not self._worker.died:
-            self._send(self._worker, wire.Bye())
-            self._worker.socket.close(linger=200)
-
-
-def _death(record: Record, note: ExitNote | None, phase: str, tail: Sequence[str]) -> Sa2VAError:
-    """The error of a call that was open when the worker ended."""
-    if note is not None and note.code:
-        return from_wire(note.code, note.message, note.advice, tail)
-    pid = record.process.pid
-    if note is not None:
-        reason = note.reason
-    elif any("Fatal Python error" in line for line in tail):
-        reason = next(line for line in tail if "Fatal Python error" in line)
-    else:
-        reason = "a signal, it left no word"
-    hint = " The system kills so when memory runs out." if "SIGKILL" in reason else ""
-    return WorkerDied(
-        f"The worker (pid {pid}) ended by {reason} while the call was in phase {phase!r}.{hint}",
-        advice=f"The next call starts a new worker. Its log: {Path(record.log)}",
-        log_tail=tail,
-        reason=reason,
-        pid=pid,
-    )
-
-
-def _program() -> str:
-    """What to call us when somebody asks who uses the worker."""
-    return (Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python")[:100] or f"pid {os.getpid()}"
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.say_goodbye()
+            worker.close(linger=0.0 if worker.is_dead() else 0.2)

@@ -206,3 +206,17 @@ def describe_exit(code: int) -> str:
         return f"signal {signal.Signals(-code).name}"
     except ValueError:
         return f"signal {-code}"
+
+
+def resident_memory(pid: int) -> int:
+    """Bytes of main memory that a process holds; 0 when it cannot be told."""
+    if LINUX:
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            pages = int((_PROC / str(pid) / "statm").read_text().split()[1])
+            return pages * os.sysconf("SC_PAGE_SIZE")
+        return 0
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        return int(psutil.Process(pid).memory_info().rss)
+    return 0

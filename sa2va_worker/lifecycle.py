@@ -57,7 +57,11 @@ class Lifecycle:
             return
         if phase not in _NEXT[self.phase]:
             raise RuntimeError(f"no way from {self.phase.value} to {phase.value}")
-        _log.info("lifecycle: %s -> %s", self.phase.value, phase.value)
+        # Ready and busy alternate with every call; that is for those who debug.
+        often = {self.phase, phase} == {Phase.READY, Phase.BUSY}
+        _log.log(
+            logging.DEBUG if often else logging.INFO, "lifecycle: %s -> %s", self.phase.value, phase.value
+        )
         self.phase = phase
         self.since = self._clock()
 

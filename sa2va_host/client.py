@@ -1,0 +1,350 @@
+"""The only door to the model: `Sa2VA`.
+
+Turns pictures and prompts into calls, waits for them, and turns outcomes into results. The link does the
+talking, the launcher the starting, `stopping` the ending. Thread-safe; waiting calls end on Ctrl-C and
+cancel what they asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from .config import Settings, load_settings
+from .errors import Cancelled, InvalidInput, Sa2VAError
+from .events import Event
+from .results import AnsweredBy, Segmentation
+from .specification import ModelInfo, Specification
+from .status import ABSENT, WorkerStatus, worker_status
+from .stopping import Stopped, stop
+from .workers import run_directory, specify
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from .calls import Call, Note, Outcome
+    from .link import Link
+    from .rendezvous import Record, RunDirectory
+    from .video import KeyFrames, Source
+    from .wire import Message
+
+MAX_PROMPT = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class ChatAnswer:
+    """An answer in words. ``timings`` are seconds by phase."""
+
+    text: str
+    timings: dict[str, float] = field(default_factory=dict)
+    worker: AnsweredBy | None = None
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class Sa2VA:
+    """One model, wherever its worker runs. Nothing is started until a call needs it.
+
+    A setting that is None comes from the environment, the configuration file or the defaults
+    (`sa2va_host.config`). ``keep_alive`` is how many seconds the worker stays after the last call: 0 ends
+    it at once, negative keeps it. ``timeout`` bounds each call, starting and loading included.
+    ``on_event`` receives `sa2va_host.events` on the thread that made the call; what it raises cancels the
+    call. ``command`` replaces the worker's program (tests).
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | None = None,
+        *,
+        device: str | None = None,
+        dtype: str | None = None,
+        attention: str | None = None,
+        quantization: str | None = None,
+        keep_alive: float | None = None,
+        timeout: float | None = None,
+        on_event: Callable[[Event], None] | None = None,
+        settings: Settings | None = None,
+        command: Sequence[str] | None = None,
+    ) -> None:
+        self.settings = load_settings(
+            base=settings,
+            model=None if model is None else os.fspath(model),
+            device=device,
+            dtype=dtype,
+            attention=attention,
+            quantization=quantization,
+            keep_alive=keep_alive,
+            timeout=timeout,
+        )
+        self.specification = specify(self.settings)
+        self._on_event = on_event
+        self._command = list(command) if command is not None else None
+        self._lock = threading.Lock()
+        self._link: Link | None = None
+        self._link_pid = 0
+        self._closed = False
+        self._finalizer: weakref.finalize[Any, Any] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return (
+            f"Sa2VA({self.settings.model!r}, device={self.settings.device!r}, dtype={self.settings.dtype!r})"
+        )
+
+    def close(self) -> None:
+        """Let go of the worker, which lives on as its keep_alive says. Open calls end as `Cancelled`."""
+        self._closed = True
+        if self._finalizer is not None:
+            self._finalizer()
+
+    # --- calls ---
+
+    def segment(self, image: Source, prompt: str, *, timeout: float | None = None) -> Segmentation:
+        """Find what ``prompt`` describes in one picture (a file, a PIL image, or an array `[height, width,
+        3]`).
+        """
+        from . import arrays, wire
+        from .media import read_image
+
+        prompt = _checked(prompt)
+        picture = read_image(image)
+        headers, buffers = arrays.pack([picture])
+        outcome = self._call(
+            lambda call: wire.Segment(
+                call=call, keep_alive=self.settings.keep_alive, prompt=prompt, key_frames=headers
+            ),
+            buffers,
+            timeout,
+        )
+        return _segmentation(outcome, picture.shape[:2], 1, is_video=False)
+
+    def segment_video(
+        self,
+        frames: Iterable[Source],
+        prompt: str,
+        key_frames: KeyFrames = "first:5",
+        *,
+        timeout: float | None = None,
+    ) -> Segmentation:
+        """Find what ``prompt`` describes and follow it through the frames, which are read one after the
+        other.
+
+        ``key_frames`` are what the language model sees: ``"first:5"`` or a list of frame numbers.
+        """
+        from . import arrays, wire
+        from .calls import Credit, Started
+        from .video import Video
+
+        prompt = _checked(prompt)
+        video = Video(frames, key_frames)
+        headers, buffers = arrays.pack(video.key_frames)
+        side = 0
+
+        def on_note(call: Call, note: Note) -> None:
+            nonlocal side
+            if isinstance(note, Started):
+                side = note.image_size
+            if not isinstance(note, Credit):
+                return
+            for _ in range(note.frames):
+                start = video.taken
+                chunk = video.next(1, side)
+                if chunk is None:
+                    self._connection().post(call, wire.EndOfFrames(call=call.id))
+                    return
+                header, data = arrays.pack([chunk])
+                message = wire.Frames(call=call.id, start=start, frames=header[0])
+                self._connection().post(call, message, data)
+
+        outcome = self._call(
+            lambda call: wire.Segment(
+                call=call,
+                keep_alive=self.settings.keep_alive,
+                prompt=prompt,
+                key_frames=headers,
+                tracked=True,
+                frame_count=video.length,
+            ),
+            buffers,
+            timeout,
+            on_note,
+        )
+        return _segmentation(outcome, video.size, video.length or video.taken, is_video=True)
+
+    def chat(
+        self, prompt: str, images: Source | Sequence[Source] | None = None, *, timeout: float | None = None
+    ) -> ChatAnswer:
+        """Ask a question, with or without pictures."""
+        from . import arrays, wire
+        from .media import read_image
+
+        prompt = _checked(prompt)
+        sources: Sequence[Any] = (
+            images if isinstance(images, (list, tuple)) else [] if images is None else [images]
+        )
+        headers, buffers = arrays.pack([read_image(source) for source in sources])
+        outcome = self._call(
+            lambda call: wire.Chat(
+                call=call, keep_alive=self.settings.keep_alive, prompt=prompt, images=headers
+            ),
+            buffers,
+            timeout,
+        )
+        return ChatAnswer(outcome.text, outcome.timings, AnsweredBy(outcome.pid, outcome.created))
+
+    def load(self, *, timeout: float | None = None) -> ModelInfo:
+        """Have the model in memory, and say what it is."""
+        from . import wire
+
+        outcome = self._call(
+            lambda call: wire.Load(call=call, keep_alive=self.settings.keep_alive), (), timeout
+        )
+        assert outcome.info is not None
+        return outcome.info
+
+    # --- the worker ---
+
+    def status(self) -> WorkerStatus:
+        """The worker that would answer a call now; never starts one. A false status says that there is
+        none.
+        """
+        found = self._find()
+        return ABSENT if found is None else worker_status(found[0])
+
+    def unload(self, force: bool = False, timeout: float | None = None) -> Stopped:
+        """End the worker and give its memory back; returns when the process is gone.
+
+        Waits up to ``timeout`` seconds (default: the setting ``unload_wait``) for running calls, then raises
+        `UnloadRefused`, or with ``force`` ends them as `Cancelled`.
+        """
+        found = self._find()
+        if found is None:
+            return Stopped(0, "absent", 0.0)
+        wait = self.settings.unload_wait if timeout is None else timeout
+        return stop(*found, force=force, wait=wait)
+
+    def _find(self) -> tuple[Record, RunDirectory] | None:
+        run = run_directory(self.settings)
+        record = run.find(self.specification)
+        return None if record is None else (record, run)
+
+    # --- inside ---
+
+    def _call(
+        self,
+        opening: Callable[[int], Message],
+        buffers: Sequence[memoryview],
+        timeout: float | None,
+        on_note: Callable[[Call, Note], None] | None = None,
+    ) -> Outcome:
+        """Submit a call and wait for it on this thread, where events are delivered too."""
+        from .calls import Call, Credit, Done, Started
+
+        notes: queue.SimpleQueue[Note] = queue.SimpleQueue()
+        limit = self.settings.timeout if timeout is None else timeout
+        call = Call(opening, buffers, timeout=limit, listener=notes.put)
+        link = self._connection()
+        link.submit(call)
+        try:
+            while True:
+                try:
+                    note = notes.get(timeout=0.5)  # with a limit, so that Ctrl-C arrives on every system
+                except queue.Empty:
+                    continue
+                if isinstance(note, Done):
+                    break
+                if on_note is not None:
+                    on_note(call, note)
+                if self._on_event is not None and not isinstance(note, (Started, Credit)):
+                    self._on_event(note)
+        except BaseException:
+            link.cancel(call, Cancelled("The caller went away."))
+            raise
+        return call.future.result()
+
+    def _connection(self) -> Link:
+        """The link of this process; a fork gets its own."""
+        with self._lock:
+            if self._closed:
+                raise Cancelled("This Sa2VA object is closed.", advice="Make a new one.")
+            if self._link is None or self._link_pid != os.getpid():
+                from .link import Link
+
+                self._link = Link(
+                    _connector(self.specification, self.settings, self._command),
+                    max_open=self.settings.queue_bound,
+                    stall_limit=self.settings.stall_limit,
+                )
+                self._link_pid = os.getpid()
+                self._finalizer = weakref.finalize(self, _close, self._link, self._link_pid)
+            return self._link
+
+
+def _connector(
+    specification: Specification, settings: Settings, command: Sequence[str] | None
+) -> Callable[[Callable[[], bool], Callable[[], None]], tuple[Record, RunDirectory]]:
+    """Finds or starts the worker. Holds no reference to the `Sa2VA` object, so that it can be collected."""
+
+    def connect(cancelled: Callable[[], bool], starting: Callable[[], None]) -> tuple[Record, RunDirectory]:
+        from .launcher import ensure_worker
+
+        run = run_directory(settings)
+        record = ensure_worker(
+            specification, settings, run, command=command, cancelled=cancelled, starting=starting
+        )
+        return record, run
+
+    return connect
+
+
+def _close(link: Link, pid: int) -> None:
+    """Also runs at interpreter exit. In a fork the link's thread does not exist: leave its parent's things
+    alone.
+    """
+    if pid == os.getpid():
+        link.close()
+
+
+def _checked(prompt: object) -> str:
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise InvalidInput("The prompt is empty.", advice="Say what to look for, such as 'the red circle'.")
+    if len(prompt) > MAX_PROMPT:
+        raise InvalidInput(f"The prompt has {len(prompt)} characters, more than {MAX_PROMPT}.")
+    return prompt
+
+
+def _segmentation(outcome: Outcome, size: tuple[int, ...], frames: int, *, is_video: bool) -> Segmentation:
+    """Put the masks of single frames together: float32 `[objects, frames, h, w]`."""
+    import numpy as np
+
+    if outcome.masks:
+        missing = [frame for frame in range(len(outcome.masks)) if frame not in outcome.masks]
+        if missing or len({masks.shape for masks in outcome.masks.values()}) != 1:
+            raise Sa2VAError("The worker's masks do not fit together.", advice="Please report this.")
+        logits = np.stack([outcome.masks[frame] for frame in range(len(outcome.masks))], axis=1)
+    else:
+        side = max(1, outcome.image_size // 4)
+        logits = np.zeros((0, frames, side, side), np.float32)
+    return Segmentation(
+        text=outcome.text,
+        logits=logits,
+        size=(int(size[0]), int(size[1])),
+        image_size=outcome.image_size,
+        is_video=is_video,
+        timings=outcome.timings,
+        worker=AnsweredBy(outcome.pid, outcome.created),
+    )

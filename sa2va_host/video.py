@@ -1,0 +1,93 @@
+"""The client's side of a video: which frames the language model sees, and the stream of the others.
+
+Frames are taken from the caller's iterable on the caller's thread, at most as many as the worker granted,
+so a video of any length passes through in constant memory.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import InvalidInput
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Picture: TypeAlias = NDArray[np.uint8]
+Source: TypeAlias = "str | os.PathLike[str] | Image.Image | NDArray[Any]"
+KeyFrames: TypeAlias = str | Sequence[int]
+
+
+class Video:
+    """Frames that are read once, in order. ``size`` is (height, width) of the first, which all others must
+    have.
+    """
+
+    def __init__(self, frames: Iterable[Source], key_frames: KeyFrames) -> None:
+        self.length = len(frames) if isinstance(frames, Sequence) else None
+        self.taken = 0
+        self.key_frames: list[Picture]
+        if self.length == 0:
+            raise InvalidInput("The video has no frames.")
+        wanted = _parse(key_frames, self.length)
+        if isinstance(wanted, int):
+            rest = iter(frames)
+            self.key_frames = [_read(frame) for frame in islice(rest, wanted)]
+            self._frames: Iterator[Source] = chain(self.key_frames, rest)
+        else:
+            assert isinstance(frames, Sequence)
+            self.key_frames = [_read(frames[index]) for index in wanted]
+            self._frames = iter(frames)
+        if not self.key_frames:
+            raise InvalidInput("The video has no frames.")
+        self.size = (self.key_frames[0].shape[0], self.key_frames[0].shape[1])
+
+    def next(self, count: int, side: int) -> Picture | None:
+        """The next frames, at most ``count``, resized: uint8 ``[n, side, side, 3]``; None at the end."""
+        from PIL import Image
+
+        resized: list[Picture] = []
+        for source in islice(self._frames, count):
+            picture = _read(source)
+            if picture.shape[:2] != self.size:
+                height, width = picture.shape[:2]
+                raise InvalidInput(
+                    f"Frame {self.taken + len(resized)} is {width} x {height} pixels, the first one"
+                    f" {self.size[1]} x {self.size[0]}.",
+                    advice="All frames of a video have one size.",
+                )
+            image = Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC)
+            resized.append(np.asarray(image))
+        self.taken += len(resized)
+        return np.stack(resized) if resized else None
+
+
+def _read(source: Source) -> Picture:
+    from .media import read_image
+
+    return read_image(source)
+
+
+def _parse(key_frames: KeyFrames, length: int | None) -> int | list[int]:
+    """How many of the first frames, or which ones."""
+    if isinstance(key_frames, str):
+        kind, _, number = key_frames.partition(":")
+        if kind == "first" and number.isdecimal() and int(number) > 0:
+            return int(number)
+        raise InvalidInput(
+            f"key_frames is {key_frames!r}.", advice="Write 'first:5', or a list of frame numbers."
+        )
+    wanted = [int(index) for index in key_frames]
+    if length is None:
+        raise InvalidInput(
+            "Numbered key_frames need a list of frames, not a stream.", advice="Write 'first:5'."
+        )
+    if not wanted or any(not 0 <= index < length for index in wanted):
+        raise InvalidInput(f"key_frames {wanted} are not frames of a video of {length}.")
+    return wanted
