@@ -71,7 +71,8 @@ def install(extras: tuple[str, ...]) -> None:
 
 def python_m(*arguments: str) -> int:
     """Run `python -m ...` of the environment in the project's root; a failure ends the task."""
-    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONHOME", "PYTHONPATH")}
+    ours = ("PYTHONHOME", "PYTHONPATH", "SA2VA_VENV")
+    environment = {key: value for key, value in os.environ.items() if key not in ours}
     command = [str(BIN / "python"), "-m", *arguments]
     return subprocess.run(command, cwd=ROOT, env=environment, check=True).returncode
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,11 @@ def measure(model: str, prompt: str, repeat: int) -> list[Figure]:
     return figures
 
 
+def model_seconds(timings: Mapping[str, float]) -> float:
+    """What the worker spent on the call itself; `total` is the client's whole wait."""
+    return sum(seconds for phase, seconds in timings.items() if phase != "total")
+
+
 def _from_python(sa: Sa2VA, picture: media.Picture, prompt: str, repeat: int, name: str) -> list[Figure]:
     above, own, masks = [], [], []
     for _ in range(repeat + 1):
@@ -38,7 +44,7 @@ def _from_python(sa: Sa2VA, picture: media.Picture, prompt: str, repeat: int, na
         answered = time.perf_counter()
         result.masks()
         masks.append(time.perf_counter() - answered)
-        own.append(sum(result.timings.values()))
+        own.append(model_seconds(result.timings))
         above.append(answered - begun - own[-1])
     return [
         Figure(f"segment {name}, the model's own time", tuple(own[1:])),
@@ -59,5 +65,5 @@ def _from_shell(model: str, picture: media.Picture, prompt: str, repeat: int) ->
                 [*command, "-o", folder, "--json"], capture_output=True, text=True, check=True
             )
             whole = time.perf_counter() - begun
-            above.append(whole - sum(json.loads(done.stdout)["timings"].values()))
+            above.append(whole - model_seconds(json.loads(done.stdout)["timings"]))
     return Figure("sa2va segment 320x240, whole process above the model's own time", tuple(above[1:]))

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 Picture: TypeAlias = NDArray[np.uint8]
 """RGB `[height, width, 3]`, 0..255."""
 
+_ORIENTATION = 0x0112
+"""The EXIF tag; 1 is upright."""
 _OVERSHOOT = 0.01
 """How far a float picture may reach outside 0..1, as resampling filters do, before it counts as a mistake."""
 
@@ -123,15 +125,22 @@ def _read_file(path: Path) -> Picture:
 
 
 def _from_pil(image: Image.Image, name: str) -> Picture:
-    from PIL import ImageOps
-
     image.load()
-    upright = ImageOps.exif_transpose(image)
+    upright = _upright(image)
     if upright.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I", "F"):
         return _from_array(_sixteen_bits(np.asarray(upright), name), name)
     if upright.has_transparency_data:
         return _from_array(np.asarray(upright.convert("RGBA")), name)
     return _from_array(np.asarray(upright.convert("RGB")), name)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The picture turned as its EXIF orientation says."""
+    if image.getexif().get(_ORIENTATION, 1) == 1:
+        return image
+    from PIL import ImageOps
+
+    return ImageOps.exif_transpose(image)
 
 
 def _sixteen_bits(values: NDArray[Any], name: str) -> NDArray[Any]:

@@ -27,24 +27,25 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def run(arguments: argparse.Namespace) -> int:
     """Called by `main` with the parsed arguments; returns the exit code."""
-    from sa2va_host import Sa2VA, media
+    from sa2va_host import media
 
     from .display import Display
 
     pictures = [media.read_image(path) for path in arguments.images]
     with (
         Display() as display,
-        Sa2VA(
-            model=arguments.model,
-            device=arguments.device,
-            dtype=arguments.dtype,
-            keep_alive=arguments.keep_alive,
-            on_event=display.event,
-        ) as sa,
+        options.connect(arguments, display) as sa,
     ):
         answer = sa.chat(arguments.prompt, images=pictures or None)
     if arguments.json:
-        document = {"prompt": arguments.prompt, "text": answer.text, "model": arguments.model}
+        document = {
+            "images": [str(path) for path in arguments.images],
+            "prompt": arguments.prompt,
+            "text": answer.text,
+            "model": sa.settings.model,
+            "worker": options.worker_document(answer.worker),
+            "timings": answer.timings,
+        }
         print(json.dumps(document, indent=2, ensure_ascii=False))
     else:
         print(answer.text)

@@ -64,45 +64,30 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def run(arguments: argparse.Namespace) -> int:
     """Called by `main` with the parsed arguments; returns the exit code."""
-    from sa2va_host import Sa2VA, media
+    from sa2va_host import media
 
     from .display import Display
     from .sheet import draw_sheet
 
-    print(f"Model {arguments.model}; the first call starts its worker, the others find it warm.")
     cards: list[Card] = []
-    with (
-        Display() as display,
-        Sa2VA(
-            model=arguments.model,
-            device=arguments.device,
-            dtype=arguments.dtype,
-            keep_alive=arguments.keep_alive,
-            on_event=display.event,
-        ) as sa,
-    ):
-        seconds: list[float] = []
+    seconds: list[float] = []
+    with Display() as display, options.connect(arguments, display) as sa:
+        model = sa.settings.model
+        print(f"Model {model}. The first call starts its worker, the others find it warm.", flush=True)
         for scene in SCENES:
             begun = time.monotonic()
-            card = _ask(sa, scene, arguments.output)
+            cards.append(_ask(sa, scene, arguments.output))
             seconds.append(time.monotonic() - begun)
-            cards.append(card)
-            print(
-                f"  {seconds[-1]:6.2f} s  worker {sa.status().pid}  {scene.prompt!r} -> {card.answer}",
-                flush=True,
-            )
-        pid = sa.status().pid
-    subtitle = (
-        f"model {arguments.model}, one worker process; first answer {seconds[0]:.1f} s after starting it"
+            pid = sa.status().pid
+            print(f"  {seconds[-1]:6.2f} s  worker {pid}  {scene.prompt!r}: {cards[-1].answer}", flush=True)
+    first = f"first answer after {seconds[0]:.1f} s" if display.started_worker else "it was warm already"
+    overview = draw_sheet(
+        "Say what you mean, get masks",
+        f"{model}, one worker process; {first}, then {seconds[1]:.1f} s",
+        cards,
     )
-    overview = draw_sheet("Say what you mean, get masks", subtitle, cards)
     path = media.write_image(arguments.output / "overview.png", overview)
-    stays = (
-        ""
-        if arguments.keep_alive == 0
-        else " It stays warm; `sa2va ps` shows it, `sa2va stop --all` ends it."
-    )
-    print(f"All answered by worker {pid}.{stays}\nLook at {path}")
+    print(f"Look at {path}. `sa2va ps` shows the worker while it stays warm, `sa2va stop --all` ends it.")
     return 0
 
 

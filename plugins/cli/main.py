@@ -45,6 +45,10 @@ _BY_ERROR: tuple[tuple[type[errors.Sa2VAError], int], ...] = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (see `EXIT_CODES`)."""
+    debug = os.environ.pop("SA2VA_DEBUG", "") not in (
+        "",
+        "0",
+    )  # of this command; the library knows no such setting
     try:
         chosen = build_parser().parse_args(argv)
     except SystemExit as stop:  # argparse has printed help or a complaint
@@ -59,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("Cancelled.", file=sys.stderr)
         return 130
     except Exception as error:
-        if os.environ.get("SA2VA_DEBUG", "") not in ("", "0"):
+        if debug:
             raise
         sentence, code = explain(error)
         print(f"sa2va: {sentence}", file=sys.stderr)

@@ -4,33 +4,49 @@ from __future__ import annotations
 
 import argparse
 import math
+from typing import TYPE_CHECKING
 
-DEFAULT_MODEL = "sa2va-tiny"
+if TYPE_CHECKING:
+    from sa2va_host import Sa2VA
+    from sa2va_host.results import AnsweredBy
+
+    from .display import Display
+
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """The options that say which worker answers."""
+    """The options that say which worker answers. What is not given comes from the settings."""
     parser.add_argument(
-        "--model",
-        default=DEFAULT_MODEL,
-        metavar="MODEL",
-        help="a bundled name or a checkpoint folder (default: %(default)s)",
+        "--model", metavar="MODEL", help="a bundled name or a checkpoint folder (default: sa2va-tiny)"
     )
-    parser.add_argument(
-        "--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--dtype", default="auto", help="auto, float32, bfloat16, float16 (default: %(default)s)"
-    )
+    parser.add_argument("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    parser.add_argument("--dtype", metavar="NAME", help="auto, float32, bfloat16, float16 (default: auto)")
     parser.add_argument(
         "--keep-alive",
         type=duration,
-        default=300.0,
         metavar="TIME",
-        help="how long the worker stays after this call: seconds, 5m, 1h, 0 (not at all), -1 (for ever);"
+        help="how long the worker stays after this call: 300, 90s, 5m, 1h, 0 (not at all), -1 (for ever);"
         " default: 5m",
     )
+
+
+def connect(arguments: argparse.Namespace, display: Display) -> Sa2VA:
+    """The client that the options ask for; its events go to `display`."""
+    from sa2va_host import Sa2VA
+
+    return Sa2VA(
+        model=arguments.model,
+        device=arguments.device,
+        dtype=arguments.dtype,
+        keep_alive=arguments.keep_alive,
+        on_event=display.event,
+    )
+
+
+def worker_document(worker: AnsweredBy | None) -> dict[str, int | float] | None:
+    """A worker as `--json` names it: `started` in seconds since 1970 tells two processes of one pid apart."""
+    return None if worker is None else {"pid": worker.pid, "started": worker.started}
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

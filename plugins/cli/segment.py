@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
+import threading
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,24 +70,18 @@ class FoundObject:
 
 def run(arguments: argparse.Namespace) -> int:
     """Called by `main` with the parsed arguments; returns the exit code."""
-    from sa2va_host import Sa2VA, media
+    from sa2va_host import media
 
     from .display import Display
 
     picture = media.read_image(arguments.image)
-    begun = time.monotonic()
     with (
         Display() as display,
-        Sa2VA(
-            model=arguments.model,
-            device=arguments.device,
-            dtype=arguments.dtype,
-            keep_alive=arguments.keep_alive,
-            on_event=display.event,
-        ) as sa,
+        options.connect(arguments, display) as sa,
     ):
+        # Needed for the masks: imported while the worker works, which hides its time.
+        threading.Thread(target=import_module, args=("cv2",), name="sa2va-import").start()
         result = sa.segment(picture, arguments.prompt)
-    seconds = time.monotonic() - begun
     masks = result.masks(arguments.threshold)
     stem = arguments.output / arguments.image.stem
     found = [describe(result, masks, index, f"{stem}.{index}.png") for index in range(len(result))]
@@ -94,13 +89,15 @@ def run(arguments: argparse.Namespace) -> int:
         media.write_mask(str(item.mask), mask)
     overlay = media.write_overlay(f"{stem}.overlay.png", picture, masks)
     if arguments.json:
-        print(json.dumps(document(arguments, result, found), indent=2, ensure_ascii=False))
+        print(json.dumps(document(arguments, sa.settings.model, result, found), indent=2, ensure_ascii=False))
         return 0
     print(result.text)
     for item in found:
         print(f"  {item.mask}  {item.area} pixels, mean probability {item.mean_probability:.2f}")
     print(f"  {overlay}")
-    print(f"{seconds:.2f} s, {arguments.model}, {worker_in_words(result, display.started_worker)}")
+    pid = result.worker.pid if result.worker else 0
+    how = "started for this call" if display.started_worker else "warm"
+    print(f"{result.timings.get('total', 0.0):.2f} s, model {sa.settings.model}, worker {pid} ({how})")
     return 0
 
 
@@ -119,9 +116,10 @@ def describe(result: Segmentation, masks: NDArray[np.bool_], index: int, path: s
     )
 
 
-def document(arguments: argparse.Namespace, result: Segmentation, found: list[FoundObject]) -> dict[str, Any]:
+def document(
+    arguments: argparse.Namespace, model: str, result: Segmentation, found: list[FoundObject]
+) -> dict[str, Any]:
     """The one document that `--json` prints."""
-    worker = result.worker
     return {
         "results": [
             {
@@ -132,13 +130,7 @@ def document(arguments: argparse.Namespace, result: Segmentation, found: list[Fo
                 "size": list(result.size),
             }
         ],
-        "model": arguments.model,
-        "worker": None if worker is None else {"pid": worker.pid, "started": worker.started},
+        "model": model,
+        "worker": options.worker_document(result.worker),
         "timings": dict(result.timings),
     }
-
-
-def worker_in_words(result: Segmentation, started: bool) -> str:
-    """`worker 4711 (started)` or `worker 4711 (warm)`."""
-    pid = "?" if result.worker is None else result.worker.pid
-    return f"worker {pid} ({'started' if started else 'warm'})"

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from . import options
+
+if TYPE_CHECKING:
+    from sa2va_host.status import WorkerStatus
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -22,14 +29,109 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     which.add_argument("model", metavar="MODEL", nargs="?", help="the model that the worker serves")
     which.add_argument("--all", action="store_true", help="every worker of this user")
     stop.add_argument("--force", action="store_true", help="also while calls of others are running")
+    options.add_json(stop)
     stop.set_defaults(command=run_stop)
 
 
 def run_ps(arguments: argparse.Namespace) -> int:
     """Called by `main` with the parsed arguments; returns the exit code."""
-    raise SystemExit(2)
+    from sa2va_host import list_workers
+
+    workers = list_workers()
+    if arguments.json:
+        print(json.dumps({"workers": [document(worker) for worker in workers]}, indent=2))
+    elif not workers:
+        print("No worker is running.")
+    else:
+        print(table([HEADINGS, *(row(worker) for worker in workers)]))
+    return 0
 
 
 def run_stop(arguments: argparse.Namespace) -> int:
-    """Called by `main` with the parsed arguments; returns the exit code."""
-    raise SystemExit(2)
+    """Called by `main` with the parsed arguments; returns the exit code.
+
+    Stopping what does not run is no failure: afterwards it does not run.
+    """
+    from sa2va_host import list_workers, stop_worker
+
+    chosen = [worker for worker in list_workers() if arguments.all or serves(worker, arguments.model)]
+    stopped = []
+    for worker in chosen:
+        outcome = stop_worker(worker, force=arguments.force)
+        stopped.append({"pid": worker.pid, "model": worker.model, "how": outcome.rung})
+        if not arguments.json:
+            how = "" if outcome.rung in ("asked", "absent") else f"; it had to be {outcome.rung}"
+            print(f"Worker {worker.pid} of {short_name(worker.model)} is gone{how}.")
+    if arguments.json:
+        print(json.dumps({"stopped": stopped}, indent=2))
+    elif not chosen:
+        of = "" if arguments.all else f" of {arguments.model}"
+        print(f"No worker{of} is running.", file=sys.stderr)
+    return 0
+
+
+def serves(worker: WorkerStatus, model: str) -> bool:
+    """Whether the worker serves this model, given as a name, a folder or a folder's last part."""
+    return model in (worker.model, short_name(worker.model)) or str(Path(model).resolve()) == worker.model
+
+
+def short_name(model: str) -> str:
+    """A model as people call it: the last part of a folder."""
+    return Path(model).name
+
+
+HEADINGS = ("PID", "MODEL", "DEVICE", "DTYPE", "PHASE", "SINCE", "MEMORY", "KEEP-ALIVE")
+
+
+def row(worker: WorkerStatus) -> tuple[str, ...]:
+    """One line of `sa2va ps`."""
+    memory = worker.memory_used or worker.host_memory
+    if worker.keep_alive < 0:
+        left = "for ever"
+    elif worker.keep_alive_left is None:
+        left = "in use"
+    else:
+        left = f"{seconds(worker.keep_alive_left)} left"
+    return (
+        str(worker.pid),
+        short_name(worker.model),
+        worker.device,
+        worker.dtype,
+        worker.phase,
+        seconds(worker.phase_seconds),
+        f"{memory / 1e6:.0f} MB",
+        left,
+    )
+
+
+def document(worker: WorkerStatus) -> dict[str, Any]:
+    """One worker as `ps --json` prints it; times are seconds, memory bytes."""
+    return {
+        "pid": worker.pid,
+        "model": worker.model,
+        "device": worker.device,
+        "dtype": worker.dtype,
+        "phase": worker.phase,
+        "phase_seconds": round(worker.phase_seconds, 3),
+        "started": worker.started,
+        "device_memory": worker.memory_used,
+        "host_memory": worker.host_memory,
+        "keep_alive": worker.keep_alive,
+        "keep_alive_left": worker.keep_alive_left,
+        "finished_calls": worker.finished_calls,
+        "log": worker.log,
+    }
+
+
+def seconds(value: float) -> str:
+    """`7 s`, `4 min`, `3 h`: as coarse as people want it."""
+    if value < 100:
+        return f"{value:.0f} s"
+    return f"{value / 60:.0f} min" if value < 6000 else f"{value / 3600:.0f} h"
+
+
+def table(rows: list[tuple[str, ...]]) -> str:
+    """Rows as aligned columns, two spaces apart."""
+    widths = [max(len(line[column]) for line in rows) for column in range(len(rows[0]))]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in rows)
+    return "\n".join(line.rstrip() for line in lines)
