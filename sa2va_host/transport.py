@@ -114,7 +114,7 @@ def _configured(socket: zmq.Socket[bytes]) -> zmq.Socket[bytes]:
     socket.sndhwm = 0
     socket.rcvhwm = 0
     socket.maxmsgsize = MAX_BUFFER_BYTES
-    if socket.socket_type == zmq.ROUTER:
+    if socket.type == zmq.ROUTER:
         socket.router_mandatory = True
     return socket
 

@@ -1,0 +1,142 @@
+"""Real workers with a scripted engine, each test in a run directory of its own, nothing left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from sa2va_host import Sa2VA, processes
+from sa2va_host.config import Settings, load_settings
+from sa2va_host.rendezvous import RunDirectory
+
+SCRIPT = Path(__file__).with_name("scripted_worker.py")
+ROOT = Path(__file__).resolve().parents[2]
+COMMAND = [sys.executable, str(SCRIPT)]
+PATIENCE = float(os.environ.get("SA2VA_TEST_PATIENCE") or 3.0) if "CI" in os.environ else 1.0
+"""Deadlines are multiplied by this."""
+
+
+@pytest.fixture(autouse=True)
+def _no_foreign_settings(monkeypatch):
+    """Settings of the developer's own must not reach the tests; the transport may, to run the suite over TCP."""
+    for name in [name for name in os.environ if name.startswith("SA2VA_") and name != "SA2VA_TRANSPORT"]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CONFIG_HOME", "/nonexistent")
+
+
+@pytest.fixture
+def run_path() -> Iterator[Path]:
+    """A short path (sockets need that), swept clean of processes and files."""
+    # A launcher may still be writing down how its worker ended while the folder goes.
+    with tempfile.TemporaryDirectory(prefix="sa2va-", ignore_cleanup_errors=True) as folder:
+        path = Path(folder) / "run"
+        yield path
+        if path.exists():
+            run = RunDirectory(path)
+            for record in run.records():
+                processes.signal_group(record.process, kill=True)
+                processes.wait_group_gone(record.process, 5)
+
+
+@pytest.fixture
+def settings(run_path: Path) -> Settings:
+    return load_settings(run_dir=str(run_path), model="scripted:", timeout=20.0, unload_wait=1.0)
+
+
+@pytest.fixture
+def run(settings: Settings) -> RunDirectory:
+    return RunDirectory(Path(settings.run_dir))
+
+
+@pytest.fixture
+def connect(settings: Settings) -> Iterator[Callable[..., Sa2VA]]:
+    """Makes clients: ``connect(model, **arguments)``. Closed at the end."""
+    with contextlib.ExitStack() as stack:
+
+        def make(model: str = "scripted:", **arguments: Any) -> Sa2VA:
+            own = arguments.pop("settings", settings)
+            return stack.enter_context(Sa2VA(model, settings=own, command=COMMAND, **arguments))
+
+        yield make
+
+
+@pytest.fixture
+def picture() -> NDArray[np.uint8]:
+    return np.random.default_rng(7).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def client_program(settings: Settings) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts other client processes: ``client_program(code)`` runs code that finds ``settings`` and ``COMMAND``."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(code: str) -> subprocess.Popen[str]:
+        head = (
+            f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+            "import numpy as np\nimport msgspec\n"
+            "from sa2va_host import Sa2VA\nfrom sa2va_host.config import Settings\n"
+            f"COMMAND = {COMMAND!r}\n"
+            f"settings = Settings(**{ {name: getattr(settings, name) for name in settings.__struct_fields__}!r})\n"
+            "picture = np.arange(48 * 64 * 3, dtype=np.uint8).reshape(48, 64, 3)\n"
+        )
+        process = subprocess.Popen(
+            [sys.executable, "-c", head + code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+class Stopwatch:
+    """Asserts deadlines: ``with within(0.5): ...``."""
+
+    def __init__(self, seconds: float) -> None:
+        self.limit = seconds * PATIENCE
+
+    def __enter__(self) -> None:
+        self.begun = time.monotonic()
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if kind is None:
+            took = time.monotonic() - self.begun
+            assert took <= self.limit, f"took {took:.2f} s, promised {self.limit:.2f} s"
+
+
+@pytest.fixture
+def within() -> Callable[[float], Stopwatch]:
+    return Stopwatch
+
+
+@pytest.fixture
+def eventually() -> Callable[..., None]:
+    """Waits until a condition holds: ``eventually(lambda: ..., 2.0)``."""
+
+    def wait(condition: Callable[[], object], seconds: float) -> None:
+        deadline = time.monotonic() + seconds * PATIENCE
+        while not condition():
+            assert time.monotonic() < deadline, "did not happen in time"
+            time.sleep(0.01)
+
+    return wait
+
+
+@pytest.fixture
+def kill() -> Callable[[int], None]:
+    return lambda pid: os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,227 @@
+"""A worker that dies, at any moment, ends every pending call with the reason, and the next call just works."""
+
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from msgspec.structs import replace
+
+from sa2va_host import ModelLoadFailed, WorkerDied, WorkerError, WorkerStalled, WorkerStartFailed
+
+
+def test_a_kill_in_mid_call_fails_every_pending_call_with_its_reason(connect, picture, kill, eventually):
+    clients = [connect() for _ in range(3)]
+    pid = clients[0].segment(picture, "objects=1").worker.pid
+    with ThreadPoolExecutor() as pool:
+        waiting = [pool.submit(sa.segment, picture, "steps=500 pause=0.02") for sa in clients]
+        eventually(lambda: len(clients[0].status().active) == 3, 2)
+        begun = time.monotonic()
+        kill(pid)
+        errors = [future.exception(timeout=2) for future in waiting]
+        assert time.monotonic() - begun < 0.5
+    for error in errors:
+        assert isinstance(error, WorkerDied)
+        assert error.pid == pid
+        assert "SIGKILL" in error.reason
+        assert "SIGKILL" in str(error)
+        assert error.log_tail
+    result = clients[0].segment(picture, "objects=1")
+    assert result.worker.pid != pid
+
+
+def test_results_outlive_the_worker(connect, picture, kill):
+    sa = connect()
+    result = sa.segment(picture, "objects=2")
+    before = result.logits.copy()
+    kill(result.worker.pid)
+    sa.segment(picture, "objects=1")
+    assert (result.logits == before).all()
+    assert result.masks().shape == (2, 48, 64)
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGSEGV", "SIGABRT", "SIGTERM"])
+def test_the_signal_is_named(connect, picture, name):
+    sa = connect()
+    with pytest.raises((WorkerError, Exception)) as caught:
+        sa.segment(picture, f"steps=3 die={name}")
+    assert name in str(caught.value)
+    if name == "SIGSEGV":
+        assert any("Segmentation fault" in line for line in caught.value.log_tail)
+    assert sa.segment(picture, "objects=1").text
+
+
+def test_the_log_tail_holds_the_last_words(connect, picture):
+    with pytest.raises(WorkerDied) as caught:
+        connect().segment(picture, "die=SIGKILL")
+    assert "about to die" in "\n".join(caught.value.log_tail)
+
+
+def test_a_death_while_idle_is_noticed_before_the_next_call(connect, picture, kill, eventually):
+    sa = connect()
+    first = sa.segment(picture, "objects=1").worker.pid
+    kill(first)
+    eventually(lambda: not sa.status(), 1)
+    assert sa.segment(picture, "objects=1").worker.pid != first
+
+
+def test_a_death_during_load_is_told_at_once_with_the_end_of_its_output(connect, picture, within):
+    with within(1.5), pytest.raises(WorkerDied) as caught:
+        connect("scripted:exitload=3").segment(picture, "objects=1")
+    assert "exit code 3" in str(caught.value)
+    assert "about to exit" in "\n".join(caught.value.log_tail)
+
+
+def test_a_program_that_does_not_start_is_told_at_once(settings, picture, within, tmp_path):
+    import sys
+
+    from sa2va_host import Sa2VA
+
+    program = tmp_path / "broken.py"
+    program.write_text("import sys; sys.exit('cannot find my libraries')")
+    with within(1.5), Sa2VA("x", settings=settings, command=[sys.executable, str(program)]) as sa:
+        with pytest.raises(WorkerStartFailed) as caught:
+            sa.segment(picture, "objects=1")
+    assert "exit code 1" in str(caught.value)
+    assert "cannot find my libraries" in "\n".join(caught.value.log_tail)
+    with Sa2VA("x", settings=settings, command=["/no/such/program"]) as sa:
+        with pytest.raises(WorkerStartFailed, match="/no/such/program"):
+            sa.segment(picture, "objects=1")
+
+
+def test_three_deaths_before_being_ready_stop_the_restarts(connect, picture, within):
+    sa = connect("scripted:dieload=SIGKILL")
+    for _ in range(3):
+        with pytest.raises(WorkerDied):
+            sa.segment(picture, "objects=1")
+        time.sleep(0.1)
+    with within(0.5), pytest.raises(WorkerStartFailed, match="3 times") as caught:
+        sa.segment(picture, "objects=1")
+    assert "SIGKILL" in str(caught.value)
+    assert connect("scripted:").segment(picture, "objects=1").text, "other models are not affected"
+
+
+def test_deaths_of_a_worker_that_was_ready_do_not_count(connect, picture, kill):
+    sa = connect()
+    for _ in range(5):
+        with pytest.raises(WorkerDied):
+            sa.segment(picture, "die=SIGKILL")
+    assert sa.segment(picture, "objects=1").text
+
+
+def test_a_load_that_fails_answers_everybody_and_ends_the_process(connect, picture, eventually, within):
+    clients = [connect("scripted:load=0.3,failload=1") for _ in range(3)]
+    with within(3), ThreadPoolExecutor() as pool:
+        errors = [pool.submit(sa.segment, picture, "objects=1").exception() for sa in clients]
+    for error in errors:
+        assert isinstance(error, ModelLoadFailed)
+        assert "The script says no." in str(error)
+        assert "Write another script." in error.advice
+    eventually(lambda: not clients[0].status(), 1)
+
+
+def test_a_load_that_fails_at_once_reaches_a_client_that_connects_too_late(connect):
+    for _ in range(3):
+        with pytest.raises(ModelLoadFailed, match="The script says no"):
+            connect("scripted:failload=1").load()
+
+
+def test_a_silent_load_ends_at_the_stall_limit(connect, picture, settings, within):
+    sa = connect("scripted:load=60,silent=1", settings=replace(settings, stall_limit=2.0))
+    begun = time.monotonic()
+    with within(4), pytest.raises(WorkerStalled, match="no progress for 2 s"):
+        sa.segment(picture, "objects=1")
+    assert time.monotonic() - begun >= 2
+    assert not sa.status()
+
+
+def test_a_slow_load_that_shows_progress_lives(connect, picture, settings):
+    sa = connect("scripted:load=3,parts=10", settings=replace(settings, stall_limit=1.0))
+    assert sa.segment(picture, "objects=1").text
+
+
+@pytest.mark.parametrize("how", ["stop=1", "gil=30", "sleep=30"])
+def test_a_worker_that_hangs_is_ended_at_the_stall_limit(connect, picture, settings, how, within):
+    sa = connect(settings=replace(settings, stall_limit=1.5))
+    sa.load()
+    with within(4), pytest.raises(WorkerStalled):
+        sa.segment(picture, f"steps=2 {how}")
+    assert sa.segment(picture, "objects=1").text
+
+
+@pytest.mark.parametrize("how", ["stop=1", "gil=30"])
+def test_deadlines_fire_while_the_worker_hangs(connect, picture, how):
+    sa = connect()
+    sa.load()
+    begun = time.monotonic()
+    with pytest.raises(TimeoutError):
+        sa.segment(picture, f"steps=2 {how}", timeout=1.0)
+    assert 1.0 <= time.monotonic() - begun < 1.15
+
+
+@pytest.mark.parametrize(("how", "phase"), [("stop=1", "stopped"), ("gil=30", "silent")])
+def test_status_of_a_worker_that_hangs_comes_from_outside(connect, picture, how, phase, within):
+    sa = connect()
+    pid = sa.load() and sa.status().pid
+    with pytest.raises(TimeoutError):
+        sa.segment(picture, f"steps=2 {how}", timeout=0.4)
+    with within(0.5):
+        status = sa.status()
+    assert (status.pid, status.phase, status.responding) == (pid, phase, False)
+    assert status.info is not None
+
+
+def test_a_broken_engine_ends_the_worker_and_the_next_answer_is_right(connect, picture):
+    sa = connect()
+    first = sa.segment(picture, "objects=1")
+    with pytest.raises(WorkerError, match="broke the device"):
+        sa.segment(picture, "error=broken")
+    second = sa.segment(picture, "objects=1")
+    assert second.worker.pid != first.worker.pid
+    assert (second.logits == first.logits).all()
+
+
+def test_a_cancelled_step_that_never_ends_ends_the_worker_and_bystanders_are_answered(
+    connect, picture, settings, eventually
+):
+    sa = connect(settings=replace(settings, cancel_grace=0.5))
+    other = connect()
+    first = sa.load() and sa.status().pid
+    with ThreadPoolExecutor() as pool:
+        hanging = pool.submit(sa.segment, picture, "steps=2 sleep=60", timeout=0.5)
+        eventually(lambda: sa.status().active, 1)
+        bystander = pool.submit(other.segment, picture, "objects=1")
+        assert isinstance(hanging.exception(), TimeoutError)
+        result = bystander.result(5)
+    assert result.worker.pid != first
+
+
+def test_no_zombie_stays(connect, picture, kill):
+    import os
+    from pathlib import Path
+
+    sa = connect()
+    for _ in range(2):
+        pid = sa.segment(picture, "objects=1").worker.pid
+        kill(pid)
+        time.sleep(0.2)
+        assert not Path(f"/proc/{pid}").exists() or os.name == "nt"
+
+
+def test_a_killed_worker_leaves_its_signal_for_those_who_are_not_its_parent(
+    connect, picture, client_program, kill, eventually
+):
+    """The worker belongs to another process; that one, alive, writes down how it ended."""
+    parent = client_program(
+        "sa = Sa2VA('scripted:', settings=settings, command=COMMAND)\n"
+        "print(sa.segment(picture, 'objects=1').worker.pid, flush=True)\nsys.stdin.read()"
+    )
+    pid = int(parent.stdout.readline())
+    sa = connect()
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(sa.segment, picture, "steps=500 pause=0.02")
+        eventually(lambda: sa.status().active, 2)
+        kill(pid)
+        error = waiting.exception(2)
+    assert isinstance(error, WorkerDied)
+    assert signal.SIGKILL.name in error.reason

@@ -1,0 +1,201 @@
+"""Unload ends the whole process group and returns only when it is gone; keep_alive means what it says."""
+
+import os
+import signal
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from sa2va_host import Cancelled, UnloadRefused, list_workers, processes, stop_worker
+
+
+def group_of(pid):
+    """Everybody in the worker's process group, zombies not counted."""
+    found = subprocess.run(["ps", "-eo", "pid,pgid,stat"], capture_output=True, text=True, check=True).stdout
+    rows = [line.split() for line in found.splitlines()[1:]]
+    return [int(row[0]) for row in rows if int(row[1]) == pid and not row[2].startswith("Z")]
+
+
+def test_an_idle_worker_is_asked_and_goes(connect, picture, within, run):
+    sa = connect()
+    pid = sa.segment(picture, "objects=1").worker.pid
+    with within(0.5):
+        stopped = sa.unload()
+    assert (stopped.pid, stopped.rung) == (pid, "asked")
+    assert group_of(pid) == []
+    assert not sa.status()
+    assert list(run.records()) == []
+    assert list(run.path.glob("*.sock")) == []
+    assert sa.unload().rung == "absent"
+    assert sa.segment(picture, "objects=1").worker.pid != pid
+
+
+def test_a_deaf_worker_with_deaf_children_is_killed_whole(connect, picture, within):
+    sa = connect("scripted:deaf=1,children=2")
+    pid = sa.segment(picture, "objects=1").worker.pid
+    assert len(group_of(pid)) == 3
+    with within(5):
+        assert sa.unload().rung == "killed"
+    assert group_of(pid) == []
+
+
+def test_the_children_of_a_killed_worker_go_before_the_next_one_starts(connect, picture, kill):
+    sa = connect("scripted:children=1")
+    pid = sa.segment(picture, "objects=1").worker.pid
+    kill(pid)
+    sa.segment(picture, "objects=1")
+    assert group_of(pid) == []
+
+
+@pytest.mark.parametrize("how", ["stop=1", "gil=30", "sleep=30"])
+@pytest.mark.parametrize("force", [True, False])
+def test_a_worker_that_hangs_is_unloaded_all_the_same(connect, picture, how, force, within):
+    sa = connect()
+    sa.load()
+    with pytest.raises(TimeoutError):
+        sa.segment(picture, f"steps=2 {how}", timeout=0.3)
+    pid = sa.status().pid
+    with within(5):
+        if how == "sleep=30" and not force:
+            with pytest.raises(UnloadRefused):  # it answers, and a call is running: that is not a hang
+                sa.unload()
+            sa.unload(force=True)
+        else:
+            sa.unload(force=force)
+    assert group_of(pid) == []
+
+
+def test_running_calls_of_others_are_waited_for(connect, picture, eventually):
+    sa, other = connect(), connect()
+    sa.load()
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(other.segment, picture, "steps=10 pause=0.03 objects=1")
+        eventually(lambda: sa.status().active, 1)
+        assert sa.unload(timeout=5).rung == "asked"
+        assert len(running.result()) == 1
+
+
+def test_calls_that_take_too_long_are_named_and_left_alone(connect, picture, eventually):
+    sa, other = connect(), connect()
+    sa.load()
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(other.segment, picture, "steps=60 pause=0.02 objects=1")
+        eventually(lambda: sa.status().active, 1)
+        with pytest.raises(UnloadRefused) as caught:
+            sa.unload(timeout=0.2)
+        assert str(os.getpid()) in caught.value.holders[0]
+        assert str(os.getpid()) in str(caught.value)
+        assert len(running.result()) == 1
+        assert other.segment(picture, "objects=1").text
+
+
+def test_force_ends_the_calls_of_others_with_their_own_error(connect, picture, eventually, within):
+    sa, other = connect(), connect()
+    sa.load()
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(other.segment, picture, "steps=500 pause=0.02")
+        eventually(lambda: sa.status().active, 1)
+        with within(2):
+            sa.unload(force=True)
+        error = running.exception(1)
+    assert isinstance(error, Cancelled)
+    assert "unloaded by" in str(error)
+
+
+def test_calls_that_wait_while_a_worker_goes_are_answered_by_the_next(connect, picture, eventually):
+    sa, other, third = connect(), connect(), connect()
+    sa.load()
+    first = sa.status().pid
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(other.segment, picture, "steps=20 pause=0.02 objects=1")
+        eventually(lambda: sa.status().active, 1)
+        unloading = pool.submit(sa.unload, timeout=5)
+        eventually(lambda: sa.status().phase == "draining", 1)
+        late = pool.submit(third.segment, picture, "objects=1")
+        assert unloading.result().pid == first
+        assert running.result().worker.pid == first
+        assert late.result().worker.pid != first
+
+
+def test_keep_alive_counts_from_the_end_of_the_last_call(connect, picture, eventually):
+    sa = connect(keep_alive=0.6)
+    sa.segment(picture, "steps=10 pause=0.1 objects=1")  # longer than the keep_alive
+    assert sa.status()
+    assert sa.status().keep_alive_left == pytest.approx(0.6, abs=0.3)
+    eventually(lambda: not sa.status(), 1.2)
+
+
+def test_keep_alive_zero_ends_the_worker_at_once(connect, picture, eventually):
+    sa = connect(keep_alive=0)
+    assert sa.segment(picture, "objects=1").text
+    eventually(lambda: not sa.status(), 0.5)
+    assert sa.segment(picture, "objects=1").text
+
+
+def test_a_negative_keep_alive_keeps_it(connect, picture):
+    sa = connect(keep_alive=-1)
+    sa.segment(picture, "objects=1")
+    time.sleep(0.3)
+    assert sa.status().keep_alive_left is None
+
+
+def test_the_latest_keep_alive_wins(connect, picture, eventually):
+    connect(keep_alive=-1).segment(picture, "objects=1")
+    sa = connect(keep_alive=0.2)
+    sa.segment(picture, "objects=1")
+    eventually(lambda: not sa.status(), 1)
+
+
+def test_calls_at_the_very_end_of_a_keep_alive_are_answered(connect, picture):
+    """The race between the worker's decision to go and a call on its way, thirty times."""
+    sa = connect(keep_alive=0.02)
+    for number in range(30):
+        time.sleep(0.02 + 0.0005 * number)
+        assert sa.segment(picture, "objects=1").text
+
+
+def test_stop_worker_ends_one_of_several(connect, picture, settings):
+    connect("scripted:parts=2").segment(picture, "objects=1")
+    connect("scripted:parts=3").segment(picture, "objects=1")
+    first, second = list_workers(settings)
+    assert (first.model, second.model) == ("scripted:parts=2", "scripted:parts=3")
+    stopped = stop_worker(first, settings=settings)
+    assert (stopped.pid, stopped.rung) == (first.pid, "asked")
+    assert [status.pid for status in list_workers(settings)] == [second.pid]
+    assert stop_worker(first.pid, settings=settings).rung == "absent"
+
+
+def test_sigterm_from_outside_is_orderly(connect, picture, eventually):
+    sa = connect()
+    sa.load()
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(sa.segment, picture, "steps=500 pause=0.02")
+        eventually(lambda: sa.status().active, 1)
+        os.kill(sa.status().pid, signal.SIGTERM)
+        assert "SIGTERM" in str(running.exception(1))
+
+
+def test_a_stranger_with_the_workers_pid_is_never_signalled(connect, picture, run, kill, eventually):
+    """The record names pid and start time; a reused pid differs in the latter."""
+    from msgspec.structs import replace
+
+    sa = connect()
+    pid = sa.segment(picture, "objects=1").worker.pid
+    record = next(run.living())
+    kill(pid)
+    eventually(lambda: not sa.status(), 1)
+    stranger = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    try:
+        who = processes.identify(stranger.pid)
+        stale = replace(record, process=replace(who, started=who.started - 1))
+        run.write(stale)
+        assert not sa.status()
+        assert stop_worker(stranger.pid).rung == "absent"
+        assert sa.segment(picture, "objects=1").text
+        sa.unload()
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
