@@ -66,4 +66,5 @@ def _from_shell(model: str, picture: media.Picture, prompt: str, repeat: int) ->
             )
             whole = time.perf_counter() - begun
             above.append(whole - model_seconds(json.loads(done.stdout)["timings"]))
-    return Figure("sa2va segment 320x240, whole process above the model's own time", tuple(above[1:]))
+    name = "sa2va segment 320x240, whole process above the model's own time"
+    return Figure(name, tuple(above[1:]), 0.15)

@@ -6,7 +6,6 @@ Called by the client and the front ends. Knows nothing of models or workers.
 from __future__ import annotations
 
 import os
-import secrets
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -80,7 +79,7 @@ def write_whole(path: str | os.PathLike[str], write: Callable[[IO[bytes]], objec
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.parent / f".{target.name[:80]}.{secrets.token_hex(4)}.part"
+    temporary = target.parent / f".{target.name[:80]}.{os.urandom(4).hex()}.part"
     try:
         with temporary.open("xb") as stream:
             write(stream)

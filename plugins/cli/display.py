@@ -87,6 +87,6 @@ def _amount(event: Any) -> str:
     if unit == "bytes":
         rest = f" of {total / 1e6:.1f}" if total else ""
         return f" {done / 1e6:.1f}{rest} MB"
-    if total == 1:  # a single frame is no progress to watch
+    if total in (None, 1) and done <= 1:  # nothing to watch
         return ""
     return f" {done}{f' of {total}' if total else ''} {unit or ''}".rstrip()
