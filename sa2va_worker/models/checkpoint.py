@@ -36,7 +36,9 @@ def find_folder(checkpoint: str) -> Path:
         return folder
     known = ", ".join(sorted(entry.name for entry in BUNDLED.iterdir())) if BUNDLED.is_dir() else "none"
     what = "has no config.json" if folder.is_dir() else "is neither a bundled model nor a folder"
-    raise ModelNotFound(f"{checkpoint!r} {what}.", advice=f"Give a checkpoint folder, or a bundled model ({known}).")
+    raise ModelNotFound(
+        f"{checkpoint!r} {what}.", advice=f"Give a checkpoint folder, or a bundled model ({known})."
+    )
 
 
 @dataclass(frozen=True)
@@ -54,10 +56,14 @@ class Checkpoint:
         path = self.folder / name
         try:
             if path.stat().st_size > MAX_JSON_BYTES:
-                raise ModelLoadFailed(f"{path} is larger than {MAX_JSON_BYTES >> 20} MiB, which no such file is.")
+                raise ModelLoadFailed(
+                    f"{path} is larger than {MAX_JSON_BYTES >> 20} MiB, which no such file is."
+                )
             content = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise ModelLoadFailed(f"{path} cannot be read: {error}.", advice="Fetch the checkpoint again.") from error
+            raise ModelLoadFailed(
+                f"{path} cannot be read: {error}.", advice="Fetch the checkpoint again."
+            ) from error
         if not isinstance(content, dict):
             raise ModelLoadFailed(f"{path} holds no JSON object.", advice="Fetch the checkpoint again.")
         return content
@@ -84,9 +90,13 @@ class Checkpoint:
         names = list(dict.fromkeys(weight_map.values()))
         for name in names:
             if Path(name).name != name or not name.endswith(".safetensors"):
-                raise ModelLoadFailed(f"{self.folder / INDEX} points to {name!r}, outside the folder or no weights.")
+                raise ModelLoadFailed(
+                    f"{self.folder / INDEX} points to {name!r}, outside the folder or no weights."
+                )
             if not (self.folder / name).is_file():
-                raise ModelLoadFailed(f"{self.folder / name} is missing.", advice="Fetch the checkpoint again.")
+                raise ModelLoadFailed(
+                    f"{self.folder / name} is missing.", advice="Fetch the checkpoint again."
+                )
         return [self.folder / name for name in names]
 
     @property
@@ -102,7 +112,9 @@ class Checkpoint:
                     for name in opened.keys():  # noqa: SIM118 - not a dict
                         yield name, opened.get_tensor(name)
             except (SafetensorError, OSError) as error:
-                raise ModelLoadFailed(f"{file} is damaged: {error}.", advice="Fetch the checkpoint again.") from error
+                raise ModelLoadFailed(
+                    f"{file} is damaged: {error}.", advice="Fetch the checkpoint again."
+                ) from error
 
 
 def fill(

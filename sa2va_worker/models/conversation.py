@@ -37,7 +37,9 @@ class Conversation:
             )
         self.segment_token: int = vocabulary[SEGMENT]
         self._added: dict[str, int] = vocabulary
-        self._special = re.compile("(" + "|".join(re.escape(name) for name in sorted(vocabulary, key=len)[::-1]) + ")")
+        self._special = re.compile(
+            "(" + "|".join(re.escape(name) for name in sorted(vocabulary, key=len)[::-1]) + ")"
+        )
         self._plain: Tokenizer | None = None
 
     def encode(self, prompt: str, image_tokens: list[int]) -> list[int]:
@@ -60,13 +62,17 @@ class Conversation:
                 ids += self._encode_text(piece.replace(_WORDS, words))
         return ids
 
+    def encode_reply(self, text: str) -> list[int]:
+        """Token ids of an answer as the model should say it: `[SEG]` is the token, and the end token closes it."""
+        return [*self._tokenizer.encode(text, add_special_tokens=False), self.end_token]
+
     def decode(self, ids: list[int]) -> str:
         """Text of generated ids, special tokens included."""
         return str(self._tokenizer.decode(ids, skip_special_tokens=False))
 
     @property
-    def end_token(self) -> int | None:
-        return self._tokenizer.eos_token_id
+    def end_token(self) -> int:
+        return int(self._tokenizer.eos_token_id)
 
     def _encode_text(self, text: str) -> list[int]:
         if self._special.search(text):

@@ -30,7 +30,10 @@ _SAM2: Sequence[tuple[str, str]] = (
     ("obj_ptr_proj.layers.1.*", "object_pointer_proj.layers.0.*"),
     ("obj_ptr_proj.layers.2.*", "object_pointer_proj.proj_out.*"),
     ("memory_attention.layers.#.self_attn.out_proj.*", "memory_attention.layers.#.self_attn.o_proj.*"),
-    ("memory_attention.layers.#.cross_attn_image.out_proj.*", "memory_attention.layers.#.cross_attn_image.o_proj.*"),
+    (
+        "memory_attention.layers.#.cross_attn_image.out_proj.*",
+        "memory_attention.layers.#.cross_attn_image.o_proj.*",
+    ),
     ("memory_attention.layers.#.norm#.*", "memory_attention.layers.#.layer_norm#.*"),
     ("memory_attention.layers.*", "memory_attention.layers.*"),
     ("memory_attention.norm.*", "memory_attention.layer_norm.*"),
@@ -77,8 +80,14 @@ _SAM2: Sequence[tuple[str, str]] = (
         "mask_decoder.transformer.layers.#.cross_attn_image_to_token.o_proj.*",
     ),
     ("sam_mask_decoder.transformer.layers.#.norm#.*", "mask_decoder.transformer.layers.#.layer_norm#.*"),
-    ("sam_mask_decoder.transformer.layers.#.mlp.layers.0.*", "mask_decoder.transformer.layers.#.mlp.proj_in.*"),
-    ("sam_mask_decoder.transformer.layers.#.mlp.layers.1.*", "mask_decoder.transformer.layers.#.mlp.proj_out.*"),
+    (
+        "sam_mask_decoder.transformer.layers.#.mlp.layers.0.*",
+        "mask_decoder.transformer.layers.#.mlp.proj_in.*",
+    ),
+    (
+        "sam_mask_decoder.transformer.layers.#.mlp.layers.1.*",
+        "mask_decoder.transformer.layers.#.mlp.proj_out.*",
+    ),
     (
         "sam_mask_decoder.transformer.final_attn_token_to_image.out_proj.*",
         "mask_decoder.transformer.final_attn_token_to_image.o_proj.*",

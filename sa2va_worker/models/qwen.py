@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import FloatTensor, LongTensor, Tensor, nn
 from transformers import (
     DynamicCache,
     GenerationConfig,
@@ -55,10 +55,10 @@ class Qwen3VLLanguage(nn.Module):
             vision_start_token_id=config["vision_start_token_id"],
             vision_end_token_id=config["vision_end_token_id"],
             tie_word_embeddings=False,
-            attn_implementation=attention,
         )
+        self.config._attn_implementation = attention  # noqa: SLF001 - its public setter needs a built model
         self.model = Qwen3VLForConditionalGeneration(self.config)
-        self.hidden_size: int = self.config.text_config.hidden_size
+        self.hidden_size: int = config["text_config"]["hidden_size"]
         self._before_norm: Tensor | None = None
         self.model.model.language_model.norm.register_forward_pre_hook(self._keep_before_norm)
 
@@ -81,14 +81,24 @@ class Qwen3VLLanguage(nn.Module):
         return positions, int(delta[0])
 
     def hidden(
-        self, ids: Tensor, positions: Tensor, patches: Patches | None = None, cache: DynamicCache | None = None,
+        self,
+        ids: Tensor,
+        positions: Tensor,
+        patches: Patches | None = None,
+        cache: DynamicCache | None = None,
         **more: Any,
     ) -> tuple[Tensor, Tensor]:
         """(states before the final norm, states after it), both `[batch, tokens, hidden]`."""
-        pictures = {} if patches is None else {"pixel_values": patches.values, "image_grid_thw": patches.grids}
+        pictures = (
+            {} if patches is None else {"pixel_values": patches.values, "image_grid_thw": patches.grids}
+        )
         out = self.model.model(
-            input_ids=ids, position_ids=positions, past_key_values=cache, use_cache=cache is not None,
-            **pictures, **more,
+            input_ids=ids,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=cache is not None,
+            **pictures,
+            **more,
         )
         before = self._before_norm
         self._before_norm = None
@@ -99,6 +109,7 @@ class Qwen3VLLanguage(nn.Module):
         """`[..., hidden]` after the final norm -> `[..., vocabulary]`."""
         return self.model.lm_head(states)  # type: ignore[no-any-return]
 
+    @torch.inference_mode()
     def speak(
         self,
         utterance: Utterance,
@@ -117,13 +128,15 @@ class Qwen3VLLanguage(nn.Module):
         if patches is not None:
             patches = Patches(patches.values.to(device, self.model.dtype), patches.grids.to(device))
         positions, offset = self.positions(everything, None if patches is None else patches.grids)
-        cache = DynamicCache(config=self.config.text_config)
+        cache = DynamicCache(config=self.model.model.language_model.config)
         ids = everything
         while True:
             before, after = self.hidden(ids, positions, patches, cache)
             if utterance.token_ids and utterance.token_ids[-1] == segment_token:
                 utterance.segment_states.append(before[0, -1])
-            scores = processors(everything, self.logits(after[:, -1]).float())
+            scores = processors(
+                cast("LongTensor", everything), cast("FloatTensor", self.logits(after[:, -1]).float())
+            )
             token = int(scores.argmax(dim=-1))
             utterance.token_ids.append(token)
             yield token
@@ -180,7 +193,9 @@ def _processors(settings: GenerationConfig) -> LogitsProcessorList:
     return processors
 
 
-def _end_tokens(settings: GenerationConfig, conversation: Conversation, config: dict[str, Any]) -> frozenset[int]:
+def _end_tokens(
+    settings: GenerationConfig, conversation: Conversation, config: dict[str, Any]
+) -> frozenset[int]:
     found = settings.eos_token_id
     if found is None:
         found = config["text_config"].get("eos_token_id", conversation.end_token)

@@ -52,12 +52,9 @@ class Sa2VA(nn.Module):
     def aliases(self) -> dict[str, str]:
         """Parameters that take another's values where a checkpoint lacks them."""
         tied = {OUR_LANGUAGE_PREFIX + k: OUR_LANGUAGE_PREFIX + v for k, v in self.language.aliases.items()}
-        position = "positional_embedding"
-        return tied | {
-            # One matrix in SAM2, held twice by transformers.
-            f"{OUR_SAM2_PREFIX}shared_image_embedding.{position}":
-                f"{OUR_SAM2_PREFIX}prompt_encoder.shared_embedding.{position}"
-        }
+        # One matrix in SAM2, held twice by transformers.
+        held = f"{OUR_SAM2_PREFIX}prompt_encoder.shared_embedding.positional_embedding"
+        return tied | {f"{OUR_SAM2_PREFIX}shared_image_embedding.positional_embedding": held}
 
 
 def build(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, attention: str = "sdpa") -> Sa2VA:

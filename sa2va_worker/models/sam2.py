@@ -48,13 +48,12 @@ MEMORY_CHANNELS = 64
 MAX_POINTERS = 16
 
 
-def sam2_video_config(settings: Mapping[str, Any], attention: str) -> Sam2VideoConfig:
-    """transformers' configuration for one of our `sam2_config` blocks (missing keys: Hiera-Large)."""
-    s = {**HIERA_LARGE, **settings}
+def sam2_video_config(s: Mapping[str, Any], attention: str) -> Sam2VideoConfig:
+    """transformers' configuration for settings with the keys of `HIERA_LARGE`."""
     size, width, hidden = s["image_size"], s["hidden_dim"], s["embed_dim"]
     channels = [hidden * 2**stage for stage in range(4)]
     feature_sizes = [[size // stride, size // stride] for stride in (4, 8, STRIDE)]
-    return Sam2VideoConfig(
+    config = Sam2VideoConfig(
         vision_config={
             "model_type": "sam2_vision_model",
             "backbone_config": {
@@ -92,8 +91,9 @@ def sam2_video_config(settings: Mapping[str, Any], attention: str) -> Sam2VideoC
         mask_downsampler_embed_dim=width,
         memory_fuser_embed_dim=width,
         memory_fuser_intermediate_dim=s["fuser_dim"],
-        attn_implementation=attention,
     )
+    config._attn_implementation = attention  # noqa: SLF001 - its public setter needs a built model
+    return config
 
 
 @dataclass(frozen=True)
@@ -155,10 +155,10 @@ class Sam2(nn.Module):
 
     def __init__(self, settings: Mapping[str, Any], attention: str = "sdpa") -> None:
         super().__init__()
-        config = sam2_video_config(settings, attention)
-        self.image_size: int = config.image_size
-        self.width: int = config.vision_config.fpn_hidden_size
-        self.model = Sam2VideoModel(config)
+        settings = {**HIERA_LARGE, **settings}
+        self.image_size: int = settings["image_size"]
+        self.width: int = settings["hidden_dim"]
+        self.model = Sam2VideoModel(sam2_video_config(settings, attention))
         self.encoder_calls = 0
         """How many frames the image encoder has seen; tests and benchmarks hold it to one per frame."""
 
@@ -201,7 +201,9 @@ class Sam2(nn.Module):
         dense = model.prompt_encoder.no_mask_embed.weight.view(1, -1, 1, 1).expand(objects, -1, grid, grid)
         masks, ious, tokens, presence = model.mask_decoder(
             image_embeddings=top,
-            image_positional_embeddings=model.get_image_wide_positional_embeddings().expand(objects, -1, -1, -1),
+            image_positional_embeddings=model.get_image_wide_positional_embeddings().expand(
+                objects, -1, -1, -1
+            ),
             sparse_prompt_embeddings=sparse.unsqueeze(1),
             dense_prompt_embeddings=dense,
             multimask_output=True,
@@ -246,7 +248,8 @@ class Sam2(nn.Module):
             memory_posision_embeddings=torch.cat([*positions, torch.zeros_like(split)]),
             num_object_pointer_tokens=split.shape[0],
         )
-        return fused.reshape(features.top.shape[0], -1, self.width).transpose(1, 2).reshape(features.top.shape)
+        grid: Tensor = fused.reshape(features.top.shape[0], -1, self.width).transpose(1, 2)
+        return grid.reshape(features.top.shape)
 
 
 def _cells(grid: Tensor) -> Tensor:

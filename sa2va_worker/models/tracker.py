@@ -27,18 +27,17 @@ class Tracker:
         self._unremembered: tuple[Features, Decoded, bool] | None = None
 
     def step(self, features: Features, conditioning: bool) -> Decoded:
-        """Masks of every object in the next frame (`features` of that one frame).
+        """Masks of every object in the next frame (`features` of that one frame, expanded to the objects).
 
         A conditioning frame is prompted with the objects' vectors and sees no memory; any other frame sees memory
         and no vector.
         """
         self._remember()
-        frame = features.expand(len(self._prompts))
         if conditioning:
-            decoded = self._sam2.decode(frame, self._sam2.without_memory(frame), self._prompts)
+            decoded = self._sam2.decode(features, self._sam2.without_memory(features), self._prompts)
         else:
-            decoded = self._sam2.decode(frame, self._recall(frame), None)
-        self._unremembered = (frame, decoded, conditioning)
+            decoded = self._sam2.decode(features, self._recall(features), None)
+        self._unremembered = (features, decoded, conditioning)
         return decoded
 
     def _remember(self) -> None:

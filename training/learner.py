@@ -1,0 +1,144 @@
+"""What is learned from a batch: the answer's words, the masks, and scaffolding that is thrown away afterwards.
+
+Two things must be learned at once from nothing: SAM2 to outline what a vector points at, and the language model to
+say the vector. So that neither waits for the other, a helper (`Oracle`) makes vectors from the truth: at first masks
+are decoded from those, and the language model's vectors are pulled towards them; later masks are decoded from the
+language model's own vectors and the helper fades out. Two linear heads ask the vision tower what lies in each cell.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sa2va_worker.models.pictures import Patches
+from sa2va_worker.models.sa2va import Sa2VA
+from sa2va_worker.models.sam2 import Decoded, Features
+from sa2va_worker.models.tracker import Tracker
+from training.batch import THING_FEATURES, Batch
+from training.scene import COLOURS, SHAPES
+
+
+@dataclass(frozen=True)
+class Weights:
+    """How much each part counts at one moment of training."""
+
+    oracle: float
+    """Share of objects whose mask is decoded from the helper's vector instead of the language model's, 0..1."""
+    align: float
+    """Pull of the language model's vectors towards the helper's."""
+    cells: float
+    """Weight of the vision tower's cell classes."""
+
+
+class Oracle(nn.Module):
+    """The vector a perfect language model might say: a set of things, each with shape, colour and box."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.each = nn.Sequential(nn.Linear(THING_FEATURES + 32, 256), nn.GELU(), nn.Linear(256, 256))
+        self.together = nn.Sequential(nn.GELU(), nn.Linear(256, 256), nn.GELU(), nn.Linear(256, width))
+
+    def forward(self, things: Tensor) -> Tensor:
+        """`[N, M, features]` -> `[N, width]`; all-zero rows are padding."""
+        waves = torch.cat([(things[..., -4:] * f).sin() for f in (3.0, 6.0, 12.0, 24.0)], dim=-1)
+        waves = torch.cat([waves, *[(things[..., -4:] * f).cos() for f in (3.0, 6.0, 12.0, 24.0)]], dim=-1)
+        real = things[..., :-4].any(dim=-1, keepdim=True).float()
+        return self.together((self.each(torch.cat([things, waves], dim=-1)) * real).sum(dim=1))  # type: ignore[no-any-return]
+
+
+class Learner(nn.Module):
+    """The model with its scaffolding; `forward` is the loss of one batch."""
+
+    def __init__(self, model: Sa2VA) -> None:
+        super().__init__()
+        self.model = model
+        self.oracle = Oracle(model.sam2.width)
+        width = model.language.hidden_size
+        self.cell_shapes = nn.Linear(width, 1 + len(SHAPES))
+        self.cell_colours = nn.Linear(width, 1 + len(COLOURS))
+        self._cells: Tensor | None = None
+        model.language.model.model.visual.merger.register_forward_hook(self._keep_cells)
+
+    def _keep_cells(self, _module: nn.Module, _inputs: object, output: Tensor) -> None:
+        self._cells = output
+
+    def forward(self, batch: Batch, weights: Weights) -> tuple[Tensor, dict[str, float]]:
+        """(loss, its parts and measures by name)."""
+        language = self.model.language
+        before, after = language.hidden(
+            batch.ids, batch.positions, Patches(batch.patches, batch.grids), attention_mask=batch.attention
+        )
+        said = batch.labels >= 0
+        logits, labels = language.logits(after[said]), batch.labels[said]
+        words = F.cross_entropy(logits, labels)
+        cells = self._cell_loss(batch)
+        parts = {"words": words, "cells": cells}
+        measures = {"right": (logits.argmax(-1) == labels).float().mean().item()}
+        loss = words + weights.cells * cells
+        if len(batch.object_rows):
+            spoken = self.model.text_hidden_fcs(before[batch.object_rows, batch.object_places])
+            true = self.oracle(batch.things)
+            align = F.smooth_l1_loss(spoken, true.detach())
+            from_oracle = torch.rand(len(true), 1, device=true.device) < weights.oracle
+            outlines, found = self._outline(batch, torch.where(from_oracle, true, spoken))
+            parts |= {"align": align, "outlines": outlines}
+            measures |= found
+            loss = loss + weights.align * align + outlines
+        return loss, {name: value.item() for name, value in parts.items()} | measures
+
+    def _cell_loss(self, batch: Batch) -> Tensor:
+        assert self._cells is not None
+        shapes = F.cross_entropy(self.cell_shapes(self._cells), batch.cell_shapes)
+        colours = F.cross_entropy(self.cell_colours(self._cells), batch.cell_colours)
+        return shapes + colours
+
+    def _outline(self, batch: Batch, prompts: Tensor) -> tuple[Tensor, dict[str, float]]:
+        sam2 = self.model.sam2
+        frames = batch.frames.shape[1]
+        features = sam2.encode(sam2.pixels(batch.frames.flatten(0, 1)))
+        tracker = Tracker(sam2, prompts)
+        losses: list[Tensor] = []
+        overlaps: list[Tensor] = []
+        for frame in range(frames):
+            rows = batch.object_rows * frames + frame
+            seen = Features(
+                features.stride4[rows], features.stride8[rows], features.top[rows], features.position
+            )
+            decoded = tracker.step(seen, conditioning=frame < batch.key_frames)
+            loss, overlap = mask_loss(decoded, batch.masks[:, frame])
+            losses.append(loss)
+            overlaps.append(overlap)
+        measured = {"iou": overlaps[0].mean().item()}
+        if frames > batch.key_frames:
+            measured["tracked"] = torch.stack(overlaps[batch.key_frames :]).mean().item()
+        return torch.stack(losses).mean(), measured
+
+
+def mask_loss(decoded: Decoded, shares: Tensor) -> tuple[Tensor, Tensor]:
+    """(loss, IoU `[objects]` of the chosen mask) for one frame; `shares` `[objects, T, T]` in 0..1.
+
+    Of the three candidates only the best learns the mask (with a little for the others, so none dies); the predicted
+    IoUs learn the real ones and the presence logit learns whether the object is in the frame.
+    """
+    side = shares.shape[-1]
+    logits = F.interpolate(decoded.candidates, size=(side, side), mode="bilinear", align_corners=False)
+    wanted = shares[:, None].expand_as(logits)
+    pixels = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").mean(dim=(-2, -1))
+    chance = logits.sigmoid()
+    both, either = (chance * wanted).sum(dim=(-2, -1)), (chance + wanted).sum(dim=(-2, -1))
+    present = (shares.amax(dim=(-2, -1)) > 0.5).float()
+    dice = (1 - (2 * both + 1) / (either + 1)) * present[:, None]
+    each = 8 * pixels + dice
+    with torch.no_grad():
+        found, true = logits > 0, wanted > 0.5
+        union = (found | true).sum(dim=(-2, -1))
+        iou = torch.where(union > 0, (found & true).sum(dim=(-2, -1)) / union.clamp(min=1), 1.0)
+    best = each.min(dim=1).values.mean() + 0.05 * each.mean()
+    guess = F.mse_loss(decoded.ious, iou)
+    there = F.binary_cross_entropy_with_logits(decoded.presence, present)
+    chosen = iou.gather(1, decoded.ious.argmax(dim=1, keepdim=True))[:, 0]
+    return best + guess + 0.2 * there, chosen

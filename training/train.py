@@ -1,0 +1,259 @@
+"""Train `sa2va-tiny` from nothing: `python -m training.train --out FOLDER`.
+
+Every step's scenes come from a generator seeded with (seed, step), so a run that was broken off and resumed with
+`--resume` sees the same data as an unbroken one. The exported weights are a running average over the steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from sa2va_worker.models.checkpoint import Checkpoint
+from sa2va_worker.models.sa2va import Sa2VA
+from training.batch import Batch, BatchMaker
+from training.learner import Learner, Weights
+from training.tiny import tie, write_folder, write_weights
+
+SCENES, QUESTIONS = 16, 8
+CLIP_SCENES, CLIP_QUESTIONS, CLIP_FRAMES = 4, 4, 8
+
+
+class Plan:
+    """How the run changes with time; `steps` in all."""
+
+    def __init__(self, steps: int, rate: float) -> None:
+        self.steps, self.rate = steps, rate
+
+    def learning_rate(self, step: int) -> float:
+        """Linear warm-up over 300 steps, then a cosine down to a fiftieth."""
+        warm = min(1.0, (step + 1) / 300)
+        return self.rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.steps))))
+
+    def clip_share(self, step: int) -> float:
+        """Share of steps on clips: none in the first third, then a quarter."""
+        return 0.0 if step < self.steps / 3 else 0.25
+
+    def weights(self, step: int) -> Weights:
+        """The helper leads for the first tenth, fades by the quarter, and stays with 5 % to the end."""
+        lead = min(1.0, max(0.0, (0.25 - step / self.steps) / 0.15))
+        return Weights(oracle=max(0.05, lead), align=0.2 + 1.8 * lead, cells=0.1 + 0.4 * lead)
+
+
+class Steps(Dataset[Batch]):
+    """The batch of each step, made from nothing but (seed, step)."""
+
+    def __init__(self, folder: Path, seed: int, plan: Plan) -> None:
+        self._folder, self._seed, self._plan = folder, seed, plan
+        self._maker: BatchMaker | None = None
+
+    def __getitem__(self, step: int) -> Batch:
+        if self._maker is None:
+            self._maker = BatchMaker(self._folder)
+        rng = np.random.default_rng([self._seed, step])
+        if rng.random() < self._plan.clip_share(step):
+            key_frames = int(rng.choice((1, 2, 3, 5), p=(0.25, 0.15, 0.2, 0.4)))
+            return self._maker.clips(rng, CLIP_SCENES, CLIP_QUESTIONS, CLIP_FRAMES, key_frames)
+        return self._maker.pictures(rng, SCENES, QUESTIONS)
+
+
+class Average:
+    """The running average of the weights, which is what gets exported."""
+
+    def __init__(self, model: Sa2VA, keep: float = 0.999) -> None:
+        self._keep = keep
+        self.state = {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+    def update(self, model: Sa2VA, step: int) -> None:
+        keep = min(self._keep, (1 + step) / (10 + step))
+        for name, value in model.state_dict().items():
+            self.state[name].lerp_(value.detach(), 1 - keep)
+
+
+def learning_groups(learner: Learner) -> list[dict[str, object]]:
+    """Weight decay for matrices only."""
+    parameters = [p for p in learner.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": 0.05},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+
+
+def fresh_model(folder: Path, seed: int) -> Sa2VA:
+    """A new model for a folder's configuration.
+
+    transformers starts every matrix at a standard deviation of 0.02, which is right for wide models and makes the
+    signal of one as narrow as this vanish: PyTorch's own rule, by the number of inputs, is used instead.
+    """
+    torch.manual_seed(seed)
+    model = Sa2VA(Checkpoint(folder).config)
+    sam2, words = model.sam2.model, model.language.model.model
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, (nn.Linear, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.LayerNorm, nn.Embedding)):
+                module.reset_parameters()
+        words.language_model.embed_tokens.weight.normal_(std=0.05)
+        words.visual.pos_embed.weight.normal_(std=0.1)
+        for parameter in (
+            sam2.no_memory_embedding,
+            sam2.memory_temporal_positional_encoding,
+            sam2.no_object_pointer,
+            sam2.vision_encoder.backbone.pos_embed,
+            sam2.vision_encoder.backbone.pos_embed_window,
+        ):
+            parameter.normal_(std=0.1)
+        shared = sam2.shared_image_embedding.positional_embedding
+        sam2.prompt_encoder.shared_embedding.positional_embedding.copy_(shared)
+        for block in sam2.memory_encoder.memory_fuser.layers:
+            nn.init.constant_(block.get_parameter("scale"), 0.1)
+    tie(model)
+    return model
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """Run the plan, with a progress line and a resumable state file in the output folder."""
+    folder: Path = arguments.out
+    state_file = folder / "training_state.pt"
+    write_folder(folder, arguments.seed)
+    device = torch.device(arguments.device)
+    model = fresh_model(folder, arguments.seed).to(device)
+    # Evaluation mode: the data never repeats, so the memory attention's dropout would only slow learning.
+    learner = Learner(model).to(device).eval()
+    plan = Plan(arguments.steps, arguments.rate)
+    optimizer = torch.optim.AdamW(learning_groups(learner), lr=plan.rate, betas=(0.9, 0.98))
+    average, first = Average(model), 0
+    if arguments.resume and state_file.exists():
+        saved = torch.load(state_file, weights_only=True, map_location=device)
+        learner.load_state_dict(saved["learner"])
+        optimizer.load_state_dict(saved["optimizer"])
+        average.state, first = saved["average"], saved["step"]
+    print(
+        f"{sum(p.numel() for p in model.parameters()):,} parameters, steps {first} to {plan.steps}",
+        flush=True,
+    )
+    began, shown, seen = time.monotonic(), time.monotonic(), Meters()
+    for step, batch in zip(range(first, plan.steps), batches(folder, arguments, plan, first), strict=False):
+        torch.manual_seed(arguments.seed * 1_000_003 + step)
+        for group in optimizer.param_groups:
+            group["lr"] = plan.learning_rate(step)
+        with torch.autocast(device.type, torch.bfloat16, enabled=arguments.bfloat16):
+            loss, parts = learner(on_device(batch, device), plan.weights(step))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
+        if torch.isfinite(norm):
+            optimizer.step()
+        average.update(model, step)
+        seen.add({"loss": loss.item(), **parts})
+        if (step + 1) % arguments.show == 0:
+            pace = (time.monotonic() - shown) / arguments.show
+            shown = time.monotonic()
+            left = pace * (plan.steps - step - 1)
+            print(
+                f"step {step + 1}/{plan.steps} {seen.line()} {pace:.2f} s/step, {left / 60:.0f} min left",
+                flush=True,
+            )
+        if (step + 1) % arguments.save == 0 or step + 1 == plan.steps:
+            save(state_file, folder, learner, optimizer, average, step + 1)
+    print(f"done in {(time.monotonic() - began) / 60:.1f} min", flush=True)
+
+
+class Meters:
+    """Averages of named numbers since they were last shown."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, tuple[float, int]] = {}
+
+    def add(self, numbers: dict[str, float]) -> None:
+        for name, number in numbers.items():
+            total, count = self._sums.get(name, (0.0, 0))
+            self._sums[name] = (total + number, count + 1)
+
+    def line(self) -> str:
+        text = " ".join(f"{name} {total / count:.3f}" for name, (total, count) in self._sums.items())
+        self._sums = {}
+        return text
+
+
+def batches(folder: Path, arguments: argparse.Namespace, plan: Plan, first: int) -> Iterator[Batch]:
+    """The batches from step `first` on, drawn ahead in worker processes."""
+    steps = Steps(folder, arguments.seed, plan)
+    order = range(first, plan.steps)
+    # A forked worker can inherit a lock that another thread of this process holds: start it afresh.
+    yield from DataLoader(
+        steps,
+        batch_size=None,
+        sampler=order,
+        num_workers=arguments.workers,
+        worker_init_fn=_one_thread,
+        prefetch_factor=4 if arguments.workers else None,
+        multiprocessing_context="spawn" if arguments.workers else None,
+    )
+
+
+def _one_thread(_worker: int) -> None:
+    import cv2
+
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+
+
+def on_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch with every tensor on `device`."""
+    moved: dict[str, Any] = {
+        name: value.to(device) for name, value in vars(batch).items() if isinstance(value, Tensor)
+    }
+    return replace(batch, **moved)
+
+
+def save(
+    state_file: Path,
+    folder: Path,
+    learner: Learner,
+    optimizer: torch.optim.Optimizer,
+    average: Average,
+    step: int,
+) -> None:
+    """Write what resuming needs, and the averaged weights as a checkpoint; a break in between loses neither."""
+    state = {
+        "learner": learner.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "average": average.state,
+        "step": step,
+    }
+    torch.save(state, state_file.with_suffix(".new"))
+    state_file.with_suffix(".new").replace(state_file)
+    write_weights(folder, average.state)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder of the checkpoint and the training state"
+    )
+    parser.add_argument("--steps", type=int, default=8000)
+    parser.add_argument("--rate", type=float, default=1.5e-3, help="highest learning rate")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--bfloat16", action="store_true", help="compute in bfloat16 where that is safe")
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw scenes ahead")
+    parser.add_argument("--resume", action="store_true", help="go on from the folder's training state")
+    parser.add_argument("--show", type=int, default=50, help="steps between progress lines")
+    parser.add_argument("--save", type=int, default=500, help="steps between saved states")
+    train(parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()
