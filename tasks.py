@@ -19,8 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 VENV = Path(os.environ.get("SA2VA_VENV") or ROOT / ".venv").absolute()
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
-EXTRAS = ("worker", "test")
-DEVELOPER_EXTRAS = (*EXTRAS, "dev", "training")
+TEST_EXTRAS = ("worker", "test", "training")
 
 
 def main(arguments: list[str]) -> int:
@@ -79,40 +78,53 @@ def python_m(*arguments: str) -> int:
 
 def demo(arguments: list[str]) -> int:
     """Segment the bundled example pictures with the bundled model; leaves pictures in demo/."""
-    install(EXTRAS)
+    install(("worker",))
     return python_m("sa2va_plugins.cli", "demo", *arguments)
 
 
 def test(arguments: list[str]) -> int:
     """Run the tests (arguments go to pytest)."""
-    install(EXTRAS)
+    install(TEST_EXTRAS)
     return python_m("pytest", *arguments)
 
 
 def lint(arguments: list[str]) -> int:
     """Check style and formatting with ruff."""
-    install(DEVELOPER_EXTRAS)
+    install((*TEST_EXTRAS, "dev"))
     python_m("ruff", "check", "--quiet", *arguments)
     return python_m("ruff", "format", "--check", "--quiet", *arguments)
 
 
 def types(arguments: list[str]) -> int:
     """Check types with mypy."""
-    install(DEVELOPER_EXTRAS)
+    install((*TEST_EXTRAS, "dev"))
     return python_m("mypy", *arguments)
 
 
 def reformat(arguments: list[str]) -> int:
     """Format the code and mend what ruff can mend."""
-    install(DEVELOPER_EXTRAS)
+    install((*TEST_EXTRAS, "dev"))
     python_m("ruff", "format", *arguments)
     return python_m("ruff", "check", "--fix", *arguments)
 
 
 def bench(arguments: list[str]) -> int:
     """Measure import time, warm call overhead and cold start by phase."""
-    install(EXTRAS)
+    install(("worker",))
     return python_m("benchmarks", *arguments)
+
+
+def train(arguments: list[str]) -> int:
+    """Train the bundled model anew, into runs/sa2va-tiny unless --out says otherwise."""
+    install(("worker", "training"))
+    out = [] if "--out" in arguments else ["--out", str(ROOT / "runs" / "sa2va-tiny")]
+    return python_m("training.train", *out, *arguments)
+
+
+def table(arguments: list[str]) -> int:
+    """Measure the bundled model on held-out scenes of both generators and print the table."""
+    install(("worker", "training"))
+    return python_m("training.evaluate", *arguments)
 
 
 def clean(arguments: list[str]) -> int:
@@ -132,6 +144,8 @@ WORDS: dict[str, Callable[[list[str]], int]] = {
     "types": types,
     "format": reformat,
     "bench": bench,
+    "train": train,
+    "table": table,
     "clean": clean,
 }
 

@@ -25,7 +25,7 @@ EXIT_CODES = {
     5: "refused, because the worker is busy with the calls of others",
     6: "out of memory",
     7: "a time limit was reached",
-    130: "cancelled with Ctrl-C",
+    130: "cancelled, by Ctrl-C or by a forced stop",
 }
 
 _BY_ERROR: tuple[tuple[type[errors.Sa2VAError], int], ...] = (
