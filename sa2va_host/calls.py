@@ -78,6 +78,7 @@ class Call:
         self.id = 0
         self.begun = False
         self.sends = 0
+        self.sent_at = 0.0
         self.asked = time.monotonic()
         self.timeout = timeout
         self.deadline = None if timeout is None else self.asked + timeout
@@ -94,6 +95,7 @@ class Call:
     def open(self) -> tuple[wire.Message, Sequence[memoryview]]:
         """The first message, for sending (again)."""
         self.sends += 1
+        self.sent_at = time.monotonic()
         return self._opening(self.id), self._buffers
 
     def tell(self, note: Note) -> None:

@@ -42,7 +42,7 @@ class Connection:
         self._envelope = envelope.Envelope(self._incarnation, self._token, me.pid, me.started).pack()
         self.watch = processes.DeathWatch(record.process)
         self.socket = transport.connect(context, record.endpoint)
-        self._died = 0.0
+        self.died_at = 0.0
         self.send(wire.Hello(program=_program()))
 
     @property
@@ -81,24 +81,25 @@ class Connection:
     def register(self, poller: zmq.Poller) -> None:
         """Have the poller wake up for messages and, where the system can, for the worker's death."""
         poller.register(self.socket, zmq.POLLIN)
-        if self.watch.fileno() >= 0 and not self._died:
+        if self.watch.fileno() >= 0 and not self.died_at:
             poller.register(self.watch.fileno(), zmq.POLLIN)
 
     def poll_seconds(self) -> float | None:
         """How soon to look again although nothing wakes the poller; None for never."""
-        if self._died:
+        if self.died_at:
             return 0.01
         return processes.DeathWatch.INTERVAL if self.watch.fileno() < 0 else None
 
     def is_dead(self) -> bool:
-        return bool(self._died) or self.watch.is_dead()
+        if not self.died_at and self.watch.is_dead():
+            self.died_at = time.monotonic()
+        return self.died_at > 0
 
     def exit_note(self, run: RunDirectory) -> tuple[bool, ExitNote | None]:
         """(whether there is nothing more to wait for, why the worker ended) once it is dead."""
-        self._died = self._died or time.monotonic()
         note = run.read_exit(self.record.incarnation)
         # Only its parent learns the exit code, and writes it down. Without a parent nobody will.
-        late = time.monotonic() - self._died > _NOTE_WITHIN
+        late = time.monotonic() - self.died_at > _NOTE_WITHIN
         return note is not None or late or not processes.is_alive(self.record.launcher), note
 
     def close(self, linger: float = 0.0) -> None:

@@ -25,7 +25,7 @@ import msgspec
 from . import processes
 from .boot import EXIT_TAKEN, Boot
 from .config import Settings
-from .errors import Cancelled, WorkerStartFailed
+from .errors import Cancelled, WorkerStartFailed, from_wire
 from .rendezvous import ExitNote, Record, RunDirectory
 from .specification import Specification
 
@@ -138,8 +138,10 @@ def _await_record(
             return None
         if code is not None:
             reason = processes.describe_exit(code)
-            run.note_death(boot.specification, reason, DEATH_WINDOW)
             note = run.read_exit(boot.incarnation)
+            if note is not None and note.code:  # it came up and went again while we blinked
+                raise from_wire(note.code, note.message, note.advice, run.log_tail(boot.incarnation))
+            run.note_death(boot.specification, reason, DEATH_WINDOW)
             raise WorkerStartFailed(
                 f"The worker ended while it started: {note.reason if note else reason}.",
                 advice=f"Its output is in {run.log_path(boot.incarnation)}.",
@@ -217,15 +219,10 @@ def _reap(child: _Child, record: Record, run: RunDirectory) -> None:
     code = child.wait()
     reason = processes.describe_exit(code)
     with contextlib.suppress(OSError):
-        orderly = run.read_exit(record.incarnation) is not None
+        spoke = run.read_exit(record.incarnation) is not None
         run.write_exit(record.incarnation, ExitNote(reason=reason), unless_known=True)
-        if not orderly and not _was_ready(record, run):
+        if not spoke and not run.was_ready(record.incarnation):
             run.note_death(record.specification, reason, DEATH_WINDOW)
-
-
-def _was_ready(record: Record, run: RunDirectory) -> bool:
-    """Whether the model of this incarnation was ever loaded. Its record stays until somebody sweeps it."""
-    return any(found.incarnation == record.incarnation and found.info is not None for found in run.records())
 
 
 def worker_command(python: str) -> list[str]:

@@ -36,6 +36,7 @@ from .rendezvous import ExitNote, Record, RunDirectory
 _PING = 0
 """The call id of our own status questions; real calls count from 1."""
 _PING_EVERY = 1.0
+_TOO_LATE = 0.1
 
 Connect = Callable[[Callable[[], bool], Callable[[], None]], tuple[Record, RunDirectory]]
 """Finds or starts the worker: given ``cancelled`` and ``starting`` as `launcher.ensure_worker` wants them."""
@@ -147,6 +148,8 @@ class Link:
 
     def _poll_milliseconds(self) -> int | None:
         now = time.monotonic()
+        if self._worker is None and self._waiting and not self._connecting:
+            return 0
         dues = [
             call.deadline for call in (*self._calls.values(), *self._waiting) if call.deadline is not None
         ]
@@ -191,6 +194,7 @@ class Link:
             del self._calls[call.id]
             self._send_again(call)
             return
+        self._loaded = self._loaded or isinstance(message, (wire.Started, wire.Loaded))
         try:
             call.handle(message, buffers)
         except wire.BadMessage as error:
@@ -342,7 +346,10 @@ class Link:
         self._disconnect()
         tail = run.log_tail(worker.record.incarnation)
         for call in calls:
-            if note is not None and (note.orderly or note.resend) and not call.begun:
+            innocent = note is not None and (note.orderly or note.resend)
+            # Sent to a worker that was as good as dead already: to its caller it is a "next call", which must work.
+            too_late = self._loaded and worker.died_at - call.sent_at < _TOO_LATE
+            if not call.begun and (innocent or too_late):
                 self._send_again(call)
             else:
                 call.fail(death(worker.record, note, call.phase, tail))

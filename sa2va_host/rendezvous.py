@@ -20,6 +20,7 @@ import os
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -158,7 +159,14 @@ class RunDirectory:
             return msgspec.json.decode((self.path / f"{incarnation}.exit").read_bytes(), type=ExitNote)
         return None
 
-    def log_tail(self, incarnation: str, lines: int = 20) -> list[str]:
+    def mark_ready(self, incarnation: str) -> None:
+        """The worker's model is loaded. A file of its own: the record may be swept before anybody looks."""
+        _replace(self.path / f"{incarnation}.ready", b"")
+
+    def was_ready(self, incarnation: str) -> bool:
+        return (self.path / f"{incarnation}.ready").exists()
+
+    def log_tail(self, incarnation: str, lines: int = 40) -> list[str]:
         """The last lines a worker wrote, without reading a long log."""
         try:
             with self.log_path(incarnation).open("rb") as log:
@@ -212,7 +220,7 @@ class RunDirectory:
         logs = sorted(self.path.glob("*.log"), key=_age)
         for log in logs[_KEPT_LOGS:]:
             if log.stem not in living and _age(log) > 60:
-                for suffix in (".log", ".exit", ".sock"):
+                for suffix in (".log", ".exit", ".ready", ".sock"):
                     log.with_suffix(suffix).unlink(missing_ok=True)
 
 
@@ -264,7 +272,9 @@ def default_path() -> Path:
     """The user's runtime directory; every process of a user must come to the same answer."""
     from platformdirs import user_runtime_dir
 
-    path = Path(user_runtime_dir("sa2va", appauthor=False))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that there is no XDG_RUNTIME_DIR; its fallback is as good
+        path = Path(user_runtime_dir("sa2va", appauthor=False))
     try:
         return _owner_only(path)
     except OSError:

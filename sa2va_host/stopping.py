@@ -17,7 +17,7 @@ from .errors import WorkerError
 from .rendezvous import ExitNote, Record, RunDirectory
 
 ANSWER_WITHIN = 1.0
-"""Seconds a worker has to answer beyond what it may wait for running calls, before it counts as silent."""
+"""Seconds a worker has to answer a question, before it counts as silent and is not asked any further."""
 LEAVE_WITHIN = 2.0
 TERMINATE_WITHIN = 1.0
 KILL_WITHIN = 2.0
@@ -53,7 +53,7 @@ def stop(record: Record, run: RunDirectory, *, force: bool, wait: float) -> Stop
 
 def _climb(record: Record, run: RunDirectory, *, force: bool, wait: float) -> str:
     process = record.process
-    if not processes.is_stopped(process):
+    if not processes.is_stopped(process) and ask(record, wire.Status(call=1), ANSWER_WITHIN) is not None:
         question = wire.Unload(call=1, force=force, wait=0.0 if force else wait)
         answer = ask(record, question, ANSWER_WITHIN + (0.0 if force else wait))
         if isinstance(answer, wire.Failed):

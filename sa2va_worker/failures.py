@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import traceback
 
-from sa2va_host.errors import OutOfMemory, Sa2VAError, WorkerError
+from sa2va_host.errors import OutOfMemory, Sa2VAError, WorkerDied, WorkerError
 from sa2va_host.wire import Failed
+
+from .steps import EngineBroken
 
 
 def to_message(call: int, error: BaseException) -> Failed:
@@ -26,11 +28,12 @@ def to_message(call: int, error: BaseException) -> Failed:
             message=f"The call did not fit into memory: {_first_line(error)}.",
             advice="Use a smaller picture or fewer key frames, a smaller dtype, or unload other models.",
         )
+    lives = not isinstance(error, EngineBroken)
     return Failed(
         call=call,
-        code=WorkerError.code,
+        code=WorkerError.code if lives else WorkerDied.code,
         message=f"The engine failed: {type(error).__name__}: {_first_line(error)}.",
-        advice="The worker lives on; its log has the details.",
+        advice=f"The {'worker lives on' if lives else 'next call starts a new worker'}; the log has the details.",
         log_tail=[line[:500] for line in "".join(traceback.format_exception(error)).splitlines()[-20:]],
     )
 

@@ -218,6 +218,14 @@ class Requests:
                 failed = wire.Failed(call=work.call, code=code, message=message, advice=advice)
                 self._server.send(work.route, failed)
 
+    def not_begun(self) -> list[tuple[bytes, int]]:
+        """Calls that may go to the next worker."""
+        scheduler = self._server.scheduler
+        works = [(work.route, work.call) for work in scheduler.works() if not scheduler.is_begun(work)]
+        return works + [
+            (client.route, call) for client in self._server.clients.all() for call in client.loads
+        ]
+
     def _open(self) -> list[tuple[bytes, int]]:
         works = [(work.route, work.call) for work in self._server.scheduler.works()]
         return works + [
@@ -263,6 +271,7 @@ class Requests:
             return
         self._unload = (client, message, time.monotonic() + max(0.0, message.wait))
         self._server.scheduler.hold(True)
+        self._server.lifecycle.move(Phase.DRAINING)
         self.watch_unload()
 
     def watch_unload(self) -> None:
@@ -277,6 +286,7 @@ class Requests:
         elif time.monotonic() >= deadline or self._server.clients.get(client.route) is None:
             self._unload = None
             scheduler.hold(False)
+            self._server.lifecycle.move(Phase.LOADING if self.info is None else Phase.BUSY)
             holders = sorted({self._name(work.route) for work in running})
             self._refuse(client, message, f"{len(running)} calls are running", holders)
 

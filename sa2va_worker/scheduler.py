@@ -116,8 +116,16 @@ class Scheduler:
 
     # --- the engine's side ---
 
-    def run(self, factory: EngineFactory, load: Callable[[Engine], Iterator[Step]]) -> None:
-        """The engine's thread: make the engine, load, then work for ever. Never raises; says how it ended."""
+    def run(
+        self,
+        factory: EngineFactory,
+        load: Callable[[Engine], Iterator[Step]],
+        loaded: Callable[[], None],
+    ) -> None:
+        """The engine's thread: make the engine, load, then work for ever. Never raises; says how it ended.
+
+        ``loaded`` is called here, before the first call can begin (and perhaps end the process).
+        """
         try:
             engine = factory()
             for step in load(engine):
@@ -125,6 +133,7 @@ class Scheduler:
                     self._outbox.put(LoadProgress(step.done, step.total, step.unit))
             self.memory = engine.memory()
             info = engine.info
+            loaded()
         except BaseException as error:  # noqa: BLE001 - whatever it was, clients must hear of it
             _log.exception("loading failed")
             self._outbox.put(LoadFailed(error))

@@ -106,7 +106,11 @@ class Server:
         specification = self._record.specification
         engine = threading.Thread(
             target=self.scheduler.run,
-            args=(factory, lambda engine: engine.load(specification)),
+            args=(
+                factory,
+                lambda engine: engine.load(specification),
+                lambda: self._run.mark_ready(self._record.incarnation),
+            ),
             name="sa2va-engine",
             daemon=True,
         )
@@ -243,9 +247,8 @@ class Server:
         self._run.remove(self._record)
         self._drain_replies()
         self._receive()  # what is here already learns that it must go elsewhere
-        for work in self.scheduler.works():
-            if not self.scheduler.is_begun(work):
-                self.send(work.route, wire.Ending(call=work.call))
+        for route, call in self.requests.not_begun():
+            self.send(route, wire.Ending(call=call))
         self._socket.close(linger=300)
         return code
 

@@ -103,9 +103,7 @@ def test_a_chat_answers_in_words(connect, picture):
 
 def test_events_tell_of_every_phase_on_the_callers_thread(connect, picture):
     seen = []
-    sa = connect(
-        "scripted:load=0.1", on_event=lambda event: seen.append((event, threading.current_thread()))
-    )
+    sa = connect("scripted:load=0.1", on_event=lambda event: seen.append((event, threading.current_thread())))
     sa.segment(picture, "steps=3 objects=1")
     events = [event for event, _ in seen]
     phases = [event.phase for event in events if isinstance(event, Progress)]
@@ -176,12 +174,15 @@ def test_clients_take_turns(connect, picture):
 def test_calls_of_one_client_keep_their_order(connect, picture):
     sa = connect()
     sa.load()
-    ended = []
+    ended: list[int] = []
     threads = []
+
+    def one_call(number):
+        sa.segment(picture, f"steps=3 pause=0.01 number={number}")
+        ended.append(number)
+
     for number in range(6):
-        thread = threading.Thread(
-            target=lambda n=number: (sa.segment(picture, f"steps=3 pause=0.01 number={n}"), ended.append(n))
-        )
+        thread = threading.Thread(target=one_call, args=(number,))
         thread.start()
         threads.append(thread)
         while not any(call.kind == "segment" for call in (*sa.status().active, *sa.status().queued)):
@@ -317,7 +318,9 @@ def test_the_worker_bounds_the_queue_of_all_clients(connect, picture, settings):
     first.load()
     with ThreadPoolExecutor(20) as pool:
         waiting = [
-            pool.submit(sa.segment, picture, "steps=15 pause=0.02 objects=1") for sa in others for _ in range(2)
+            pool.submit(sa.segment, picture, "steps=15 pause=0.02 objects=1")
+            for sa in others
+            for _ in range(2)
         ]
         errors = [future.exception() for future in waiting]
     assert any(isinstance(error, WorkerBusy) for error in errors)

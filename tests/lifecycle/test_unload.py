@@ -189,6 +189,7 @@ def test_a_stranger_with_the_workers_pid_is_never_signalled(connect, picture, ru
     stranger = subprocess.Popen(["sleep", "60"], start_new_session=True)
     try:
         who = processes.identify(stranger.pid)
+        assert who is not None
         stale = replace(record, process=replace(who, started=who.started - 1))
         run.write(stale)
         assert not sa.status()
