@@ -3,11 +3,11 @@
 ::
 
     Sa2VAError
-    ├── InvalidInput (also ValueError)   the request is wrong: an unreadable picture, an empty prompt, a
-    bad number ├── ConfigError (also ValueError)    a setting is unknown or has an impossible value
+    ├── InvalidInput (also ValueError)   the request is wrong: an unreadable picture, an empty prompt
+    ├── ConfigError (also ValueError)    a setting is unknown or has an impossible value
     ├── ModelNotFound                    no such checkpoint name or folder
     ├── ModelLoadFailed                  the checkpoint is there and cannot be loaded
-    ├── OutOfMemory                      this call did not fit; the worker lives on
+    ├── OutOfMemory (MemoryError)        this call did not fit; the worker lives on
     ├── Cancelled                        the call was cancelled, by its caller or by a forced unload
     ├── DeadlineExceeded (TimeoutError)  the call took longer than its timeout
     ├── ProtocolMismatch                 worker and client speak different protocol versions

@@ -4,9 +4,10 @@
 
     <checkpoint>-<specification>.json   connection record of a living worker, owner-only, replaced atomically
     <checkpoint>.spawn                  lock: who holds it may start a worker for this checkpoint
-    <checkpoint>-<specification>.life   lock: held by the worker for its whole life, so there is never a
-    second one <incarnation>.sock, .log, .exit     of one worker process: its socket, its output, why it ended
+    <checkpoint>-<specification>.life   lock: held by the worker for its whole life: never a second one
     <checkpoint>-<specification>.deaths when workers died before they were ready (stops endless restarts)
+    <incarnation>.sock, .log            of one worker process: its socket, its output,
+    <incarnation>.ready, .exit          whether its model was ever loaded, why it ended
 
 Locks are the kernel's: they vanish with their holder. Everything is owner-only, and a directory that is
 open to others is refused, since the records hold the token. Nothing here starts, signals or talks to a

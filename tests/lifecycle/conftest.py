@@ -26,14 +26,8 @@ ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, str(SCRIPT)]
 PATIENCE = float(os.environ.get("SA2VA_TEST_PATIENCE") or 3.0) if "CI" in os.environ else 1.0
 """Deadlines are multiplied by this."""
-
-
-@pytest.fixture(autouse=True)
-def _no_foreign_settings(monkeypatch):
-    """Settings of the developer's own must not reach the tests; the transport may, to run the suite over TCP."""
-    for name in [name for name in os.environ if name.startswith("SA2VA_") and name != "SA2VA_TRANSPORT"]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("XDG_CONFIG_HOME", "/nonexistent")
+TRANSPORT = os.environ.get("SA2VA_TRANSPORT") or "auto"
+"""Read before the session's fixture cleans the environment: ``SA2VA_TRANSPORT=tcp`` runs all of this over TCP."""
 
 
 @pytest.fixture
@@ -52,7 +46,9 @@ def run_path() -> Iterator[Path]:
 
 @pytest.fixture
 def settings(run_path: Path) -> Settings:
-    return load_settings(run_dir=str(run_path), model="scripted:", timeout=20.0, unload_wait=1.0)
+    return load_settings(
+        run_dir=str(run_path), model="scripted:", timeout=20.0, unload_wait=1.0, transport=TRANSPORT
+    )
 
 
 @pytest.fixture

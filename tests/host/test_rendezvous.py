@@ -1,0 +1,192 @@
+"""The run directory: records, locks, notes, and what it refuses."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import filelock
+import msgspec
+import pytest
+
+from sa2va_host import ConfigError, ModelNotFound, processes
+from sa2va_host.config import Settings
+from sa2va_host.rendezvous import ExitNote, Record, RunDirectory, default_path
+from sa2va_host.specification import ModelInfo, Specification
+from sa2va_host.transport import MAX_PATH, Endpoint
+from sa2va_host.workers import specify
+
+SPEC = Specification(checkpoint="m")
+INFO = ModelInfo(
+    name="m", family="f", image_size=8, device="cuda:0", dtype="bfloat16", attention="sdpa", parameters=1
+)
+
+
+@pytest.fixture
+def run():
+    with tempfile.TemporaryDirectory() as folder:
+        yield RunDirectory(Path(folder) / "run")
+
+
+def record(**changes):
+    me = processes.current()
+    found = Record(
+        incarnation="ab" * 16,
+        token="cd" * 32,
+        process=me,
+        specification=SPEC,
+        endpoint=Endpoint("ipc:///nowhere"),
+        log="",
+        created=1.0,
+        launcher=me,
+    )
+    return msgspec.structs.replace(found, **changes)
+
+
+def test_a_record_is_found_by_what_it_serves(run):
+    run.write(record())
+    assert run.find(SPEC) == record()
+    assert run.find(Specification(checkpoint="other")) is None
+    assert run.find(Specification(checkpoint="m", revision="r")) is None
+    assert run.find(Specification(checkpoint="m", device="cpu")) is None
+
+
+def test_auto_takes_what_there_is_and_a_wish_takes_what_auto_became(run):
+    loaded = record(info=INFO)
+    run.write(loaded)
+    for wish in (
+        {},
+        {"device": "cuda"},
+        {"device": "cuda:0"},
+        {"dtype": "bfloat16"},
+        {"device": "cuda", "dtype": "bfloat16", "attention": "sdpa"},
+    ):
+        assert run.find(Specification(checkpoint="m", **wish)) == loaded, wish
+    for wish in ({"device": "cpu"}, {"device": "cuda:1"}, {"dtype": "float32"}, {"quantization": "nf4"}):
+        assert run.find(Specification(checkpoint="m", **wish)) is None, wish
+
+
+def test_the_record_of_a_dead_process_is_stale(run):
+    dead = processes.ProcessId(os.getpid(), processes.current().started - 1, processes.boot_id())
+    run.write(record(process=dead))
+    assert run.find(SPEC) is None
+    assert [found.process for found in run.stale(SPEC.checkpoint_key)] == [dead]
+    assert run.stale("something else") == []
+
+
+def test_a_record_in_a_file_of_another_name_is_not_believed(run):
+    run.write(record())
+    path = run.path / record().file_name
+    path.rename(run.path / "other.json")
+    assert list(run.records()) == []
+
+
+def test_removing_leaves_a_later_incarnation_alone(run):
+    run.write(record(incarnation="ef" * 16))
+    run.remove(record())
+    assert [found.incarnation for found in run.records()] == ["ef" * 16]
+
+
+def test_the_first_exit_note_may_be_kept(run):
+    run.write_exit("x", ExitNote(reason="first"))
+    run.write_exit("x", ExitNote(reason="second"), unless_known=True)
+    assert run.read_exit("x") == ExitNote(reason="first")
+    assert run.read_exit("y") is None
+
+
+def test_deaths_are_counted_within_their_window(run):
+    for _ in range(3):
+        run.note_death(SPEC, "signal SIGKILL", 60)
+    assert run.recent_deaths(SPEC, 60) == (3, "signal SIGKILL")
+    assert run.recent_deaths(Specification(checkpoint="m", device="cpu"), 60)[0] == 0
+    time.sleep(0.05)
+    assert run.recent_deaths(SPEC, 0.01)[0] == 0
+    run.forget_deaths(SPEC)
+    assert run.recent_deaths(SPEC, 60)[0] == 0
+
+
+def test_a_lock_goes_with_its_holder(run):
+    lock = run.spawn_lock(SPEC)
+    program = (
+        "import sys, time, filelock; lock = filelock.FileLock(sys.argv[1]); lock.acquire();"
+        "print('held', flush=True); time.sleep(60)"
+    )
+    command = [sys.executable, "-c", program, lock.lock_file]
+    holder = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    with holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        with pytest.raises(filelock.Timeout):
+            lock.acquire(timeout=0)
+        holder.kill()
+        holder.wait()
+    lock.acquire(timeout=1)
+    lock.release()
+
+
+def test_the_log_tail_is_the_last_lines(run):
+    path = run.log_path("x")
+    path.write_bytes(b"\n".join(b"line %d \xff" % number for number in range(10_000)))
+    tail = run.log_tail("x", 5)
+    assert len(tail) == 5
+    assert tail[-1].startswith("line 9999")
+    assert run.log_tail("missing") == []
+
+
+def test_old_logs_are_swept_and_recent_ones_stay(run):
+    for number in range(30):
+        path = run.log_path(f"{number:032x}")
+        path.write_text("x")
+        age = time.time() - 1000 - number
+        os.utime(path, (age, age))
+    run.sweep_files()
+    assert len(list(run.path.glob("*.log"))) == 10
+    assert run.log_path(f"{0:032x}").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="owner and mode are POSIX")
+@pytest.mark.parametrize("mode", [0o755, 0o770, 0o701])
+def test_a_directory_open_to_others_is_refused(tmp_path, mode):
+    path = tmp_path / "run"
+    path.mkdir()
+    path.chmod(mode)
+    with pytest.raises(ConfigError, match="chmod 700"):
+        RunDirectory(path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="owner and mode are POSIX")
+def test_a_link_and_a_replaceable_directory_are_refused(tmp_path):
+    (tmp_path / "real").mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with pytest.raises(ConfigError):
+        RunDirectory(tmp_path / "link")
+    loose = tmp_path / "loose"
+    loose.mkdir()
+    loose.chmod(0o777)
+    with pytest.raises(ConfigError, match="replace"):
+        RunDirectory(loose / "run")
+
+
+def test_a_long_path_gets_a_short_socket(tmp_path):
+    run = RunDirectory(tmp_path / ("x" * 100) / "run")
+    path = run.socket_path("ab" * 16)
+    assert len(os.fsencode(path)) <= MAX_PATH
+    assert path.parent.stat().st_mode & 0o077 == 0
+
+
+def test_the_default_directory_is_the_same_for_everybody(monkeypatch):
+    assert default_path() == default_path()
+
+
+def test_specifications_name_folders_by_their_real_path(tmp_path, monkeypatch):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (tmp_path / "link").symlink_to(folder)
+    monkeypatch.chdir(tmp_path)
+    for name in ("./model", str(folder), str(tmp_path / "link"), "./link/../model"):
+        assert specify(Settings(model=name)).checkpoint == str(folder)
+    assert specify(Settings(model="sa2va-tiny")).checkpoint == "sa2va-tiny"
+    with pytest.raises(ModelNotFound):
+        specify(Settings(model="./missing"))

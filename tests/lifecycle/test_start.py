@@ -1,0 +1,263 @@
+"""Exactly one worker, however many ask at once and whoever dies meanwhile."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from sa2va_host import Sa2VA, list_workers, processes
+from sa2va_host.boot import EXIT_ABANDONED, EXIT_BOOT, EXIT_TAKEN, Boot
+from sa2va_host.rendezvous import Record
+from sa2va_host.workers import specify
+
+TCP = os.environ.get("SA2VA_TRANSPORT") == "tcp"  # at import: a fixture cleans the environment later
+COMMAND = [sys.executable, str(Path(__file__).with_name("scripted_worker.py"))]
+
+
+def boot_line(settings, run, **changes):
+    """What a launcher would write to a worker."""
+    boot = Boot(
+        incarnation="ab" * 16,
+        token="cd" * 32,
+        specification=specify(settings),
+        run_dir=str(run.path),
+        transport=settings.transport,
+        launcher=processes.current(),
+        keep_alive=5.0,
+        lease_grace=5.0,
+        cancel_grace=5.0,
+        queue_bound=32,
+        max_active=4,
+        log_level="info",
+    )
+    return msgspec.json.encode(msgspec.structs.replace(boot, **changes)) + b"\n"
+
+
+def start_worker(line):
+    """A worker whose launcher is this test. The caller closes its standard input."""
+    process = subprocess.Popen(
+        COMMAND,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert process.stdin is not None
+    process.stdin.write(line)
+    process.stdin.flush()
+    return process
+
+
+def finish(process):
+    process.stdin.close()
+    process.stderr.close()
+    if process.poll() is None:
+        process.kill()
+    process.wait()
+
+
+@pytest.mark.parametrize("attempt", range(2))
+def test_many_clients_that_start_at_once_get_one_worker(client_program, settings, attempt):
+    clients = [
+        client_program(
+            "sa = Sa2VA('scripted:load=0.2', settings=settings, command=COMMAND)\n"
+            "print('ready', flush=True)\nsys.stdin.readline()\n"
+            "r = sa.segment(picture, 'objects=2')\n"
+            "print(r.worker.pid, len(r), flush=True)\nsys.stdin.readline()"
+        )
+        for _ in range(8)
+    ]
+    for client in clients:
+        assert client.stdout.readline() == "ready\n"
+    for client in clients:
+        client.stdin.write("go\n")
+        client.stdin.flush()
+    answers = [client.stdout.readline().split() for client in clients]
+    assert {int(objects) for _, objects in answers} == {2}
+    assert len({pid for pid, _ in answers}) == 1
+    assert len(list_workers(settings)) == 1
+
+
+def test_threads_that_start_at_once_get_one_worker(connect, picture):
+    clients = [connect() for _ in range(8)]
+    pids = []
+    threads = [
+        threading.Thread(target=lambda sa=sa: pids.append(sa.segment(picture, "objects=1").worker.pid))
+        for sa in clients
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(pids) == 8
+    assert len(set(pids)) == 1
+
+
+def test_another_specification_gets_another_worker_and_auto_takes_either(connect, picture):
+    auto = connect()
+    first = auto.segment(picture, "objects=1").worker.pid
+    assert connect(device="cpu").segment(picture, "objects=1").worker.pid == first, "auto became cpu"
+    second = connect(dtype="float16").segment(picture, "objects=1").worker.pid
+    assert second != first
+    assert connect(dtype="float16").segment(picture, "objects=1").worker.pid == second
+    assert auto.segment(picture, "objects=1").worker.pid == first
+
+
+def test_a_second_worker_on_the_same_specification_leaves_and_the_first_misses_nothing(
+    connect, picture, settings, run, within
+):
+    sa = connect()
+    pid = sa.segment(picture, "objects=1").worker.pid
+    with within(1):
+        second = start_worker(boot_line(settings, run))
+        while second.poll() is None:
+            assert sa.segment(picture, "objects=1").worker.pid == pid
+    assert second.returncode == EXIT_TAKEN
+    assert b"another worker serves this specification already" in second.stderr.read()
+    finish(second)
+    assert sa.segment(picture, "objects=1").worker.pid == pid
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        (b"", EXIT_ABANDONED),
+        (b"nonsense\n", EXIT_BOOT),
+        (b'{"protocol": 1}\n', EXIT_BOOT),
+    ],
+)
+def test_a_worker_without_a_launcher_leaves(line, code):
+    process = subprocess.run(COMMAND, input=line, capture_output=True, timeout=10, check=False)
+    assert process.returncode == code
+    assert b"sa2va worker" in process.stderr
+
+
+def test_a_worker_of_another_protocol_leaves(settings, run):
+    line = boot_line(settings, run, protocol=999)
+    process = subprocess.run(COMMAND, input=line, capture_output=True, timeout=10, check=False)
+    assert process.returncode == EXIT_BOOT
+    assert b"protocol 999" in process.stderr
+    assert b"cdcd" not in process.stderr, "the token is in nobody's log"
+
+
+def test_a_half_started_worker_ends_when_its_launcher_goes(settings, run):
+    """Closed before the record exists: the worker sees it when it looks, right before it would be known."""
+    process = start_worker(boot_line(settings, run))
+    process.stdin.close()
+    assert process.wait(5) == EXIT_ABANDONED
+    process.stderr.close()
+    assert list(run.records()) == []
+    assert list(run.path.glob("*.sock")) == []
+
+
+@pytest.mark.parametrize("moment", [0.0, 0.05, 0.1, 0.15, 0.2, 0.3])
+def test_a_killed_launcher_blocks_nobody(client_program, connect, picture, run, moment, within, eventually):
+    """The holder of the spawn lock dies at some point; the next client has a worker soon, and there is only one."""
+    launcher = client_program(
+        "sa = Sa2VA('scripted:', settings=settings, command=COMMAND)\n"
+        "from sa2va_host import launcher, rendezvous, client\nimport numpy, filelock\n"
+        "print('ready', flush=True)\nsys.stdin.readline()\nsa.segment(picture, 'objects=1')"
+    )
+    assert launcher.stdout.readline() == "ready\n"
+    launcher.stdin.write("go\n")
+    launcher.stdin.flush()
+    time.sleep(moment)
+    launcher.send_signal(signal.SIGKILL)
+    launcher.wait()
+    sa = connect()
+    with within(1.5):
+        pid = sa.segment(picture, "objects=1").worker.pid
+    living = [record.process.pid for record in run.living()]
+    assert living == [pid]
+    time.sleep(0.5)
+    found = subprocess.run(["pgrep", "-f", COMMAND[1]], capture_output=True, text=True, check=False)
+    mine = [int(line) for line in found.stdout.split() if belongs_to(int(line), run)]
+    assert mine == [pid], "no half-started worker is left"
+
+
+def belongs_to(pid, run):
+    """Whether that worker was started for this test's run directory (its working directory)."""
+    try:
+        return Path(f"/proc/{pid}/cwd").readlink() == run.path
+    except OSError:
+        return False
+
+
+def test_a_stale_record_of_an_earlier_boot_is_swept(connect, picture, run, within):
+    sa = connect()
+    sa.segment(picture, "objects=1")
+    record: Record = next(run.living())
+    sa.unload()
+    before = msgspec.structs.replace(record.process, boot="another boot", pid=os.getpid())
+    run.write(msgspec.structs.replace(record, process=before))
+    assert not sa.status()
+    with within(1.5):
+        assert sa.segment(picture, "objects=1").text
+
+
+def test_a_damaged_record_is_ignored(connect, picture, run):
+    sa = connect()
+    sa.segment(picture, "objects=1")
+    path = run.path / next(run.living()).file_name
+    sa.unload()
+    for content in (b"", b"{", b"[1,2]", b"\xff" * 100, b'{"protocol": 1}'):
+        path.write_bytes(content)
+        assert not sa.status()
+    assert sa.segment(picture, "objects=1").text
+
+
+def test_a_leftover_socket_is_in_nobodys_way(connect, picture, run, kill):
+    sa = connect()
+    for _ in range(2):
+        kill(sa.segment(picture, "objects=1").worker.pid)
+        time.sleep(0.1)
+    assert sa.segment(picture, "objects=1").text
+    assert len(list(run.path.glob("*.sock"))) == (0 if TCP else 1)
+
+
+def test_a_very_long_run_directory_works(settings, picture, tmp_path):
+    from msgspec.structs import replace
+
+    deep = tmp_path / ("d" * 100) / ("e" * 100)
+    with Sa2VA("scripted:", settings=replace(settings, run_dir=str(deep)), command=COMMAND) as sa:
+        assert sa.segment(picture, "objects=1").text
+        sa.unload()
+
+
+def test_the_worker_outlives_the_client_that_started_it(client_program, connect, picture):
+    first = client_program(
+        "with Sa2VA('scripted:', settings=settings, command=COMMAND) as sa:\n"
+        "    print(sa.segment(picture, 'objects=1').worker.pid)"
+    )
+    pid = int(first.communicate()[0])
+    assert connect().segment(picture, "objects=1").worker.pid == pid
+
+
+def test_a_fork_of_a_client_gets_a_connection_of_its_own(client_program):
+    program = client_program(
+        "import os, warnings\nwarnings.simplefilter('ignore')\n"
+        "sa = Sa2VA('scripted:', settings=settings, command=COMMAND)\n"
+        "first = sa.segment(picture, 'objects=1').worker.pid\n"
+        "child = os.fork()\n"
+        "second = sa.segment(picture, 'objects=2')\n"
+        "assert second.worker.pid == first and len(second) == 2\n"
+        "if child == 0:\n    os._exit(42)\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+        "sa.unload()"
+    )
+    assert program.communicate(timeout=20)[0].strip() == "42"
+
+
+def test_a_client_that_exits_without_closing_ends_cleanly(client_program):
+    program = client_program(
+        "sa = Sa2VA('scripted:', settings=settings, command=COMMAND)\n"
+        "print(len(sa.segment(picture, 'objects=1')))"
+    )
+    assert program.communicate(timeout=20)[0].strip() == "1"
+    assert program.returncode == 0
