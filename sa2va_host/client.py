@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from .calls import Call, Note, Outcome
-    from .link import Link
+    from .link import Link, Room
     from .rendezvous import Record, RunDirectory
     from .video import KeyFrames, Source
     from .wire import Message
@@ -121,15 +121,17 @@ class Sa2VA:
         from .media import read_image
 
         prompt = _checked(prompt)
-        picture = read_image(image)
-        headers, buffers = arrays.pack([picture])
-        outcome = self._call(
-            lambda call: wire.Segment(
-                call=call, keep_alive=self.settings.keep_alive, prompt=prompt, key_frames=headers
-            ),
-            buffers,
-            timeout,
-        )
+        with self._connection().reserve() as room:
+            picture = read_image(image)
+            headers, buffers = arrays.pack([picture])
+            outcome = self._call(
+                room,
+                lambda call: wire.Segment(
+                    call=call, keep_alive=self.settings.keep_alive, prompt=prompt, key_frames=headers
+                ),
+                buffers,
+                timeout,
+            )
         return _segmentation(outcome, picture.shape[:2], 1, is_video=False)
 
     def segment_video(
@@ -150,8 +152,6 @@ class Sa2VA:
         from .video import Video
 
         prompt = _checked(prompt)
-        video = Video(frames, key_frames)
-        headers, buffers = arrays.pack(video.key_frames)
         side = 0
 
         def on_note(call: Call, note: Note) -> None:
@@ -164,25 +164,28 @@ class Sa2VA:
                 start = video.taken
                 chunk = video.next(1, side)
                 if chunk is None:
-                    self._connection().post(call, wire.EndOfFrames(call=call.id))
+                    room.link.post(call, wire.EndOfFrames(call=call.id))
                     return
                 header, data = arrays.pack([chunk])
-                message = wire.Frames(call=call.id, start=start, frames=header[0])
-                self._connection().post(call, message, data)
+                room.link.post(call, wire.Frames(call=call.id, start=start, frames=header[0]), data)
 
-        outcome = self._call(
-            lambda call: wire.Segment(
-                call=call,
-                keep_alive=self.settings.keep_alive,
-                prompt=prompt,
-                key_frames=headers,
-                tracked=True,
-                frame_count=video.length,
-            ),
-            buffers,
-            timeout,
-            on_note,
-        )
+        with self._connection().reserve() as room:
+            video = Video(frames, key_frames)
+            headers, buffers = arrays.pack(video.key_frames)
+            outcome = self._call(
+                room,
+                lambda call: wire.Segment(
+                    call=call,
+                    keep_alive=self.settings.keep_alive,
+                    prompt=prompt,
+                    key_frames=headers,
+                    tracked=True,
+                    frame_count=video.length,
+                ),
+                buffers,
+                timeout,
+                on_note,
+            )
         return _segmentation(outcome, video.size, video.length or video.taken, is_video=True)
 
     def chat(
@@ -196,23 +199,26 @@ class Sa2VA:
         sources: Sequence[Any] = (
             images if isinstance(images, (list, tuple)) else [] if images is None else [images]
         )
-        headers, buffers = arrays.pack([read_image(source) for source in sources])
-        outcome = self._call(
-            lambda call: wire.Chat(
-                call=call, keep_alive=self.settings.keep_alive, prompt=prompt, images=headers
-            ),
-            buffers,
-            timeout,
-        )
+        with self._connection().reserve() as room:
+            headers, buffers = arrays.pack([read_image(source) for source in sources])
+            outcome = self._call(
+                room,
+                lambda call: wire.Chat(
+                    call=call, keep_alive=self.settings.keep_alive, prompt=prompt, images=headers
+                ),
+                buffers,
+                timeout,
+            )
         return ChatAnswer(outcome.text, outcome.timings, AnsweredBy(outcome.pid, outcome.created))
 
     def load(self, *, timeout: float | None = None) -> ModelInfo:
         """Have the model in memory, and say what it is."""
         from . import wire
 
-        outcome = self._call(
-            lambda call: wire.Load(call=call, keep_alive=self.settings.keep_alive), (), timeout
-        )
+        with self._connection().reserve() as room:
+            outcome = self._call(
+                room, lambda call: wire.Load(call=call, keep_alive=self.settings.keep_alive), (), timeout
+            )
         assert outcome.info is not None
         return outcome.info
 
@@ -246,6 +252,7 @@ class Sa2VA:
 
     def _call(
         self,
+        room: Room,
         opening: Callable[[int], Message],
         buffers: Sequence[memoryview],
         timeout: float | None,
@@ -257,8 +264,7 @@ class Sa2VA:
         notes: queue.SimpleQueue[Note] = queue.SimpleQueue()
         limit = self.settings.timeout if timeout is None else timeout
         call = Call(opening, buffers, timeout=limit, listener=notes.put)
-        link = self._connection()
-        link.submit(call)
+        room.submit(call)
         try:
             while True:
                 try:
@@ -272,7 +278,7 @@ class Sa2VA:
                 if self._on_event is not None and not isinstance(note, (Started, Credit)):
                     self._on_event(note)
         except BaseException:
-            link.cancel(call, Cancelled("The caller went away."))
+            room.link.cancel(call, Cancelled("The caller went away."))
             raise
         return call.future.result()
 
@@ -288,6 +294,7 @@ class Sa2VA:
                     _connector(self.specification, self.settings, self._command),
                     max_open=self.settings.queue_bound,
                     stall_limit=self.settings.stall_limit,
+                    cancel_grace=self.settings.cancel_grace,
                 )
                 self._link_pid = os.getpid()
                 self._finalizer = weakref.finalize(self, _close, self._link, self._link_pid)

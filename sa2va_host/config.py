@@ -110,7 +110,7 @@ def _from_file(environment: Mapping[str, str], file: Path | None) -> dict[str, A
     path = named or _default_file()
     try:
         text = path.read_bytes().decode("utf-8")
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         if named is None:
             return {}
         raise ConfigError(f"There is no configuration file {path}.", advice="Check SA2VA_CONFIG.") from error

@@ -15,6 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import zmq
 
@@ -33,20 +34,48 @@ from .errors import (
 from .events import Progress
 from .rendezvous import ExitNote, Record, RunDirectory
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 _PING = 0
 """The call id of our own status questions; real calls count from 1."""
 _PING_EVERY = 1.0
 _TOO_LATE = 0.1
+_CANCEL_MARGIN = 2.0
+"""How much longer than the worker itself we wait for a cancelled step; we act when it cannot."""
 
 Connect = Callable[[Callable[[], bool], Callable[[], None]], tuple[Record, RunDirectory]]
 """Finds or starts the worker: given ``cancelled`` and ``starting`` as `launcher.ensure_worker` wants them."""
 
 
+class Room:
+    """Room for one call in a link. Given back at the end of the ``with`` block unless the call was
+    submitted.
+    """
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self._used = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if not self._used:
+            self.link.release()
+
+    def submit(self, call: Call) -> None:
+        """Begin the call; the room is free again when it is resolved."""
+        self._used = True
+        self.link.submit(call)
+
+
 class Link:
     """Connects calls with one worker specification. ``close`` ends its thread and every open call."""
 
-    def __init__(self, connect: Connect, *, max_open: int, stall_limit: float) -> None:
+    def __init__(self, connect: Connect, *, max_open: int, stall_limit: float, cancel_grace: float) -> None:
         self._connect = connect
+        self._cancel_grace = cancel_grace
         self._max_open = max_open
         self._stall_limit = stall_limit
         self._waker = transport.Waker()
@@ -60,6 +89,7 @@ class Link:
         self._heard = 0.0  # when the engine last showed a sign of progress
         self._pinged = 0.0
         self._loaded = False
+        self._given_up: dict[int, float] = {}  # begun calls that were cancelled, until the worker says so too
         self._connecting = False
         self._closed = False
         self._count = 0
@@ -69,11 +99,11 @@ class Link:
 
     # --- any thread ---
 
-    def submit(self, call: Call) -> None:
-        """Begin a call. Raises `WorkerBusy` when too many are open already; the call is then untouched."""
+    def reserve(self) -> Room:
+        """Take room for one call, before anything is copied for it. Raises `WorkerBusy` when there is
+        none.
+        """
         with self._lock:
-            if self._closed:
-                raise Cancelled("This Sa2VA object is closed.", advice="Make a new one.")
             if self._count >= self._max_open:
                 raise WorkerBusy(
                     f"{self._count} calls are open already.",
@@ -81,9 +111,23 @@ class Link:
                     retry_after=0.5,
                 )
             self._count += 1
+        return Room(self)
+
+    def release(self) -> None:
+        """One call fewer."""
+        with self._lock:
+            self._count -= 1
+
+    def submit(self, call: Call) -> None:
+        """Begin a call; through `Room`, which counted it."""
         call.id = next(self._ids)
-        call.future.add_done_callback(self._resolved)
-        self._tell(lambda: self._begin(call))
+        call.future.add_done_callback(lambda _: self.release())
+        with self._lock:
+            # Under the lock: once closed, nobody would look at the command.
+            if not self._closed:
+                self._tell(lambda: self._begin(call))
+                return
+        call.fail(Cancelled("This Sa2VA object is closed.", advice="Make a new one."))
 
     def post(self, call: Call, message: wire.Message, buffers: Sequence[memoryview] = ()) -> None:
         """Send a further message of a call that has begun. Nothing happens when it is over."""
@@ -112,10 +156,6 @@ class Link:
         self._commands.append(command)
         self._waker.wake()
 
-    def _resolved(self, _: object) -> None:
-        with self._lock:
-            self._count -= 1
-
     # --- the link's thread: the loop ---
 
     def _run(self) -> None:
@@ -127,16 +167,20 @@ class Link:
                 self._receive()
                 self._watch()
         except BaseException as error:  # our own mistake must not leave callers waiting for ever
-            self._closed = True
-            self._fail_all(
-                WorkerError(f"The connection to the worker failed: {type(error).__name__}: {error}.")
-            )
+            self._shut(WorkerError(f"The connection to the worker failed: {type(error).__name__}: {error}."))
             raise
-        finally:
-            self._fail_all(Cancelled("The Sa2VA object was closed while the call was open."))
-            self._goodbye()
-            self._context.term()
-            self._waker.close()
+        else:
+            self._shut(Cancelled("The Sa2VA object was closed while the call was open."))
+
+    def _shut(self, error: Sa2VAError) -> None:
+        with self._lock:
+            self._closed = True
+        while self._commands:
+            self._commands.popleft()()
+        self._fail_all(error)
+        self._goodbye()
+        self._context.term()
+        self._waker.close()
 
     def _poll(self) -> None:
         poller = zmq.Poller()
@@ -154,7 +198,7 @@ class Link:
             call.deadline for call in (*self._calls.values(), *self._waiting) if call.deadline is not None
         ]
         if self._worker is not None:
-            if self._calls:
+            if self._calls or self._given_up:
                 dues.append(now + _PING_EVERY / 2)
             seconds = self._worker.poll_seconds()
             if seconds is not None:
@@ -188,6 +232,8 @@ class Link:
             self._heard -= message.report.silent
             return
         if message.call not in self._calls:
+            if isinstance(message, (wire.Failed, wire.Answer, wire.Ending)):
+                self._given_up.pop(message.call, None)
             return  # cancelled or timed out; its result reaches nobody
         call = self._calls[message.call]
         if isinstance(message, wire.Ending):
@@ -217,6 +263,9 @@ class Link:
                 self._start_connecting()
         elif worker.is_dead():
             self._bury(worker)
+        elif self._given_up and now - min(self._given_up.values()) > self._cancel_grace + _CANCEL_MARGIN:
+            limit = self._cancel_grace
+            self._end(worker, f"was ended, it went on with a call for {limit:g} s after it was cancelled")
         elif not self._calls:
             self._heard = now
         else:
@@ -224,7 +273,8 @@ class Link:
                 self._pinged = now
                 worker.send(wire.Status(call=_PING))
             if now - self._heard > self._stall_limit:
-                self._end_stalled(worker)
+                silent = f"made no progress for {self._stall_limit:g} s and was ended"
+                self._end(worker, silent, code=WorkerStalled.code)
 
     # --- calls ---
 
@@ -263,6 +313,8 @@ class Link:
     def _abandon(self, call: Call, error: Sa2VAError) -> None:
         call.fail(error)
         if self._calls.pop(call.id, None) is not None and self._worker is not None:
+            if call.begun:
+                self._given_up[call.id] = time.monotonic()
             self._worker.send(wire.Cancel(call=call.id))
         with contextlib.suppress(ValueError):
             self._waiting.remove(call)
@@ -317,21 +369,24 @@ class Link:
         while self._waiting:
             self._send_call(self._worker, self._waiting.popleft())
 
-    def _end_stalled(self, worker: Connection) -> None:
-        """Kill a worker that shows no progress; `_bury` tells the calls."""
+    def _end(self, worker: Connection, what: str, code: str = "") -> None:
+        """Kill a worker that hangs; `_bury` tells the calls. ``what`` it did, as a reason and in a
+        message.
+        """
         note = ExitNote(
-            reason=f"was ended after {self._stall_limit:g} s without progress",
+            reason=what,
             # While it loads, the next worker would hang in the same place.
             resend=self._loaded,
-            code=WorkerStalled.code,
-            message=f"The worker (pid {worker.pid}) made no progress for {self._stall_limit:g} s and was ended.",
-            advice="The next call starts a new one. Raise stall_limit for very slow machines.",
+            code=code,
+            message=f"The worker (pid {worker.pid}) {what}.",
+            advice="The next call starts a new one. For very slow machines raise stall_limit and cancel_grace.",
         )
         if self._run_directory is not None:
             with contextlib.suppress(OSError):
                 self._run_directory.write_exit(worker.record.incarnation, note, unless_known=True)
         processes.signal_group(worker.record.process, kill=True)
         self._heard = time.monotonic()
+        self._given_up.clear()
 
     def _bury(self, worker: Connection) -> None:
         """The worker's process is gone: find out why, and tell every call."""
@@ -356,6 +411,7 @@ class Link:
 
     def _disconnect(self) -> None:
         worker, self._worker = self._worker, None
+        self._given_up.clear()
         if worker is not None:
             worker.close()
 

@@ -326,3 +326,21 @@ def test_the_worker_bounds_the_queue_of_all_clients(connect, picture, settings):
     assert any(isinstance(error, WorkerBusy) for error in errors)
     assert any(error is None for error in errors)
     assert all(error is None or isinstance(error, WorkerBusy) for error in errors)
+
+
+def test_a_refused_call_costs_no_copy_of_its_picture(connect, picture, settings, within):
+    """Busy comes before the picture is even looked at."""
+    from msgspec.structs import replace
+
+    sa = connect(settings=replace(settings, queue_bound=1))
+    sa.load()
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(sa.segment, picture, "steps=40 pause=0.02 objects=1")
+        while not sa.status().active:
+            time.sleep(0.01)
+        with within(0.1), pytest.raises(WorkerBusy):
+            sa.segment("no such file", "objects=1")
+        assert len(running.result()) == 1
+    with pytest.raises(InvalidInput):
+        sa.segment("no such file", "objects=1")
+    assert len(sa.segment(picture, "objects=1")) == 1, "the room was given back"

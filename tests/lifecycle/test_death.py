@@ -225,3 +225,16 @@ def test_a_killed_worker_leaves_its_signal_for_those_who_are_not_its_parent(
         error = waiting.exception(2)
     assert isinstance(error, WorkerDied)
     assert signal.SIGKILL.name in error.reason
+
+
+@pytest.mark.parametrize("how", ["stop=1", "gil=60"])
+def test_a_cancelled_call_that_hangs_beyond_the_workers_own_reach_is_ended_by_its_client(
+    connect, picture, settings, eventually, how
+):
+    sa = connect(settings=replace(settings, cancel_grace=0.2))
+    sa.load()
+    pid = sa.status().pid
+    with pytest.raises(TimeoutError):
+        sa.segment(picture, f"steps=2 {how}", timeout=0.3)
+    eventually(lambda: sa.status().pid != pid, 4)
+    assert sa.segment(picture, "objects=1").text

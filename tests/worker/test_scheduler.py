@@ -233,9 +233,8 @@ def test_one_picture_is_resized_once_and_then_finished():
     picture = np.random.default_rng(0).integers(0, 256, (10, 20, 3), dtype=np.uint8)
     source = OnePicture(picture)
     source.image_size = 8
-    assert not source.finished
-    frame = source.get()
+    before, frame, after = source.finished, source.get(), source.finished
     assert frame is not None
     assert frame.shape == (8, 8, 3)
-    assert source.finished
+    assert (before, after) == (False, True)
     assert source.get() is None
