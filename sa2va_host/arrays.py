@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .wire import MAX_BUFFER_BYTES, MAX_BUFFERS, MAX_MESSAGE_BYTES, ArrayHeader, BadMessage
+from .limits import MAX_BUFFER_BYTES, MAX_BUFFERS, MAX_MESSAGE_BYTES
+from .wire import ArrayHeader, BadMessage
 
 _DTYPES: dict[str, np.dtype[Any]] = {
     "bool": np.dtype(np.bool_),

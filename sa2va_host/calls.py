@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from . import arrays, wire
 from .errors import Sa2VAError, UnloadRefused, WorkerBusy, from_wire
 from .events import Event, LogLine, Progress, TextPiece
-from .specification import ModelInfo
+from .outcomes import Outcome
 
 MAX_SENDS = 3
 """How often a call that no worker ever began may move on to the next one."""
@@ -46,20 +46,6 @@ class Done:
 
 Note = Event | Started | Credit | Done
 """What a call tells its listener, on the link's thread."""
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What a finished call brought. ``masks`` are float32 ``[objects, h, w]`` by frame."""
-
-    text: str = ""
-    objects: int = 0
-    image_size: int = 0
-    info: ModelInfo | None = None
-    timings: dict[str, float] = field(default_factory=dict)
-    masks: dict[int, NDArray[np.float32]] = field(default_factory=dict)
-    pid: int = 0
-    created: float = 0.0
 
 
 class Call:

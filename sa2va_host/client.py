@@ -12,14 +12,12 @@ import queue
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from .config import Settings, load_settings
-from .errors import Cancelled, InvalidInput, Sa2VAError
+from .errors import Cancelled, InvalidInput
 from .events import Event
-from .results import AnsweredBy, Segmentation
 from .specification import ModelInfo, Specification
 from .status import ABSENT, WorkerStatus, worker_status
 from .stopping import Stopped, stop
@@ -28,25 +26,16 @@ from .workers import run_directory, specify
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from .calls import Call, Note, Outcome
-    from .link import Link, Room
+    from .book import Room
+    from .calls import Call, Note
+    from .link import Link
+    from .outcomes import ChatAnswer, Outcome
     from .rendezvous import Record, RunDirectory
+    from .results import Segmentation
     from .video import KeyFrames, Source
     from .wire import Message
 
 MAX_PROMPT = 100_000
-
-
-@dataclass(frozen=True, slots=True)
-class ChatAnswer:
-    """An answer in words. ``timings`` are seconds by phase."""
-
-    text: str
-    timings: dict[str, float] = field(default_factory=dict)
-    worker: AnsweredBy | None = None
-
-    def __str__(self) -> str:
-        return self.text
 
 
 class Sa2VA:
@@ -119,6 +108,7 @@ class Sa2VA:
         """
         from . import arrays, wire
         from .media import read_image
+        from .outcomes import to_segmentation
 
         prompt = _checked(prompt)
         with self._connection().reserve() as room:
@@ -132,7 +122,7 @@ class Sa2VA:
                 buffers,
                 timeout,
             )
-        return _segmentation(outcome, picture.shape[:2], 1, is_video=False)
+        return to_segmentation(outcome, picture.shape[:2], 1, is_video=False)
 
     def segment_video(
         self,
@@ -149,6 +139,7 @@ class Sa2VA:
         """
         from . import arrays, wire
         from .calls import Credit, Started
+        from .outcomes import to_segmentation
         from .video import Video
 
         prompt = _checked(prompt)
@@ -186,7 +177,7 @@ class Sa2VA:
                 timeout,
                 on_note,
             )
-        return _segmentation(outcome, video.size, video.length or video.taken, is_video=True)
+        return to_segmentation(outcome, video.size, video.length or video.taken, is_video=True)
 
     def chat(
         self, prompt: str, images: Source | Sequence[Source] | None = None, *, timeout: float | None = None
@@ -194,6 +185,7 @@ class Sa2VA:
         """Ask a question, with or without pictures."""
         from . import arrays, wire
         from .media import read_image
+        from .outcomes import to_chat_answer
 
         prompt = _checked(prompt)
         sources: Sequence[Any] = (
@@ -209,7 +201,7 @@ class Sa2VA:
                 buffers,
                 timeout,
             )
-        return ChatAnswer(outcome.text, outcome.timings, AnsweredBy(outcome.pid, outcome.created))
+        return to_chat_answer(outcome)
 
     def load(self, *, timeout: float | None = None) -> ModelInfo:
         """Have the model in memory, and say what it is."""
@@ -332,26 +324,3 @@ def _checked(prompt: object) -> str:
     if len(prompt) > MAX_PROMPT:
         raise InvalidInput(f"The prompt has {len(prompt)} characters, more than {MAX_PROMPT}.")
     return prompt
-
-
-def _segmentation(outcome: Outcome, size: tuple[int, ...], frames: int, *, is_video: bool) -> Segmentation:
-    """Put the masks of single frames together: float32 `[objects, frames, h, w]`."""
-    import numpy as np
-
-    if outcome.masks:
-        missing = [frame for frame in range(len(outcome.masks)) if frame not in outcome.masks]
-        if missing or len({masks.shape for masks in outcome.masks.values()}) != 1:
-            raise Sa2VAError("The worker's masks do not fit together.", advice="Please report this.")
-        logits = np.stack([outcome.masks[frame] for frame in range(len(outcome.masks))], axis=1)
-    else:
-        side = max(1, outcome.image_size // 4)
-        logits = np.zeros((0, frames, side, side), np.float32)
-    return Segmentation(
-        text=outcome.text,
-        logits=logits,
-        size=(int(size[0]), int(size[1])),
-        image_size=outcome.image_size,
-        is_video=is_video,
-        timings=outcome.timings,
-        worker=AnsweredBy(outcome.pid, outcome.created),
-    )

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from . import processes, wire
 from .control import ask
 from .rendezvous import Record
+from .reports import CallReport, WorkerReport
 from .specification import ModelInfo
-from .wire import CallReport
 
 ANSWER_WITHIN = 0.3
 """Seconds a healthy worker's server thread has to answer."""
@@ -100,7 +100,7 @@ def _from_outside(
     )
 
 
-def _from_report(record: Record, report: wire.WorkerReport) -> WorkerStatus:
+def _from_report(record: Record, report: WorkerReport) -> WorkerStatus:
     outside = _from_outside(record, report.info, phase=report.phase, phase_seconds=report.phase_seconds)
     return replace(
         outside,

@@ -58,9 +58,7 @@ def _climb(record: Record, run: RunDirectory, *, force: bool, wait: float) -> st
         answer = ask(record, question, ANSWER_WITHIN + (0.0 if force else wait))
         if isinstance(answer, wire.Failed):
             raise to_error(answer)
-        if isinstance(answer, (wire.Unloading, wire.Ending)) and processes.wait_group_gone(
-            process, LEAVE_WITHIN
-        ):
+        if isinstance(answer, (wire.Unloading, wire.Ending)) and _leaves(process):
             return "asked"
     note = ExitNote(reason="was terminated, since it did not end when asked", orderly=False)
     with contextlib.suppress(OSError):
@@ -75,6 +73,14 @@ def _climb(record: Record, run: RunDirectory, *, force: bool, wait: float) -> st
         f"The worker (pid {process.pid}) does not end even when it is killed.",
         advice="It hangs in the kernel, most often in a device driver; a restart of the machine helps.",
     )
+
+
+def _leaves(process: processes.ProcessId) -> bool:
+    """Whether the group goes by itself. Once its leader is gone, those it left behind are not waited for."""
+    deadline = time.monotonic() + LEAVE_WITHIN
+    while processes.is_alive(process) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return not processes.group_members(process)
 
 
 def _await_driver(pid: int) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 import zmq
 
-from .wire import MAX_BUFFER_BYTES, MAX_BUFFERS
+from .limits import MAX_BUFFER_BYTES, MAX_BUFFERS
 
 MAX_PATH = 103
 """Bytes of an ipc path: 107 on Linux, 103 on macOS."""

@@ -15,32 +15,28 @@ Imports neither sockets nor numpy; the worker and the host share it.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
-from .specification import ModelInfo, Specification
-
-MAX_PAYLOAD = 1 << 20
-MAX_BUFFERS = 64
-MAX_BUFFER_BYTES = 1 << 30
-MAX_MESSAGE_BYTES = 2 << 30
-FRAME_WINDOW = 8
-"""How many streamed frames a call may have in flight."""
-
-CallId = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-Small = Annotated[int, Meta(ge=0, le=1 << 20)]
-Seconds = Annotated[float, Meta(ge=-1e12, le=1e12)]
-Name = Annotated[str, Meta(max_length=512)]
-Text = Annotated[str, Meta(max_length=MAX_PAYLOAD)]
-Prompt = Annotated[str, Meta(max_length=200_000)]
-Lines = Annotated[list[Text], Meta(max_length=1000)]
-DType = Literal[
-    "bool", "uint8", "int8", "int16", "uint16", "int32", "int64", "float16", "bfloat16", "float32"
-]
-Shape = Annotated[list[Annotated[int, Meta(ge=0, le=1 << 31)]], Meta(max_length=8)]
+from .limits import (
+    MAX_BUFFER_BYTES,
+    MAX_BUFFERS,
+    MAX_PAYLOAD,
+    CallId,
+    Count,
+    DType,
+    Lines,
+    Name,
+    Prompt,
+    Seconds,
+    Shape,
+    Small,
+    Text,
+)
+from .reports import WorkerReport
+from .specification import ModelInfo
 
 
 class ArrayHeader(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -249,41 +245,6 @@ class Unloading(Message, frozen=True, kw_only=True):
     """Answers `Unload`: the process ends now."""
 
     call: CallId
-
-
-class CallReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One queued or active call, for people to read. ``seconds`` since it was asked."""
-
-    kind: Name
-    client: Name
-    pid: Count
-    phase: Name
-    seconds: Seconds
-    done: Count = 0
-    total: Count | None = None
-
-
-class WorkerReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What the worker knows about itself. ``silent`` are seconds since the engine last finished a step."""
-
-    pid: Count
-    phase: Name
-    phase_seconds: Seconds
-    silent: Seconds
-    uptime: Seconds
-    specification: Specification
-    info: ModelInfo | None = None
-    keep_alive: Seconds = 0.0
-    keep_alive_left: Seconds | None = None
-    clients: Count = 0
-    active: list[CallReport] = []
-    queued: list[CallReport] = []
-    done: Count = 0
-    total: Count | None = None
-    memory_used: Count = 0
-    memory_reserved: Count = 0
-    memory_peak: Count = 0
-    finished_calls: Count = 0
 
 
 class StatusReply(Message, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sa2va_host import arrays, wire
 from sa2va_host.errors import Cancelled, InvalidInput, UnloadRefused, WorkerBusy
+from sa2va_host.limits import FRAME_WINDOW
 from sa2va_host.rendezvous import ExitNote
 from sa2va_host.specification import ModelInfo, Specification
 
@@ -109,7 +110,7 @@ class Requests:
         )
         work = Work(client.route, message.call, 0.0, request)
         if message.tracked:
-            work.frames = FrameStream(wire.FRAME_WINDOW, self._giver(client.route, message.call))
+            work.frames = FrameStream(FRAME_WINDOW, self._giver(client.route, message.call))
         else:
             work.frames = OnePicture(pictures[0])
         self._admit(client, message, work)

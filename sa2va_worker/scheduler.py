@@ -15,6 +15,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 
 from sa2va_host import arrays, wire
+from sa2va_host.limits import FRAME_WINDOW
 
 from .calls import FrameStream, Work
 from .failures import to_message
@@ -213,7 +214,7 @@ class Scheduler:
         assert work.frames is not None
         work.frames.image_size = image_size
         if isinstance(work.frames, FrameStream):
-            self._reply(work, wire.Credit(call=work.call, frames=wire.FRAME_WINDOW))
+            self._reply(work, wire.Credit(call=work.call, frames=FRAME_WINDOW))
         return engine.segment(work.request, work.frames)
 
     def _tell(self, work: Work, step: Step) -> None:

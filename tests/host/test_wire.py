@@ -10,13 +10,15 @@ import pytest
 
 from sa2va_host import envelope, wire
 from sa2va_host.arrays import pack, unpack, unpack_all
+from sa2va_host.limits import MAX_BUFFERS, MAX_PAYLOAD
+from sa2va_host.reports import CallReport, WorkerReport
 from sa2va_host.specification import ModelInfo, Specification
 
 HEADER = wire.ArrayHeader("float32", [2, 8, 8], 0, 512)
 INFO = ModelInfo(
     name="m", family="f", image_size=8, device="cpu", dtype="float32", attention="sdpa", parameters=1
 )
-REPORT = wire.WorkerReport(
+REPORT = WorkerReport(
     pid=1,
     phase="ready",
     phase_seconds=0.0,
@@ -24,7 +26,7 @@ REPORT = wire.WorkerReport(
     uptime=1.0,
     specification=Specification(checkpoint="m"),
     info=INFO,
-    active=[wire.CallReport(kind="chat", client="c", pid=2, phase="queued", seconds=0.5)],
+    active=[CallReport(kind="chat", client="c", pid=2, phase="queued", seconds=0.5)],
 )
 FROM_CLIENT = [
     wire.Hello(program="p"),
@@ -126,9 +128,9 @@ def test_a_header_that_claims_four_thousand_million_elements_costs_nothing(head)
 
 def test_a_payload_above_the_limit_is_refused_on_both_sides():
     with pytest.raises(wire.BadMessage):
-        wire.decode_from_client(bytes(wire.MAX_PAYLOAD + 1))
+        wire.decode_from_client(bytes(MAX_PAYLOAD + 1))
     with pytest.raises(wire.BadMessage):
-        wire.encode(wire.Log(level="info", text="x" * (wire.MAX_PAYLOAD + 1)))
+        wire.encode(wire.Log(level="info", text="x" * (MAX_PAYLOAD + 1)))
 
 
 def test_deep_nesting_is_refused():
@@ -210,7 +212,7 @@ def test_an_overflowing_shape_is_refused():
 
 def test_more_arrays_than_the_peer_takes_are_refused():
     with pytest.raises(wire.BadMessage):
-        pack([np.zeros(1, np.uint8)] * (wire.MAX_BUFFERS + 1))
+        pack([np.zeros(1, np.uint8)] * (MAX_BUFFERS + 1))
 
 
 def test_the_envelope_comes_back():

@@ -136,13 +136,13 @@ def test_a_silent_load_ends_at_the_stall_limit(connect, picture, settings, withi
 
 
 def test_a_slow_load_that_shows_progress_lives(connect, picture, settings):
-    sa = connect("scripted:load=3,parts=10", settings=replace(settings, stall_limit=1.0))
+    sa = connect("scripted:load=1.5,parts=10", settings=replace(settings, stall_limit=0.7))
     assert sa.segment(picture, "objects=1").text
 
 
 @pytest.mark.parametrize("how", ["stop=1", "gil=30", "sleep=30"])
 def test_a_worker_that_hangs_is_ended_at_the_stall_limit(connect, picture, settings, how, within):
-    sa = connect(settings=replace(settings, stall_limit=1.5))
+    sa = connect(settings=replace(settings, stall_limit=1.0))
     sa.load()
     with within(4), pytest.raises(WorkerStalled):
         sa.segment(picture, f"steps=2 {how}")

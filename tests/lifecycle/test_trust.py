@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from sa2va_host import ConfigError, ProtocolMismatch, WorkerError, envelope, processes, transport, wire
 from sa2va_host.arrays import pack
 from sa2va_host.control import ask
+from sa2va_host.limits import FRAME_WINDOW
 
 TCP = os.environ.get("SA2VA_TRANSPORT") == "tcp"  # at import: a fixture cleans the environment later
 
@@ -202,7 +203,7 @@ def test_frames_beyond_the_credit_stop_the_video(raw, worker, picture):
     socket.send_multipart([true.pack(), wire.encode(opening), *buffers])
     while not isinstance(wire.decode_from_worker(answer(socket)[1]), wire.Credit):
         pass
-    many = np.zeros((wire.FRAME_WINDOW + 20, 32, 32, 3), np.uint8)
+    many = np.zeros((FRAME_WINDOW + 20, 32, 32, 3), np.uint8)
     headers, buffers = pack([many])
     socket.send_multipart(
         [true.pack(), wire.encode(wire.Frames(call=3, start=0, frames=headers[0])), *buffers]

@@ -1,0 +1,30 @@
+"""Caps of the protocol, and the field types that enforce them while a message is being decoded.
+
+Shared by every type that travels. Bytes, counts and seconds; a value outside is refused with its whole message.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+MAX_PAYLOAD = 1 << 20
+MAX_BUFFERS = 64
+MAX_BUFFER_BYTES = 1 << 30
+MAX_MESSAGE_BYTES = 2 << 30
+FRAME_WINDOW = 8
+"""How many streamed frames a call may have in flight."""
+
+CallId = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Small = Annotated[int, Meta(ge=0, le=1 << 20)]
+Seconds = Annotated[float, Meta(ge=-1e12, le=1e12)]
+Name = Annotated[str, Meta(max_length=512)]
+Text = Annotated[str, Meta(max_length=MAX_PAYLOAD)]
+Prompt = Annotated[str, Meta(max_length=200_000)]
+Lines = Annotated[list[Text], Meta(max_length=1000)]
+DType = Literal[
+    "bool", "uint8", "int8", "int16", "uint16", "int32", "int64", "float16", "bfloat16", "float32"
+]
+Shape = Annotated[list[Annotated[int, Meta(ge=0, le=1 << 31)]], Meta(max_length=8)]

@@ -1,0 +1,64 @@
+"""What a finished call brought, and the results that are made of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import WorkerError
+from .results import AnsweredBy, Segmentation
+from .specification import ModelInfo
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a finished call brought. ``masks`` are float32 ``[objects, h, w]`` by frame."""
+
+    text: str = ""
+    objects: int = 0
+    image_size: int = 0
+    info: ModelInfo | None = None
+    timings: dict[str, float] = field(default_factory=dict)
+    masks: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    pid: int = 0
+    created: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ChatAnswer:
+    """An answer in words. ``timings`` are seconds by phase."""
+
+    text: str
+    timings: dict[str, float] = field(default_factory=dict)
+    worker: AnsweredBy | None = None
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def to_chat_answer(outcome: Outcome) -> ChatAnswer:
+    """The answer of a chat."""
+    return ChatAnswer(outcome.text, outcome.timings, AnsweredBy(outcome.pid, outcome.created))
+
+
+def to_segmentation(outcome: Outcome, size: tuple[int, ...], frames: int, *, is_video: bool) -> Segmentation:
+    """Put the masks of single frames together: float32 `[objects, frames, h, w]`."""
+    if outcome.masks:
+        missing = [frame for frame in range(len(outcome.masks)) if frame not in outcome.masks]
+        if missing or len({masks.shape for masks in outcome.masks.values()}) != 1:
+            raise WorkerError("The worker's masks do not fit together.", advice="Please report this.")
+        logits = np.stack([outcome.masks[frame] for frame in range(len(outcome.masks))], axis=1)
+    else:
+        side = max(1, outcome.image_size // 4)
+        logits = np.zeros((0, frames, side, side), np.float32)
+    return Segmentation(
+        text=outcome.text,
+        logits=logits,
+        size=(int(size[0]), int(size[1])),
+        image_size=outcome.image_size,
+        is_video=is_video,
+        timings=outcome.timings,
+        worker=AnsweredBy(outcome.pid, outcome.created),
+    )
