@@ -83,7 +83,7 @@ class Sa2VAEngine:
             parameters=sum(parameter.numel() for parameter in model.parameters()),
             checkpoint=spec.checkpoint,
             revision=spec.revision,
-            details={"torch": torch.__version__},
+            details={"torch": str(torch.__version__)},
         )
         self._loaded = _Loaded(model, front, info, device)
         yield Progress("loading", total, total, "bytes")

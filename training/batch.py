@@ -40,6 +40,8 @@ CANVASES = (
 """(height, width) of the drawn pictures; all pictures of a batch have one size, so their token grids agree."""
 TARGET_SIDE = 96
 """Side of the square that masks are compared on: twice the mask decoder's."""
+PIXEL_SIDE = 48
+"""Side of the square of classes that SAM2's features are asked for: that of its finest features."""
 THING_FEATURES = len(SHAPES) + len(COLOURS) + 4
 
 
@@ -73,6 +75,10 @@ class Batch:
     cell_shapes: Tensor
     """int64 `[B * K * cells]`: 1 + index of the shape that fills most of a token's cell, 0 for background."""
     cell_colours: Tensor
+    """int64, likewise for colours."""
+    pixel_shapes: Tensor
+    """int64 `[B * F, P, P]`: the same classes for every frame, as SAM2 sees it."""
+    pixel_colours: Tensor
     """int64, likewise for colours."""
 
 
@@ -139,6 +145,7 @@ class BatchMaker:
             for clip in clips
             for instances in clip.instances[:key_frames]
         ]
+        pixels = [_pixels(instances, clip) for clip in clips for instances in clip.instances]
         return Batch(
             frames=torch.from_numpy(
                 np.stack([[square(frame, self._side) for frame in clip.frames] for clip in clips])
@@ -158,6 +165,8 @@ class BatchMaker:
             things=_things([(clip, target) for _, target, clip in objects]),
             cell_shapes=torch.from_numpy(np.concatenate([shapes for shapes, _ in classes])),
             cell_colours=torch.from_numpy(np.concatenate([colours for _, colours in classes])),
+            pixel_shapes=torch.from_numpy(np.stack([shapes for shapes, _ in pixels])),
+            pixel_colours=torch.from_numpy(np.stack([colours for _, colours in pixels])),
         )
 
     def _turn(self, question: Question, tokens: list[int]) -> tuple[list[int], int]:
@@ -194,9 +203,21 @@ class BatchMaker:
             for k in range(len(clip.things))
         ]
         best = np.stack([np.full(size[::-1], 0.12, np.float32), *shares]).argmax(axis=0).ravel()
-        shapes = np.array([0, *(1 + SHAPES.index(thing.shape) for thing in clip.things)])
-        colours = np.array([0, *(1 + COLOURS.index(thing.colour) for thing in clip.things)])
+        shapes, colours = _classes(clip)
         return shapes[best], colours[best]
+
+
+def _classes(clip: Clip) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Shape and colour class of each value of an instance map; 0 is background."""
+    shapes = np.array([0, *(1 + SHAPES.index(thing.shape) for thing in clip.things)])
+    colours = np.array([0, *(1 + COLOURS.index(thing.colour) for thing in clip.things)])
+    return shapes, colours
+
+
+def _pixels(instances: NDArray[np.uint8], clip: Clip) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    small = cv2.resize(instances, (PIXEL_SIDE, PIXEL_SIDE), interpolation=cv2.INTER_NEAREST)
+    shapes, colours = _classes(clip)
+    return shapes[small], colours[small]
 
 
 def _prefix_length(rows: list[list[tuple[list[int], int]]], vision_end: int) -> int:

@@ -3,7 +3,8 @@
 Two things must be learned at once from nothing: SAM2 to outline what a vector points at, and the language model to
 say the vector. So that neither waits for the other, a helper (`Oracle`) makes vectors from the truth: at first masks
 are decoded from those, and the language model's vectors are pulled towards them; later masks are decoded from the
-language model's own vectors and the helper fades out. Two linear heads ask the vision tower what lies in each cell.
+language model's own vectors and the helper fades out. The helper says where in the code that SAM2's decoder has for
+places anyway. Linear heads ask both picture encoders what lies in each cell.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Weights:
     align: float
     """Pull of the language model's vectors towards the helper's."""
     cells: float
-    """Weight of the vision tower's cell classes."""
+    """Weight of the classes that the picture encoders' heads name."""
 
 
 class Oracle(nn.Module):
@@ -39,15 +40,21 @@ class Oracle(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
+        self.place = nn.Linear(width, width, bias=False)
+        nn.init.eye_(self.place.weight)
         self.each = nn.Sequential(nn.Linear(THING_FEATURES + 32, 256), nn.GELU(), nn.Linear(256, 256))
         self.together = nn.Sequential(nn.GELU(), nn.Linear(256, 256), nn.GELU(), nn.Linear(256, width))
 
-    def forward(self, things: Tensor) -> Tensor:
-        """`[N, M, features]` -> `[N, width]`; all-zero rows are padding."""
+    def forward(self, things: Tensor, places: Tensor) -> Tensor:
+        """`[N, M, features]` and SAM2's code `[N, M, width]` for their centres -> `[N, width]`.
+
+        All-zero rows of features are padding.
+        """
         waves = torch.cat([(things[..., -4:] * f).sin() for f in (3.0, 6.0, 12.0, 24.0)], dim=-1)
         waves = torch.cat([waves, *[(things[..., -4:] * f).cos() for f in (3.0, 6.0, 12.0, 24.0)]], dim=-1)
         real = things[..., :-4].any(dim=-1, keepdim=True).float()
-        return self.together((self.each(torch.cat([things, waves], dim=-1)) * real).sum(dim=1))  # type: ignore[no-any-return]
+        looks: Tensor = self.together((self.each(torch.cat([things, waves], dim=-1)) * real).sum(dim=1))
+        return looks + (self.place(places) * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)
 
 
 class Learner(nn.Module):
@@ -60,6 +67,9 @@ class Learner(nn.Module):
         width = model.language.hidden_size
         self.cell_shapes = nn.Linear(width, 1 + len(SHAPES))
         self.cell_colours = nn.Linear(width, 1 + len(COLOURS))
+        classes = 2 + len(SHAPES) + len(COLOURS)
+        self.fine = nn.Conv2d(model.sam2.width // 8, classes, kernel_size=1)
+        self.coarse = nn.Conv2d(model.sam2.width, classes, kernel_size=1)
         self._cells: Tensor | None = None
         model.language.model.model.visual.merger.register_forward_hook(self._keep_cells)
 
@@ -78,13 +88,17 @@ class Learner(nn.Module):
         cells = self._cell_loss(batch)
         parts = {"words": words, "cells": cells}
         measures = {"right": (logits.argmax(-1) == labels).float().mean().item()}
-        loss = words + weights.cells * cells
+        features = self.model.sam2.encode(self.model.sam2.pixels(batch.frames.flatten(0, 1)))
+        pixels = self._pixel_loss(batch, features)
+        parts["pixels"] = pixels
+        loss = words + weights.cells * (cells + 2 * pixels)
         if len(batch.object_rows):
             spoken = self.model.text_hidden_fcs(before[batch.object_rows, batch.object_places])
-            true = self.oracle(batch.things)
+            centres = batch.things[..., -4:-2].unsqueeze(0)
+            true = self.oracle(batch.things, self.model.sam2.model.shared_image_embedding(centres)[0])
             align = F.smooth_l1_loss(spoken, true.detach())
             from_oracle = torch.rand(len(true), 1, device=true.device) < weights.oracle
-            outlines, found = self._outline(batch, torch.where(from_oracle, true, spoken))
+            outlines, found = self._outline(batch, features, torch.where(from_oracle, true, spoken))
             parts |= {"align": align, "outlines": outlines}
             measures |= found
             loss = loss + weights.align * align + outlines
@@ -96,11 +110,21 @@ class Learner(nn.Module):
         colours = F.cross_entropy(self.cell_colours(self._cells), batch.cell_colours)
         return shapes + colours
 
-    def _outline(self, batch: Batch, prompts: Tensor) -> tuple[Tensor, dict[str, float]]:
-        sam2 = self.model.sam2
+    def _pixel_loss(self, batch: Batch, features: Features) -> Tensor:
+        total = torch.zeros((), device=features.top.device)
+        for head, grid in ((self.fine, features.stride4), (self.coarse, features.top)):
+            step = batch.pixel_shapes.shape[-1] // grid.shape[-1]
+            shapes, colours = head(grid).split([1 + len(SHAPES), 1 + len(COLOURS)], dim=1)
+            middle = slice(step // 2, None, step)
+            total = total + F.cross_entropy(shapes, batch.pixel_shapes[:, middle, middle])
+            total = total + F.cross_entropy(colours, batch.pixel_colours[:, middle, middle])
+        return total
+
+    def _outline(
+        self, batch: Batch, features: Features, prompts: Tensor
+    ) -> tuple[Tensor, dict[str, float]]:
         frames = batch.frames.shape[1]
-        features = sam2.encode(sam2.pixels(batch.frames.flatten(0, 1)))
-        tracker = Tracker(sam2, prompts)
+        tracker = Tracker(self.model.sam2, prompts)
         losses: list[Tensor] = []
         overlaps: list[Tensor] = []
         for frame in range(frames):

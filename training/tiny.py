@@ -80,6 +80,7 @@ def tiny_config(vocabulary: int) -> dict[str, Any]:
             "hidden_dim": 128,
             "feedforward_dim": 256,
             "fuser_dim": 256,
+            "decoder_heads": 4,
         },
     }
 

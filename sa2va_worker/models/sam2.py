@@ -36,6 +36,7 @@ HIERA_LARGE: Mapping[str, Any] = {
     "hidden_dim": 256,
     "feedforward_dim": 2048,
     "fuser_dim": 1024,
+    "decoder_heads": 8,
 }
 """What a checkpoint without `sam2_config` means: SAM2's Hiera-Large, as upstream always builds it."""
 
@@ -76,6 +77,7 @@ def sam2_video_config(s: Mapping[str, Any], attention: str) -> Sam2VideoConfig:
         mask_decoder_config={
             "hidden_size": width,
             "mlp_dim": s["feedforward_dim"],
+            "num_attention_heads": s["decoder_heads"],
             "iou_head_hidden_dim": width,
         },
         image_size=size,

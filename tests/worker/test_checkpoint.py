@@ -1,0 +1,151 @@
+"""Checkpoint folders: what fits is loaded whole, what does not is named, what could run code is not opened."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file, save_file
+
+from sa2va_host.errors import ModelLoadFailed
+from sa2va_worker.models.checkpoint import INDEX, Checkpoint
+from sa2va_worker.models.names import disk_name, our_name, row
+from sa2va_worker.models.sa2va import build, load
+from tests.parity.weights import HERE, SHAPES
+
+
+def load_all(folder: Path) -> None:
+    checkpoint = Checkpoint(folder)
+    for _ in load(build(checkpoint, torch.device("cpu"), torch.float32), checkpoint):
+        pass
+
+
+@pytest.fixture
+def folder(qwen3_folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(qwen3_folder, tmp_path / "copy"))
+
+
+def test_every_on_disk_name_has_a_place_and_comes_back() -> None:
+    names = json.loads((HERE / "qwen3" / SHAPES).read_text())
+    ours = [our_name(name) for name in names]
+    assert len(set(ours)) == len(ours)
+    assert [disk_name(name) for name in ours] == list(names)
+
+
+def test_rows_of_a_table_are_told_from_whole_tensors() -> None:
+    assert row("a.b[3]") == ("a.b", 3)
+    assert row("a.b") == ("a.b", None)
+
+
+def test_shards_load_like_one_file(folder: Path) -> None:
+    whole = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    parts: dict[str, dict[str, np.ndarray]] = {"a.safetensors": {}, "b.safetensors": {}}
+    for number, (name, values) in enumerate(whole.items()):
+        parts[("a.safetensors", "b.safetensors")[number % 2]][name] = values
+    for file, tensors in parts.items():
+        save_file(tensors, folder / file)
+    weight_map = {name: file for file, tensors in parts.items() for name in tensors}
+    (folder / INDEX).write_text(json.dumps({"weight_map": weight_map}))
+    load_all(folder)
+
+
+def edit_weights(folder: Path, change: Callable[[dict[str, np.ndarray]], None]) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors")
+
+
+def test_missing_and_unknown_tensors_are_named(folder: Path) -> None:
+    def rename(tensors: dict[str, np.ndarray]) -> None:
+        tensors["text_hidden_fcs.7.bias"] = tensors.pop("text_hidden_fcs.2.bias")
+
+    edit_weights(folder, rename)
+    with pytest.raises(ModelLoadFailed) as failure:
+        load_all(folder)
+    assert "text_hidden_fcs.2.bias" in str(failure.value)
+    assert "text_hidden_fcs.7.bias" in str(failure.value)
+
+
+def test_a_tensor_of_another_shape_is_named(folder: Path) -> None:
+    edit_weights(folder, lambda tensors: tensors.update({"text_hidden_fcs.2.bias": np.zeros(7, np.float32)}))
+    with pytest.raises(ModelLoadFailed, match=r"text_hidden_fcs\.2\.bias has shape \(7,\)"):
+        load_all(folder)
+
+
+def test_a_missing_output_layer_is_the_embedding(folder: Path) -> None:
+    edit_weights(folder, lambda tensors: tensors.__delitem__("model.lm_head.weight"))
+    checkpoint = Checkpoint(folder)
+    model = build(checkpoint, torch.device("cpu"), torch.float32)
+    for _ in load(model, checkpoint):
+        pass
+    language = model.language.model
+    assert torch.equal(language.lm_head.weight, language.model.language_model.embed_tokens.weight)
+
+
+def break_json(folder: Path) -> None:
+    (folder / "config.json").write_text("{")
+
+
+def cut_weights(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:100_000])
+
+
+def only_pickles(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def no_weights(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+
+
+def outside(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / INDEX).write_text(json.dumps({"weight_map": {"x": "../other/model.safetensors"}}))
+
+
+def missing_shard(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / INDEX).write_text(json.dumps({"weight_map": {"x": "gone.safetensors"}}))
+
+
+def other_family(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"]["model_type"] = "llama"
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (break_json, "cannot be read"),
+        (cut_weights, "is damaged"),
+        (only_pickles, "pickled weights"),
+        (no_weights, "holds no weights"),
+        (outside, "outside the folder"),
+        (missing_shard, "is missing"),
+        (other_family, "'llama'"),
+    ],
+)
+def test_a_damaged_folder_is_refused_in_one_sentence(
+    folder: Path, damage: Callable[[Path], None], said: str
+) -> None:
+    damage(folder)
+    with pytest.raises(ModelLoadFailed, match=said):
+        load_all(folder)
+
+
+def test_a_tokenizer_without_seg_is_no_sa2va(folder: Path) -> None:
+    from sa2va_worker.models.conversation import Conversation
+
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json"):
+        text = (folder / name).read_text(encoding="utf-8")
+        (folder / name).write_text(text.replace("[SEG]", "[GES]"), encoding="utf-8")
+    with pytest.raises(ModelLoadFailed, match=r"no \[SEG\] token"):
+        Conversation(folder, 6)
