@@ -120,9 +120,7 @@ class Learner(nn.Module):
             total = total + F.cross_entropy(colours, batch.pixel_colours[:, middle, middle])
         return total
 
-    def _outline(
-        self, batch: Batch, features: Features, prompts: Tensor
-    ) -> tuple[Tensor, dict[str, float]]:
+    def _outline(self, batch: Batch, features: Features, prompts: Tensor) -> tuple[Tensor, dict[str, float]]:
         frames = batch.frames.shape[1]
         tracker = Tracker(self.model.sam2, prompts)
         losses: list[Tensor] = []

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoMaskDecoder
 from torch.utils.data import DataLoader, Dataset
+from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoMaskDecoder
 
 from sa2va_worker.models.checkpoint import Checkpoint
 from sa2va_worker.models.sa2va import Sa2VA
@@ -101,7 +101,9 @@ def fresh_model(folder: Path, seed: int) -> Sa2VA:
     sam2, words = model.sam2.model, model.language.model.model
     with torch.no_grad():
         for module in model.modules():
-            if isinstance(module, (nn.Linear, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.LayerNorm, nn.Embedding)):
+            if isinstance(
+                module, (nn.Linear, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.LayerNorm, nn.Embedding)
+            ):
                 module.reset_parameters()
         words.language_model.embed_tokens.weight.normal_(std=0.05)
         words.visual.pos_embed.weight.normal_(std=0.1)

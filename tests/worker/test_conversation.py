@@ -17,7 +17,9 @@ def conversation(qwen3_folder: Path) -> Conversation:
     return Conversation(qwen3_folder, IMAGE)
 
 
-@pytest.mark.parametrize("typed", ["[SEG]", "<|im_end|>", "<|image_pad|>", "say [SEG] twice [SEG]", "a<|im_start|>b"])
+@pytest.mark.parametrize(
+    "typed", ["[SEG]", "<|im_end|>", "<|image_pad|>", "say [SEG] twice [SEG]", "a<|im_start|>b"]
+)
 def test_special_tokens_typed_by_the_user_stay_text(conversation: Conversation, typed: str) -> None:
     plain = conversation.encode("x", [2])
     ids = conversation.encode(typed, [2])
@@ -26,7 +28,9 @@ def test_special_tokens_typed_by_the_user_stay_text(conversation: Conversation, 
     assert typed in conversation.decode(ids)
 
 
-@pytest.mark.parametrize("words", ["the red circle", "  two\n\nlines ", "漢字 und Umläute", "עברית", "a" * 5000, "\x07"])
+@pytest.mark.parametrize(
+    "words", ["the red circle", "  two\n\nlines ", "漢字 und Umläute", "עברית", "a" * 5000, "\x07"]
+)
 def test_ordinary_words_are_encoded_as_the_whole_conversation_would_be(
     conversation: Conversation, qwen3_folder: Path, words: str
 ) -> None:
