@@ -26,15 +26,14 @@ from training.batch import Batch, BatchMaker
 from training.learner import Learner, Weights
 from training.tiny import tie, write_folder, write_weights
 
-SCENES, QUESTIONS = 16, 8
-CLIP_SCENES, CLIP_QUESTIONS, CLIP_FRAMES = 4, 4, 8
+QUESTIONS, CLIP_QUESTIONS, CLIP_FRAMES = 8, 4, 8
 
 
 class Plan:
-    """How the run changes with time; `steps` in all."""
+    """How the run changes with time; `steps` in all, with `scenes` pictures (a quarter as many clips) in each."""
 
-    def __init__(self, steps: int, rate: float) -> None:
-        self.steps, self.rate = steps, rate
+    def __init__(self, steps: int, rate: float, scenes: int) -> None:
+        self.steps, self.rate, self.scenes = steps, rate, scenes
 
     def learning_rate(self, step: int) -> float:
         """Linear warm-up over 300 steps, then a cosine down to a fiftieth."""
@@ -64,8 +63,10 @@ class Steps(Dataset[Batch]):
         rng = np.random.default_rng([self._seed, step])
         if rng.random() < self._plan.clip_share(step):
             key_frames = int(rng.choice((1, 2, 3, 5), p=(0.25, 0.15, 0.2, 0.4)))
-            return self._maker.clips(rng, CLIP_SCENES, CLIP_QUESTIONS, CLIP_FRAMES, key_frames)
-        return self._maker.pictures(rng, SCENES, QUESTIONS)
+            return self._maker.clips(
+                rng, max(1, self._plan.scenes // 4), CLIP_QUESTIONS, CLIP_FRAMES, key_frames
+            )
+        return self._maker.pictures(rng, self._plan.scenes, QUESTIONS)
 
 
 class Average:
@@ -145,12 +146,13 @@ def train(arguments: argparse.Namespace) -> None:
     """Run the plan, with a progress line and a resumable state file in the output folder."""
     folder: Path = arguments.out
     state_file = folder / "training_state.pt"
-    write_folder(folder, arguments.seed)
+    if not (arguments.resume and state_file.exists()):
+        write_folder(folder, arguments.seed)
     device = torch.device(arguments.device)
     model = fresh_model(folder, arguments.seed).to(device)
     # Evaluation mode: the data never repeats, so the memory attention's dropout would only slow learning.
     learner = Learner(model).to(device).eval()
-    plan = Plan(arguments.steps, arguments.rate)
+    plan = Plan(arguments.steps, arguments.rate, arguments.scenes)
     optimizer = torch.optim.AdamW(learning_groups(learner), lr=plan.rate, betas=(0.9, 0.98))
     average, first = Average(model), 0
     if arguments.resume and state_file.exists():
@@ -163,7 +165,8 @@ def train(arguments: argparse.Namespace) -> None:
         flush=True,
     )
     began, shown, seen = time.monotonic(), time.monotonic(), Meters()
-    for step, batch in zip(range(first, plan.steps), batches(folder, arguments, plan, first), strict=False):
+    last = min(plan.steps, arguments.stop_after or plan.steps)
+    for step, batch in zip(range(first, last), batches(folder, arguments, plan, first), strict=False):
         torch.manual_seed(arguments.seed * 1_000_003 + step)
         for group in optimizer.param_groups:
             group["lr"] = plan.learning_rate(step)
@@ -184,7 +187,7 @@ def train(arguments: argparse.Namespace) -> None:
                 f"step {step + 1}/{plan.steps} {seen.line()} {pace:.2f} s/step, {left / 60:.0f} min left",
                 flush=True,
             )
-        if (step + 1) % arguments.save == 0 or step + 1 == plan.steps:
+        if (step + 1) % arguments.save == 0 or step + 1 == last:
             save(state_file, folder, learner, optimizer, average, step + 1)
     print(f"done in {(time.monotonic() - began) / 60:.1f} min", flush=True)
 
@@ -257,7 +260,8 @@ def save(
     write_weights(folder, average.state)
 
 
-def main() -> None:
+def main(words: list[str] | None = None) -> None:
+    """The command line; `words` are its arguments, the process's own if None."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -265,15 +269,17 @@ def main() -> None:
         "--out", type=Path, required=True, help="folder of the checkpoint and the training state"
     )
     parser.add_argument("--steps", type=int, default=8000)
+    parser.add_argument("--scenes", type=int, default=16, help="pictures in a step")
     parser.add_argument("--rate", type=float, default=1.5e-3, help="highest learning rate")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--bfloat16", action="store_true", help="compute in bfloat16 where that is safe")
     parser.add_argument("--workers", type=int, default=1, help="processes that draw scenes ahead")
     parser.add_argument("--resume", action="store_true", help="go on from the folder's training state")
+    parser.add_argument("--stop-after", type=int, help="end at this step, to be resumed later")
     parser.add_argument("--show", type=int, default=50, help="steps between progress lines")
     parser.add_argument("--save", type=int, default=500, help="steps between saved states")
-    train(parser.parse_args())
+    train(parser.parse_args(words))
 
 
 if __name__ == "__main__":
