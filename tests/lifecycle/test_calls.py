@@ -302,7 +302,7 @@ def test_too_many_calls_are_refused_at_once(connect, picture, settings):
     sa = connect(settings=replace(settings, queue_bound=4))
     sa.load()
     with ThreadPoolExecutor(12) as pool:
-        waiting = [pool.submit(sa.segment, picture, "steps=20 pause=0.02 objects=1") for _ in range(12)]
+        waiting = [pool.submit(sa.segment, picture, "steps=15 pause=0.01 objects=1") for _ in range(12)]
         errors = [future.exception() for future in waiting]
     refused = [error for error in errors if error is not None]
     assert len(refused) == 8

@@ -62,7 +62,7 @@ def finish(process):
     process.wait()
 
 
-@pytest.mark.parametrize("attempt", range(2))
+@pytest.mark.parametrize("attempt", range(1))
 def test_many_clients_that_start_at_once_get_one_worker(client_program, settings, attempt):
     clients = [
         client_program(
@@ -156,7 +156,7 @@ def test_a_half_started_worker_ends_when_its_launcher_goes(settings, run):
     assert list(run.path.glob("*.sock")) == []
 
 
-@pytest.mark.parametrize("moment", [0.0, 0.05, 0.1, 0.15, 0.2, 0.3])
+@pytest.mark.parametrize("moment", [0.0, 0.06, 0.12, 0.2])
 def test_a_killed_launcher_blocks_nobody(client_program, connect, picture, run, moment, within, eventually):
     """The holder of the spawn lock dies at some point; the next client has a worker soon, and there is only one."""
     launcher = client_program(

@@ -121,11 +121,10 @@ def test_calls_that_wait_while_a_worker_goes_are_answered_by_the_next(connect, p
 
 
 def test_keep_alive_counts_from_the_end_of_the_last_call(connect, picture, eventually):
-    sa = connect(keep_alive=0.6)
-    sa.segment(picture, "steps=10 pause=0.1 objects=1")  # longer than the keep_alive
-    assert sa.status()
-    assert sa.status().keep_alive_left == pytest.approx(0.6, abs=0.3)
-    eventually(lambda: not sa.status(), 1.2)
+    sa = connect(keep_alive=0.4)
+    sa.segment(picture, "steps=6 pause=0.1 objects=1")  # longer than the keep_alive
+    assert sa.status().keep_alive_left == pytest.approx(0.4, abs=0.2)
+    eventually(lambda: not sa.status(), 1)
 
 
 def test_keep_alive_zero_ends_the_worker_at_once(connect, picture, eventually):
