@@ -100,19 +100,31 @@ def client_program(settings: Settings) -> Iterator[Callable[..., subprocess.Pope
         process.communicate()
 
 
+def slowness() -> float:
+    """How much slower than meant this machine is now: an idle one starts such a Python in a tenth of a second."""
+    begun = time.monotonic()
+    subprocess.run([sys.executable, "-c", "import zmq, msgspec, numpy"], check=True)
+    return max(1.0, (time.monotonic() - begun) / 0.1)
+
+
+def promise(took: float, seconds: float) -> None:
+    """Assert that something took no longer than promised. Other people's load is measured, and counted out."""
+    if took > seconds * PATIENCE:
+        assert took <= seconds * PATIENCE * slowness(), f"took {took:.2f} s, promised {seconds:.2f} s"
+
+
 class Stopwatch:
     """Asserts deadlines: ``with within(0.5): ...``."""
 
     def __init__(self, seconds: float) -> None:
-        self.limit = seconds * PATIENCE
+        self.seconds = seconds
 
     def __enter__(self) -> None:
         self.begun = time.monotonic()
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         if kind is None:
-            took = time.monotonic() - self.begun
-            assert took <= self.limit, f"took {took:.2f} s, promised {self.limit:.2f} s"
+            promise(time.monotonic() - self.begun, self.seconds)
 
 
 @pytest.fixture
@@ -125,12 +137,17 @@ def eventually() -> Callable[..., None]:
     """Waits until a condition holds: ``eventually(lambda: ..., 2.0)``."""
 
     def wait(condition: Callable[[], object], seconds: float) -> None:
-        deadline = time.monotonic() + seconds * PATIENCE
+        begun = time.monotonic()
         while not condition():
-            assert time.monotonic() < deadline, "did not happen in time"
+            promise(time.monotonic() - begun, seconds)
             time.sleep(0.01)
 
     return wait
+
+
+@pytest.fixture(name="promise")
+def _promise() -> Callable[[float, float], None]:
+    return promise
 
 
 @pytest.fixture

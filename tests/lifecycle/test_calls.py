@@ -156,7 +156,7 @@ def test_threads_share_one_client(connect, picture):
     assert len({result.worker.pid for result in results}) == 1
 
 
-def test_clients_take_turns(connect, picture):
+def test_clients_take_turns(connect, picture, promise):
     """A short call of one client does not wait for the long call of another."""
     long, short = connect(), connect()
     long.load()
@@ -166,7 +166,7 @@ def test_clients_take_turns(connect, picture):
             time.sleep(0.01)
         begun = time.monotonic()
         short.segment(picture, "objects=1")
-        assert time.monotonic() - begun < 0.4
+        promise(time.monotonic() - begun, 0.4)
         assert not waiting.done()
         waiting.result()
 
@@ -233,13 +233,14 @@ def test_frames_of_another_size_stop_the_video(connect, picture):
     assert sa.chat("still here").text
 
 
-def test_a_deadline_fires_and_the_worker_stops_working(connect, picture, eventually):
+def test_a_deadline_fires_and_the_worker_stops_working(connect, picture, eventually, promise):
     sa = connect()
     sa.load()
     begun = time.monotonic()
     with pytest.raises(DeadlineExceeded, match=r"0\.5 s"):
         sa.segment(picture, "steps=1000 pause=0.01", timeout=0.5)
-    assert 0.5 <= time.monotonic() - begun < 0.7
+    assert time.monotonic() - begun >= 0.5
+    promise(time.monotonic() - begun, 0.7)
     eventually(lambda: sa.status().phase == "ready", 1)
 
 
@@ -257,7 +258,7 @@ def test_what_on_event_raises_cancels_the_call(connect, picture, eventually):
     eventually(lambda: sa.status().phase == "ready", 1)
 
 
-def test_ctrl_c_cancels_the_call(connect, picture, eventually):
+def test_ctrl_c_cancels_the_call(connect, picture, eventually, promise):
     import _thread
 
     sa = connect()
@@ -266,7 +267,7 @@ def test_ctrl_c_cancels_the_call(connect, picture, eventually):
     begun = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         sa.segment(picture, "steps=1000 pause=0.01")
-    assert time.monotonic() - begun < 1.5
+    promise(time.monotonic() - begun, 1.5)
     eventually(lambda: sa.status().phase == "ready", 1)
 
 

@@ -53,7 +53,7 @@ def test_the_last_client_killed_in_a_long_call_lets_the_worker_go(client_program
     eventually(lambda: not sa.status(), 2)
 
 
-def test_a_stopped_client_does_not_stop_the_others(client_program, connect, picture, eventually):
+def test_a_stopped_client_does_not_stop_the_others(client_program, connect, picture, eventually, promise):
     import signal
 
     sa = connect()
@@ -63,7 +63,7 @@ def test_a_stopped_client_does_not_stop_the_others(client_program, connect, pict
     begun = time.monotonic()
     for _ in range(5):
         assert sa.segment(picture, "objects=1").text
-    assert time.monotonic() - begun < 2
+    promise(time.monotonic() - begun, 2.0)
     other.send_signal(signal.SIGCONT)
     assert other.communicate(timeout=10)[0].strip() == "[1, 1, 1, 1]"
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from sa2va_host import ModelLoadFailed, Sa2VAError, WorkerDied, WorkerError, WorkerStalled, WorkerStartFailed
 
 
-def test_a_kill_in_mid_call_fails_every_pending_call_with_its_reason(connect, picture, kill, eventually):
+def test_a_kill_in_mid_call_fails_every_pending_call_with_its_reason(connect, picture, kill, eventually, promise):
     clients = [connect() for _ in range(3)]
     pid = clients[0].segment(picture, "objects=1").worker.pid
     with ThreadPoolExecutor() as pool:
@@ -19,7 +19,7 @@ def test_a_kill_in_mid_call_fails_every_pending_call_with_its_reason(connect, pi
         begun = time.monotonic()
         kill(pid)
         errors = [future.exception(timeout=2) for future in waiting]
-        assert time.monotonic() - begun < 0.5
+        promise(time.monotonic() - begun, 0.5)
     for error in errors:
         assert isinstance(error, WorkerDied)
         assert error.pid == pid
@@ -150,13 +150,14 @@ def test_a_worker_that_hangs_is_ended_at_the_stall_limit(connect, picture, setti
 
 
 @pytest.mark.parametrize("how", ["stop=1", "gil=30"])
-def test_deadlines_fire_while_the_worker_hangs(connect, picture, how):
+def test_deadlines_fire_while_the_worker_hangs(connect, picture, how, promise):
     sa = connect()
     sa.load()
     begun = time.monotonic()
     with pytest.raises(TimeoutError):
         sa.segment(picture, f"steps=2 {how}", timeout=1.0)
-    assert 1.0 <= time.monotonic() - begun < 1.15
+    assert time.monotonic() - begun >= 1.0
+    promise(time.monotonic() - begun, 1.15)
 
 
 @pytest.mark.parametrize(("how", "phase"), [("stop=1", "stopped"), ("gil=30", "silent")])
