@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from .outcomes import ChatAnswer, Outcome
     from .rendezvous import Record, RunDirectory
     from .results import Segmentation
-    from .video import KeyFrames, Source
+    from .video import Source
     from .wire import Message
 
 MAX_PROMPT = 100_000
@@ -128,14 +128,15 @@ class Sa2VA:
         self,
         frames: Iterable[Source],
         prompt: str,
-        key_frames: KeyFrames = "first:5",
+        key_frames: str = "first:5",
         *,
         timeout: float | None = None,
     ) -> Segmentation:
         """Find what ``prompt`` describes and follow it through the frames, which are read one after the
         other.
 
-        ``key_frames`` are what the language model sees: ``"first:5"`` or a list of frame numbers.
+        ``key_frames`` says how many of the first frames the language model sees, as upstream does; the
+        tracker is prompted on those and sees all.
         """
         from . import arrays, wire
         from .calls import Credit, Started

@@ -21,29 +21,21 @@ if TYPE_CHECKING:
 
 Picture: TypeAlias = NDArray[np.uint8]
 Source: TypeAlias = "str | os.PathLike[str] | Image.Image | NDArray[Any]"
-KeyFrames: TypeAlias = str | Sequence[int]
 
 
 class Video:
-    """Frames that are read once, in order. ``size`` is (height, width) of the first, which all others must
+    """Frames that are read once, in order; the first ones are the key frames. ``size`` is (height, width) of the first, which all others must
     have.
     """
 
-    def __init__(self, frames: Iterable[Source], key_frames: KeyFrames) -> None:
+    def __init__(self, frames: Iterable[Source], key_frames: str) -> None:
         self.length = len(frames) if isinstance(frames, Sequence) else None
         self.taken = 0
-        self.key_frames: list[Picture]
         if self.length == 0:
             raise InvalidInput("The video has no frames.")
-        wanted = _parse(key_frames, self.length)
-        if isinstance(wanted, int):
-            rest = iter(frames)
-            self.key_frames = [_read(frame) for frame in islice(rest, wanted)]
-            self._frames: Iterator[Source] = chain(self.key_frames, rest)
-        else:
-            assert isinstance(frames, Sequence)
-            self.key_frames = [_read(frames[index]) for index in wanted]
-            self._frames = iter(frames)
+        rest = iter(frames)
+        self.key_frames = [_read(frame) for frame in islice(rest, _first(key_frames))]
+        self._frames: Iterator[Source] = chain(self.key_frames, rest)
         if not self.key_frames:
             raise InvalidInput("The video has no frames.")
         self.size = (self.key_frames[0].shape[0], self.key_frames[0].shape[1])
@@ -74,20 +66,9 @@ def _read(source: Source) -> Picture:
     return read_image(source)
 
 
-def _parse(key_frames: KeyFrames, length: int | None) -> int | list[int]:
-    """How many of the first frames, or which ones."""
-    if isinstance(key_frames, str):
-        kind, _, number = key_frames.partition(":")
-        if kind == "first" and number.isdecimal() and int(number) > 0:
-            return int(number)
-        raise InvalidInput(
-            f"key_frames is {key_frames!r}.", advice="Write 'first:5', or a list of frame numbers."
-        )
-    wanted = [int(index) for index in key_frames]
-    if length is None:
-        raise InvalidInput(
-            "Numbered key_frames need a list of frames, not a stream.", advice="Write 'first:5'."
-        )
-    if not wanted or any(not 0 <= index < length for index in wanted):
-        raise InvalidInput(f"key_frames {wanted} are not frames of a video of {length}.")
-    return wanted
+def _first(key_frames: str) -> int:
+    """N of ``"first:N"``."""
+    kind, _, number = key_frames.partition(":") if isinstance(key_frames, str) else ("", "", "")
+    if kind == "first" and number.isdecimal() and int(number) > 0:
+        return int(number)
+    raise InvalidInput(f"key_frames is {key_frames!r}.", advice="Write 'first:5', or another number above 0.")

@@ -76,6 +76,8 @@ class Batch:
     """int64 `[B * K * cells]`: 1 + index of the shape that fills most of a token's cell, 0 for background."""
     cell_colours: Tensor
     """int64, likewise for colours."""
+    cell_places: Tensor
+    """float32 `[B * K * cells, 2]`: centre (x, y in 0..1) of the thing that fills most of a cell, 0 for background."""
     pixel_shapes: Tensor
     """int64 `[B * F, P, P]`: the same classes for every frame, as SAM2 sees it."""
     pixel_colours: Tensor
@@ -115,13 +117,42 @@ class BatchMaker:
                 drawn.append(clip)
         return self._pack(drawn, [ask_clip(rng, clip, questions, key_frames) for clip in drawn], key_frames)
 
+    def sights(self, rng: np.random.Generator, scenes: int) -> Batch:
+        """A batch of stills without questions: only what the vision tower sees, and what is there."""
+        size = CANVASES[rng.integers(len(CANVASES))]
+        drawn = [draw_picture(rng, size) for _ in range(scenes)]
+        patches = self._front.pictures([picture.image for picture in drawn])
+        clips = [Clip(picture.image[None], picture.instances[None], picture.things) for picture in drawn]
+        classes = [self._cells(clip.instances[0], clip, patches.grids[0]) for clip in clips]
+        nothing, no_ids = torch.zeros(0), torch.zeros(scenes, 0, dtype=torch.long)
+        return Batch(
+            frames=nothing,
+            patches=patches.values,
+            grids=patches.grids,
+            key_frames=1,
+            ids=no_ids,
+            positions=nothing,
+            attention=nothing,
+            labels=no_ids,
+            object_rows=no_ids[0],
+            object_places=no_ids[0],
+            masks=nothing,
+            things=nothing,
+            cell_shapes=torch.from_numpy(np.concatenate([shapes for shapes, _, _ in classes])),
+            cell_colours=torch.from_numpy(np.concatenate([colours for _, colours, _ in classes])),
+            cell_places=torch.from_numpy(np.concatenate([places for _, _, places in classes])),
+            pixel_shapes=nothing,
+            pixel_colours=nothing,
+        )
+
     def _pack(self, clips: list[Clip], questions: list[list[Question]], key_frames: int) -> Batch:
         shown = [frame for clip in clips for frame in clip.frames[:key_frames]]
         patches = self._front.pictures(shown)
         tokens = [self._front.pictures.tokens(patches.grids[0])] * key_frames
         rows = [[self._turn(question, tokens) for question in asked] for asked in questions]
-        start = _prefix_length(rows, self._vision_end)
-        prefix = rows[0][0][0][:start]
+        prefix = self._front.conversation.encode("", tokens)
+        start = len(prefix) - prefix[::-1].index(self._vision_end)
+        prefix = prefix[:start]
         packed = [_pack_row(prefix, [(ids[start:], at - start) for ids, at in row]) for row in rows]
         length = max(len(ids) for ids, _, _, _ in packed)
         batch = len(clips)
@@ -163,8 +194,9 @@ class BatchMaker:
             if objects
             else torch.zeros(0, len(clips[0].frames), TARGET_SIDE, TARGET_SIDE),
             things=_things([(clip, target) for _, target, clip in objects]),
-            cell_shapes=torch.from_numpy(np.concatenate([shapes for shapes, _ in classes])),
-            cell_colours=torch.from_numpy(np.concatenate([colours for _, colours in classes])),
+            cell_shapes=torch.from_numpy(np.concatenate([shapes for shapes, _, _ in classes])),
+            cell_colours=torch.from_numpy(np.concatenate([colours for _, colours, _ in classes])),
+            cell_places=torch.from_numpy(np.concatenate([places for _, _, places in classes])),
             pixel_shapes=torch.from_numpy(np.stack([shapes for shapes, _ in pixels])),
             pixel_colours=torch.from_numpy(np.stack([colours for _, colours in pixels])),
         )
@@ -195,8 +227,8 @@ class BatchMaker:
     @staticmethod
     def _cells(
         instances: NDArray[np.uint8], clip: Clip, grid: Tensor
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Shape and colour classes of a frame's token cells, row by row."""
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+        """Shape class, colour class and thing's centre of a frame's token cells, row by row."""
         size = (int(grid[2]) // 2, int(grid[1]) // 2)
         shares = [
             cv2.resize((instances == k + 1).astype(np.float32), size, interpolation=cv2.INTER_AREA)
@@ -204,7 +236,8 @@ class BatchMaker:
         ]
         best = np.stack([np.full(size[::-1], 0.12, np.float32), *shares]).argmax(axis=0).ravel()
         shapes, colours = _classes(clip)
-        return shapes[best], colours[best]
+        centres = [_box(instances, k)[:2] for k in range(len(clip.things))]
+        return shapes[best], colours[best], np.array([(0.0, 0.0), *centres], np.float32)[best]
 
 
 def _classes(clip: Clip) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -218,11 +251,6 @@ def _pixels(instances: NDArray[np.uint8], clip: Clip) -> tuple[NDArray[np.int64]
     small = cv2.resize(instances, (PIXEL_SIDE, PIXEL_SIDE), interpolation=cv2.INTER_NEAREST)
     shapes, colours = _classes(clip)
     return shapes[small], colours[small]
-
-
-def _prefix_length(rows: list[list[tuple[list[int], int]]], vision_end: int) -> int:
-    first = rows[0][0][0]
-    return len(first) - first[::-1].index(vision_end)
 
 
 def _pack_row(
@@ -266,20 +294,17 @@ def _things(objects: list[tuple[Clip, tuple[int, ...]]]) -> Tensor:
             thing = clip.things[index]
             features[row, column, SHAPES.index(thing.shape)] = 1
             features[row, column, len(SHAPES) + COLOURS.index(thing.colour)] = 1
-            features[row, column, -4:] = torch.tensor(_box(clip, index))
+            shown = (instances for instances in clip.instances if (instances == index + 1).any())
+            features[row, column, -4:] = torch.tensor(_box(next(shown, clip.instances[0]), index))
     return features
 
 
-def _box(clip: Clip, index: int) -> tuple[float, float, float, float]:
-    height, width = clip.instances.shape[1:]
-    for instances in clip.instances:
-        ys, xs = np.nonzero(instances == index + 1)
-        if len(ys):
-            x0, x1, y0, y1 = (
-                xs.min() / width,
-                (xs.max() + 1) / width,
-                ys.min() / height,
-                (ys.max() + 1) / height,
-            )
-            return (x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0
-    return 0.0, 0.0, 0.0, 0.0
+def _box(instances: NDArray[np.uint8], index: int) -> tuple[float, float, float, float]:
+    """Centre x, centre y, width and height in 0..1 of a thing in one frame; zeros where it is not to be seen."""
+    height, width = instances.shape
+    there = instances == index + 1
+    xs, ys = np.flatnonzero(there.any(axis=0)), np.flatnonzero(there.any(axis=1))
+    if not len(xs):
+        return 0.0, 0.0, 0.0, 0.0
+    x0, x1, y0, y1 = xs[0] / width, (xs[-1] + 1) / width, ys[0] / height, (ys[-1] + 1) / height
+    return (x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0

@@ -67,6 +67,7 @@ class Learner(nn.Module):
         width = model.language.hidden_size
         self.cell_shapes = nn.Linear(width, 1 + len(SHAPES))
         self.cell_colours = nn.Linear(width, 1 + len(COLOURS))
+        self.cell_places = nn.Linear(width, model.sam2.width)
         classes = 2 + len(SHAPES) + len(COLOURS)
         self.fine = nn.Conv2d(model.sam2.width // 8, classes, kernel_size=1)
         self.coarse = nn.Conv2d(model.sam2.width, classes, kernel_size=1)
@@ -77,17 +78,21 @@ class Learner(nn.Module):
         self._cells = output
 
     def forward(self, batch: Batch, weights: Weights) -> tuple[Tensor, dict[str, float]]:
-        """(loss, its parts and measures by name)."""
+        """(loss, its parts and measures by name). Without a word said, only the vision tower learns."""
         language = self.model.language
+        if not (batch.labels >= 0).any():
+            language.model.model.visual(batch.patches, grid_thw=batch.grids)
+            cells, measures = self._cell_loss(batch)
+            return cells, {"cells": cells.item()} | measures
         before, after = language.hidden(
             batch.ids, batch.positions, Patches(batch.patches, batch.grids), attention_mask=batch.attention
         )
         said = batch.labels >= 0
         logits, labels = language.logits(after[said]), batch.labels[said]
         words = F.cross_entropy(logits, labels)
-        cells = self._cell_loss(batch)
+        cells, measures = self._cell_loss(batch)
         parts = {"words": words, "cells": cells}
-        measures = {"right": (logits.argmax(-1) == labels).float().mean().item()}
+        measures["right"] = (logits.argmax(-1) == labels).float().mean().item()
         features = self.model.sam2.encode(self.model.sam2.pixels(batch.frames.flatten(0, 1)))
         pixels = self._pixel_loss(batch, features)
         parts["pixels"] = pixels
@@ -104,11 +109,16 @@ class Learner(nn.Module):
             loss = loss + weights.align * align + outlines
         return loss, {name: value.item() for name, value in parts.items()} | measures
 
-    def _cell_loss(self, batch: Batch) -> Tensor:
+    def _cell_loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        """What lies in each token's cell, and where the thing in it has its centre."""
         assert self._cells is not None
-        shapes = F.cross_entropy(self.cell_shapes(self._cells), batch.cell_shapes)
-        colours = F.cross_entropy(self.cell_colours(self._cells), batch.cell_colours)
-        return shapes + colours
+        filled = batch.cell_shapes > 0
+        shapes, colours = self.cell_shapes(self._cells), self.cell_colours(self._cells)
+        places = self.model.sam2.model.shared_image_embedding(batch.cell_places[filled][None, None])[0, 0]
+        named = F.cross_entropy(shapes, batch.cell_shapes) + F.cross_entropy(colours, batch.cell_colours)
+        placed = F.mse_loss(self.cell_places(self._cells[filled]), places)
+        right = (shapes.argmax(-1) == batch.cell_shapes)[filled].float().mean().item()
+        return named + placed, {"shapes": right, "places": placed.item()}
 
     def _pixel_loss(self, batch: Batch, features: Features) -> Tensor:
         total = torch.zeros((), device=features.top.device)

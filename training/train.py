@@ -27,27 +27,39 @@ from training.learner import Learner, Weights
 from training.tiny import tie, write_folder, write_weights
 
 QUESTIONS, CLIP_QUESTIONS, CLIP_FRAMES = 8, 4, 8
+SIGHT_SHARE = 0.5
 
 
 class Plan:
-    """How the run changes with time; `steps` in all, with `scenes` pictures (a quarter as many clips) in each."""
+    """How the run changes with time; `steps` in all, with `scenes` pictures (a quarter as many clips) in each.
 
-    def __init__(self, steps: int, rate: float, scenes: int) -> None:
-        self.steps, self.rate, self.scenes = steps, rate, scenes
+    The first `sight` steps, and half of the others, teach the vision tower alone what shapes and colours are and where
+    things lie: seeing takes many more pictures than asking does, and eight questions cost as much as four pictures.
+    """
 
-    def learning_rate(self, step: int) -> float:
-        """Linear warm-up over 300 steps, then a cosine down to a fiftieth."""
-        warm = min(1.0, (step + 1) / 300)
-        return self.rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.steps))))
+    def __init__(self, steps: int, scenes: int, sight: int) -> None:
+        self.steps, self.scenes, self.sight = steps, scenes, sight
+
+    def rate(self, step: int) -> float:
+        """Share of the full learning rate: a warm-up over 100 steps, then a cosine down to a fiftieth."""
+        warm = min(1.0, (step + 1) / 100)
+        return warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.steps))))
+
+    def sees_only(self, step: int, chance: float) -> bool:
+        """Whether a step teaches the vision tower alone; `chance` is a random number in 0..1."""
+        return step < self.sight or chance < SIGHT_SHARE
 
     def clip_share(self, step: int) -> float:
-        """Share of steps on clips: none in the first third, then a quarter."""
-        return 0.0 if step < self.steps / 3 else 0.25
+        """Share of steps on clips: none in the first third after `sight`, then a quarter."""
+        return 0.0 if self._progress(step) < 1 / 3 else 0.25
 
     def weights(self, step: int) -> Weights:
-        """The helper leads for the first tenth, fades by the quarter, and stays with 5 % to the end."""
-        lead = min(1.0, max(0.0, (0.25 - step / self.steps) / 0.15))
-        return Weights(oracle=max(0.05, lead), align=0.2 + 1.8 * lead, cells=0.1 + 0.4 * lead)
+        """The helper leads for the first tenth after `sight`, fades by the quarter, and stays with 5 % to the end."""
+        lead = min(1.0, max(0.0, (0.25 - self._progress(step)) / 0.15))
+        return Weights(oracle=max(0.05, lead), align=0.5 + 1.5 * lead, cells=0.2 + 0.3 * lead)
+
+    def _progress(self, step: int) -> float:
+        return (step - self.sight) / max(1, self.steps - self.sight)
 
 
 class Steps(Dataset[Batch]):
@@ -61,6 +73,8 @@ class Steps(Dataset[Batch]):
         if self._maker is None:
             self._maker = BatchMaker(self._folder)
         rng = np.random.default_rng([self._seed, step])
+        if self._plan.sees_only(step, rng.random()):
+            return self._maker.sights(rng, self._plan.scenes)
         if rng.random() < self._plan.clip_share(step):
             key_frames = int(rng.choice((1, 2, 3, 5), p=(0.25, 0.15, 0.2, 0.4)))
             return self._maker.clips(
@@ -82,13 +96,38 @@ class Average:
             self.state[name].lerp_(value.detach(), 1 - keep)
 
 
-def learning_groups(learner: Learner) -> list[dict[str, object]]:
-    """Weight decay for matrices only."""
-    parameters = [p for p in learner.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": 0.05},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
+class Optimizers:
+    """Muon for the matrices inside the networks, AdamW for everything else (embeddings, biases, norms, filters)."""
+
+    def __init__(self, learner: Learner, rate: float, matrix_rate: float) -> None:
+        tables = {id(module.weight) for module in learner.modules() if isinstance(module, nn.Embedding)}
+        parameters = [parameter for parameter in learner.parameters() if parameter.requires_grad]
+        matrices = [p for p in parameters if p.ndim == 2 and min(p.shape) > 1 and id(p) not in tables]
+        taken = {id(parameter) for parameter in matrices}
+        others = [parameter for parameter in parameters if id(parameter) not in taken]
+        self._all: list[tuple[torch.optim.Optimizer, float]] = [
+            (torch.optim.Muon(matrices, lr=matrix_rate, weight_decay=0.01), matrix_rate),
+            (torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.98), weight_decay=0.01), rate),
+        ]
+
+    def step(self, share: float) -> None:
+        """One step at `share` of the full learning rates, then forget the gradients."""
+        for optimizer, rate in self._all:
+            for group in optimizer.param_groups:
+                group["lr"] = rate * share
+            optimizer.step()
+        self.clear()
+
+    def clear(self) -> None:
+        for optimizer, _ in self._all:
+            optimizer.zero_grad(set_to_none=True)
+
+    def state(self) -> list[dict[str, Any]]:
+        return [optimizer.state_dict() for optimizer, _ in self._all]
+
+    def restore(self, states: list[dict[str, Any]]) -> None:
+        for (optimizer, _), state in zip(self._all, states, strict=True):
+            optimizer.load_state_dict(state)
 
 
 def fresh_model(folder: Path, seed: int) -> Sa2VA:
@@ -107,7 +146,7 @@ def fresh_model(folder: Path, seed: int) -> Sa2VA:
             ):
                 module.reset_parameters()
         words.language_model.embed_tokens.weight.normal_(std=0.05)
-        words.visual.pos_embed.weight.normal_(std=0.1)
+        words.visual.pos_embed.weight.copy_(0.5 * place_code(model))
         for parameter in (
             sam2.no_memory_embedding,
             sam2.memory_temporal_positional_encoding,
@@ -123,6 +162,19 @@ def fresh_model(folder: Path, seed: int) -> Sa2VA:
         aim(sam2.mask_decoder)
     tie(model)
     return model
+
+
+def place_code(model: Sa2VA) -> Tensor:
+    """`[places, width]`: SAM2's code for the places that the vision tower's position table stands for.
+
+    The two encoders then name places alike from the start; a random table is read out only after long training.
+    """
+    side = math.isqrt(model.language.model.model.visual.pos_embed.num_embeddings)
+    middles = (torch.arange(side) + 0.5) / side
+    rows, columns = torch.meshgrid(middles, middles, indexing="ij")
+    places = torch.stack([columns, rows], dim=-1).reshape(1, 1, -1, 2)
+    code: Tensor = model.sam2.model.shared_image_embedding(places)[0, 0]
+    return code
 
 
 def aim(decoder: Sam2VideoMaskDecoder) -> None:
@@ -152,13 +204,13 @@ def train(arguments: argparse.Namespace) -> None:
     model = fresh_model(folder, arguments.seed).to(device)
     # Evaluation mode: the data never repeats, so the memory attention's dropout would only slow learning.
     learner = Learner(model).to(device).eval()
-    plan = Plan(arguments.steps, arguments.rate, arguments.scenes)
-    optimizer = torch.optim.AdamW(learning_groups(learner), lr=plan.rate, betas=(0.9, 0.98))
+    plan = Plan(arguments.steps, arguments.scenes, arguments.sight)
+    optimizers = Optimizers(learner, arguments.rate, arguments.matrix_rate)
     average, first = Average(model), 0
     if arguments.resume and state_file.exists():
         saved = torch.load(state_file, weights_only=True, map_location=device)
         learner.load_state_dict(saved["learner"])
-        optimizer.load_state_dict(saved["optimizer"])
+        optimizers.restore(saved["optimizers"])
         average.state, first = saved["average"], saved["step"]
     print(
         f"{sum(p.numel() for p in model.parameters()):,} parameters, steps {first} to {plan.steps}",
@@ -168,15 +220,14 @@ def train(arguments: argparse.Namespace) -> None:
     last = min(plan.steps, arguments.stop_after or plan.steps)
     for step, batch in zip(range(first, last), batches(folder, arguments, plan, first), strict=False):
         torch.manual_seed(arguments.seed * 1_000_003 + step)
-        for group in optimizer.param_groups:
-            group["lr"] = plan.learning_rate(step)
         with torch.autocast(device.type, torch.bfloat16, enabled=arguments.bfloat16):
             loss, parts = learner(on_device(batch, device), plan.weights(step))
-        optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
         if torch.isfinite(norm):
-            optimizer.step()
+            optimizers.step(plan.rate(step))
+        else:
+            optimizers.clear()
         average.update(model, step)
         seen.add({"loss": loss.item(), **parts})
         if (step + 1) % arguments.show == 0:
@@ -188,7 +239,7 @@ def train(arguments: argparse.Namespace) -> None:
                 flush=True,
             )
         if (step + 1) % arguments.save == 0 or step + 1 == last:
-            save(state_file, folder, learner, optimizer, average, step + 1)
+            save(state_file, folder, learner, optimizers, average, step + 1)
     print(f"done in {(time.monotonic() - began) / 60:.1f} min", flush=True)
 
 
@@ -244,14 +295,14 @@ def save(
     state_file: Path,
     folder: Path,
     learner: Learner,
-    optimizer: torch.optim.Optimizer,
+    optimizers: Optimizers,
     average: Average,
     step: int,
 ) -> None:
     """Write what resuming needs, and the averaged weights as a checkpoint; a break in between loses neither."""
     state = {
         "learner": learner.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        "optimizers": optimizers.state(),
         "average": average.state,
         "step": step,
     }
@@ -270,7 +321,11 @@ def main(words: list[str] | None = None) -> None:
     )
     parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--scenes", type=int, default=16, help="pictures in a step")
-    parser.add_argument("--rate", type=float, default=1.5e-3, help="highest learning rate")
+    parser.add_argument(
+        "--sight", type=int, default=2000, help="steps at the start for the vision tower alone"
+    )
+    parser.add_argument("--rate", type=float, default=1e-3, help="highest learning rate of AdamW")
+    parser.add_argument("--matrix-rate", type=float, default=0.02, help="highest learning rate of Muon")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--bfloat16", action="store_true", help="compute in bfloat16 where that is safe")

@@ -89,10 +89,18 @@ def test_a_video_takes_no_more_frames_than_it_may(connect, picture):
     assert most <= 16
 
 
-def test_numbered_key_frames(connect, picture):
-    result = connect().segment_video([picture] * 6, "objects=1", key_frames=[0, 3])
-    assert "[2]" in result.text
+@pytest.mark.parametrize(("key_frames", "seen"), [("first:2", 2), ("first:9", 6)])
+def test_the_first_frames_are_the_key_frames(connect, picture, key_frames, seen):
+    result = connect().segment_video([picture] * 6, "objects=1", key_frames=key_frames)
+    assert f"[{seen}]" in result.text
     assert result.logits.shape[1] == 6
+
+
+@pytest.mark.parametrize("key_frames", ["first:0", "first:x", "last:2", "", [0, 3], None])
+def test_other_key_frames_are_refused(connect, picture, key_frames, run):
+    with pytest.raises(InvalidInput, match="first:5"):
+        connect().segment_video([picture] * 6, "objects=1", key_frames=key_frames)
+    assert list(run.records()) == []
 
 
 def test_a_chat_answers_in_words(connect, picture):
