@@ -24,8 +24,8 @@ Source: TypeAlias = "str | os.PathLike[str] | Image.Image | NDArray[Any]"
 
 
 class Video:
-    """Frames that are read once, in order; the first ones are the key frames. ``size`` is (height, width) of the first, which all others must
-    have.
+    """Frames that are read once, in order; the first ones are the key frames. ``size`` is (height, width) of
+    the first, which all others must have.
     """
 
     def __init__(self, frames: Iterable[Source], key_frames: str) -> None:
