@@ -22,7 +22,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import Sam2VideoConfig, Sam2VideoModel
+from transformers import (
+    Sam2HieraDetConfig,
+    Sam2VideoConfig,
+    Sam2VideoMaskDecoderConfig,
+    Sam2VideoModel,
+    Sam2VideoPromptEncoderConfig,
+    Sam2VisionConfig,
+)
 
 HIERA_LARGE: Mapping[str, Any] = {
     "image_size": 1024,
@@ -55,31 +62,31 @@ def sam2_video_config(s: Mapping[str, Any], attention: str) -> Sam2VideoConfig:
     channels = [hidden * 2**stage for stage in range(4)]
     feature_sizes = [[size // stride, size // stride] for stride in (4, 8, STRIDE)]
     config = Sam2VideoConfig(
-        vision_config={
-            "model_type": "sam2_vision_model",
-            "backbone_config": {
-                "model_type": "sam2_hiera_det_model",
-                "hidden_size": hidden,
-                "num_attention_heads": s["num_heads"],
-                "image_size": [size, size],
-                "window_positional_embedding_background_size": s["window_pos_embed_bkg_spatial_size"],
-                "blocks_per_stage": s["stages"],
-                "embed_dim_per_stage": channels,
-                "num_attention_heads_per_stage": [s["num_heads"] * 2**stage for stage in range(4)],
-                "window_size_per_stage": s["window_spec"],
-                "global_attention_blocks": s["global_att_blocks"],
-            },
-            "backbone_channel_list": channels[::-1],
-            "backbone_feature_sizes": feature_sizes,
-            "fpn_hidden_size": width,
-        },
-        prompt_encoder_config={"hidden_size": width, "image_size": size, "patch_size": STRIDE},
-        mask_decoder_config={
-            "hidden_size": width,
-            "mlp_dim": s["feedforward_dim"],
-            "num_attention_heads": s["decoder_heads"],
-            "iou_head_hidden_dim": width,
-        },
+        vision_config=Sam2VisionConfig(
+            backbone_config=Sam2HieraDetConfig(
+                hidden_size=hidden,
+                num_attention_heads=s["num_heads"],
+                image_size=[size, size],
+                window_positional_embedding_background_size=s["window_pos_embed_bkg_spatial_size"],
+                blocks_per_stage=s["stages"],
+                embed_dim_per_stage=channels,
+                num_attention_heads_per_stage=[s["num_heads"] * 2**stage for stage in range(4)],
+                window_size_per_stage=s["window_spec"],
+                global_attention_blocks=s["global_att_blocks"],
+            ),
+            backbone_channel_list=channels[::-1],
+            backbone_feature_sizes=feature_sizes,
+            fpn_hidden_size=width,
+        ),
+        prompt_encoder_config=Sam2VideoPromptEncoderConfig(
+            hidden_size=width, image_size=size, patch_size=STRIDE
+        ),
+        mask_decoder_config=Sam2VideoMaskDecoderConfig(
+            hidden_size=width,
+            mlp_dim=s["feedforward_dim"],
+            num_attention_heads=s["decoder_heads"],
+            iou_head_hidden_dim=width,
+        ),
         image_size=size,
         num_maskmem=MEMORY_FRAMES,
         enable_temporal_pos_encoding_for_object_pointers=False,
