@@ -4,7 +4,8 @@ Two things must be learned at once from nothing: SAM2 to outline what a vector p
 say the vector. So that neither waits for the other, a helper (`Oracle`) makes vectors from the truth: at first masks
 are decoded from those, and the language model's vectors are pulled towards them; later masks are decoded from the
 language model's own vectors and the helper fades out. The helper says where in the code that SAM2's decoder has for
-places anyway. Linear heads ask both picture encoders what lies in each cell.
+places anyway. Linear heads ask both picture encoders what lies in each cell, and half-way up the language model each
+`[SEG]` must point at the picture tokens of its object, so that the layers above can fetch what those know.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ class Weights:
     """Pull of the language model's vectors towards the helper's."""
     cells: float
     """Weight of the classes that the picture encoders' heads name."""
+    point: float
+    """Weight of pointing at the object's picture tokens."""
 
 
 class Oracle(nn.Module):
@@ -71,8 +74,16 @@ class Learner(nn.Module):
         classes = 2 + len(SHAPES) + len(COLOURS)
         self.fine = nn.Conv2d(model.sam2.width // 8, classes, kernel_size=1)
         self.coarse = nn.Conv2d(model.sam2.width, classes, kernel_size=1)
+        self.point_from = nn.Linear(width, width, bias=False)
+        self.point_to = nn.Linear(width, width, bias=False)
         self._cells: Tensor | None = None
+        self._half_way: Tensor | None = None
+        layers = model.language.model.model.language_model.layers
+        layers[len(layers) // 2 - 1].register_forward_hook(self._keep_half_way)
         model.language.model.model.visual.merger.register_forward_hook(self._keep_cells)
+
+    def _keep_half_way(self, _module: nn.Module, _inputs: object, output: Tensor) -> None:
+        self._half_way = output
 
     def _keep_cells(self, _module: nn.Module, _inputs: object, output: Tensor) -> None:
         self._cells = output
@@ -104,9 +115,10 @@ class Learner(nn.Module):
             align = F.smooth_l1_loss(spoken, true.detach())
             from_oracle = torch.rand(len(true), 1, device=true.device) < weights.oracle
             outlines, found = self._outline(batch, features, torch.where(from_oracle, true, spoken))
-            parts |= {"align": align, "outlines": outlines}
-            measures |= found
-            loss = loss + weights.align * align + outlines
+            pointing, pointed = self._pointing_loss(batch)
+            parts |= {"align": align, "outlines": outlines, "pointing": pointing}
+            measures |= found | {"pointed": pointed}
+            loss = loss + weights.align * align + outlines + weights.point * pointing
         return loss, {name: value.item() for name, value in parts.items()} | measures
 
     def _cell_loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
@@ -119,6 +131,21 @@ class Learner(nn.Module):
         placed = F.mse_loss(self.cell_places(self._cells[filled]), places)
         right = (shapes.argmax(-1) == batch.cell_shapes)[filled].float().mean().item()
         return named + placed, {"shapes": right, "places": placed.item()}
+
+    def _pointing_loss(self, batch: Batch) -> tuple[Tensor, float]:
+        """(loss, share of objects whose best-matching picture token lies on the object)."""
+        assert self._half_way is not None
+        image_token = self.model.language.config.image_token_id
+        rows, columns = (int(side) // 2 for side in batch.grids[0, 1:])
+        seen = self._half_way[:, (batch.ids[0] == image_token).nonzero()[:, 0]]
+        asked = self.point_from(self._half_way[batch.object_rows, batch.object_places])
+        match = (self.point_to(seen)[batch.object_rows] @ asked.unsqueeze(-1))[..., 0].float() * asked.shape[
+            -1
+        ] ** -0.5
+        shares = F.adaptive_avg_pool2d(batch.masks[:, : batch.key_frames], (rows, columns)).flatten(1)
+        wanted = shares / shares.sum(dim=1, keepdim=True).clamp(min=1e-6)
+        best = shares.gather(1, match.argmax(dim=1, keepdim=True))
+        return -(wanted * match.log_softmax(dim=1)).sum(dim=1).mean(), (best > 0.1).float().mean().item()
 
     def _pixel_loss(self, batch: Batch, features: Features) -> Tensor:
         total = torch.zeros((), device=features.top.device)

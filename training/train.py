@@ -56,7 +56,9 @@ class Plan:
     def weights(self, step: int) -> Weights:
         """The helper leads for the first tenth after `sight`, fades by the quarter, and stays with 5 % to the end."""
         lead = min(1.0, max(0.0, (0.25 - self._progress(step)) / 0.15))
-        return Weights(oracle=max(0.05, lead), align=0.5 + 1.5 * lead, cells=0.2 + 0.3 * lead)
+        return Weights(
+            oracle=max(0.05, lead), align=0.5 + 1.5 * lead, cells=0.2 + 0.3 * lead, point=0.3 + 0.7 * lead
+        )
 
     def _progress(self, step: int) -> float:
         return (step - self.sight) / max(1, self.steps - self.sight)
