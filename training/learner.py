@@ -57,7 +57,8 @@ class Oracle(nn.Module):
         waves = torch.cat([waves, *[(things[..., -4:] * f).cos() for f in (3.0, 6.0, 12.0, 24.0)]], dim=-1)
         real = things[..., :-4].any(dim=-1, keepdim=True).float()
         looks: Tensor = self.together((self.each(torch.cat([things, waves], dim=-1)) * real).sum(dim=1))
-        return looks + (self.place(places) * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)
+        middle: Tensor = (self.place(places) * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)
+        return looks + middle
 
 
 class Learner(nn.Module):

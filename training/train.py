@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoMaskDecoder
+from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoAttention, Sam2VideoMaskDecoder
 
 from sa2va_worker.models.checkpoint import Checkpoint
 from sa2va_worker.models.sa2va import Sa2VA
@@ -28,6 +28,7 @@ from training.tiny import tie, write_folder, write_weights
 
 QUESTIONS, CLIP_QUESTIONS, CLIP_FRAMES = 8, 4, 8
 SIGHT_SHARE = 0.5
+WAYS = ("token_to_image", "image_to_token")
 
 
 class Plan:
@@ -187,8 +188,8 @@ def aim(decoder: Sam2VideoMaskDecoder) -> None:
     bump; found by training alone, it takes longer than all the rest.
     """
     transformer = decoder.transformer
-    crossings = [layer.cross_attn_token_to_image for layer in transformer.layers]
-    crossings += [layer.cross_attn_image_to_token for layer in transformer.layers]
+    crossings = [getattr(layer, f"cross_attn_{way}") for layer in transformer.layers for way in WAYS]
+    attention: Sam2VideoAttention
     for attention in [*crossings, transformer.final_attn_token_to_image]:
         nn.init.orthogonal_(attention.q_proj.weight, gain=1.7)
         attention.k_proj.weight.copy_(attention.q_proj.weight)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,12 +63,12 @@ def load_engine(checkpoint: Path, **settings: str) -> Sa2VAEngine:
 
 def segment(
     engine: Sa2VAEngine, prompt: str, pictures: Sequence[Picture], tracked: bool = False, limit: int = 0
-) -> Iterator[Step]:
+) -> Generator[Step, None, None]:
     """The steps of a call with upstream's first five key frames."""
     request = SegmentRequest(
         prompt, list(pictures[:5]), tracked, len(pictures), Generation(max_new_tokens=limit)
     )
-    return engine.segment(request, Frames(pictures, engine.info.image_size))
+    yield from engine.segment(request, Frames(pictures, engine.info.image_size))
 
 
 @pytest.fixture(scope="session")
