@@ -66,7 +66,7 @@ def _read(source: Source) -> Picture:
     return read_image(source)
 
 
-def _first(key_frames: str) -> int:
+def _first(key_frames: object) -> int:
     """N of ``"first:N"``."""
     kind, _, number = key_frames.partition(":") if isinstance(key_frames, str) else ("", "", "")
     if kind == "first" and number.isdecimal() and int(number) > 0:

@@ -152,4 +152,13 @@ def _promise() -> Callable[[float, float], None]:
 
 @pytest.fixture
 def kill() -> Callable[[int], None]:
-    return lambda pid: os.kill(pid, signal.SIGKILL)
+    """Kills a process and returns when it is dead (a zombie is)."""
+
+    def kill_and_wait(pid: int) -> None:
+        who = processes.identify(pid)
+        assert who is not None
+        os.kill(pid, signal.SIGKILL)
+        while processes.is_alive(who):
+            time.sleep(0.001)
+
+    return kill_and_wait

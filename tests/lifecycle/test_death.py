@@ -197,16 +197,14 @@ def test_a_cancelled_step_that_never_ends_ends_the_worker_and_bystanders_are_ans
     assert result.worker.pid != first
 
 
-def test_no_zombie_stays(connect, picture, kill):
-    import os
+def test_no_zombie_stays(connect, picture, kill, eventually):
     from pathlib import Path
 
     sa = connect()
     for _ in range(2):
         pid = sa.segment(picture, "objects=1").worker.pid
         kill(pid)
-        time.sleep(0.2)
-        assert not Path(f"/proc/{pid}").exists() or os.name == "nt"
+        eventually(lambda pid=pid: not Path(f"/proc/{pid}").exists(), 0.5)
 
 
 def test_a_killed_worker_leaves_its_signal_for_those_who_are_not_its_parent(
@@ -237,5 +235,5 @@ def test_a_cancelled_call_that_hangs_beyond_the_workers_own_reach_is_ended_by_it
     pid = sa.status().pid
     with pytest.raises(TimeoutError):
         sa.segment(picture, f"steps=2 {how}", timeout=0.3)
-    eventually(lambda: sa.status().pid != pid, 4)
+    eventually(lambda: sa.status().pid != pid, 15)
     assert sa.segment(picture, "objects=1").text
