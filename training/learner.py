@@ -4,17 +4,19 @@ Two things must be learned at once from nothing: SAM2 to outline what a vector p
 say the vector. So that neither waits for the other, a helper (`Oracle`) makes vectors from the truth: at first masks
 are decoded from those, and the language model's vectors are pulled towards them; later masks are decoded from the
 language model's own vectors and the helper fades out. The helper says where in the code that SAM2's decoder has for
-places anyway. Linear heads ask both picture encoders what lies in each cell, and half-way up the language model each
-`[SEG]` must point at the picture tokens of its object, so that the layers above can fetch what those know.
+places anyway. Linear heads ask both picture encoders what lies in each cell, and half-way up the language model one
+attention head is told to look from each `[SEG]` at the picture tokens of its object, so that what they know is fetched.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextAttention, apply_rotary_pos_emb
 
 from sa2va_worker.models.pictures import Patches
 from sa2va_worker.models.sa2va import Sa2VA
@@ -35,7 +37,7 @@ class Weights:
     cells: float
     """Weight of the classes that the picture encoders' heads name."""
     point: float
-    """Weight of pointing at the object's picture tokens."""
+    """Weight of looking at the object's picture tokens."""
 
 
 class Oracle(nn.Module):
@@ -64,6 +66,8 @@ class Oracle(nn.Module):
 class Learner(nn.Module):
     """The model with its scaffolding; `forward` is the loss of one batch."""
 
+    guided: Qwen3VLTextAttention
+
     def __init__(self, model: Sa2VA) -> None:
         super().__init__()
         self.model = model
@@ -75,16 +79,18 @@ class Learner(nn.Module):
         classes = 2 + len(SHAPES) + len(COLOURS)
         self.fine = nn.Conv2d(model.sam2.width // 8, classes, kernel_size=1)
         self.coarse = nn.Conv2d(model.sam2.width, classes, kernel_size=1)
-        self.point_from = nn.Linear(width, width, bias=False)
-        self.point_to = nn.Linear(width, width, bias=False)
         self._cells: Tensor | None = None
-        self._half_way: Tensor | None = None
+        self._looked: tuple[Tensor, tuple[Tensor, Tensor]] | None = None
         layers = model.language.model.model.language_model.layers
-        layers[len(layers) // 2 - 1].register_forward_hook(self._keep_half_way)
+        guided = layers[len(layers) // 2].get_submodule("self_attn")
+        guided.register_forward_pre_hook(self._keep_look, with_kwargs=True)
+        # Not a child of this module: it belongs to the model.
+        object.__setattr__(self, "guided", guided)
         model.language.model.model.visual.merger.register_forward_hook(self._keep_cells)
 
-    def _keep_half_way(self, _module: nn.Module, _inputs: object, output: Tensor) -> None:
-        self._half_way = output
+    def _keep_look(self, _module: nn.Module, inputs: tuple[Tensor, ...], more: dict[str, Any]) -> None:
+        states = inputs[0] if inputs else more["hidden_states"]
+        self._looked = states, more["position_embeddings"]
 
     def _keep_cells(self, _module: nn.Module, _inputs: object, output: Tensor) -> None:
         self._cells = output
@@ -134,19 +140,25 @@ class Learner(nn.Module):
         return named + placed, {"shapes": right, "places": placed.item()}
 
     def _pointing_loss(self, batch: Batch) -> tuple[Tensor, float]:
-        """(loss, share of objects whose best-matching picture token lies on the object)."""
-        assert self._half_way is not None
-        image_token = self.model.language.config.image_token_id
+        """(loss, share of objects at whose picture tokens their `[SEG]` looks most) for the guided head."""
+        assert self._looked is not None
+        states, (cosine, sine) = self._looked
+        attention = self.guided
+        size = attention.head_dim
+        keys = attention.k_norm(attention.k_proj(states)[..., :size])
+        queries = attention.q_norm(attention.q_proj(states)[..., :size])
+        queries, keys = apply_rotary_pos_emb(queries[:, None], keys[:, None], cosine, sine)
+        asked = queries[batch.object_rows, 0, batch.object_places]
+        match = (keys[batch.object_rows, 0] @ asked.unsqueeze(-1))[..., 0].float() * attention.scaling
+        allowed = batch.attention[batch.object_rows, 0, batch.object_places]
+        chances = match.masked_fill(~allowed, -torch.inf).log_softmax(dim=1)
+        cells = (batch.ids[0] == self.model.language.config.image_token_id).nonzero()[:, 0]
         rows, columns = (int(side) // 2 for side in batch.grids[0, 1:])
-        seen = self._half_way[:, (batch.ids[0] == image_token).nonzero()[:, 0]]
-        asked = self.point_from(self._half_way[batch.object_rows, batch.object_places])
-        match = (self.point_to(seen)[batch.object_rows] @ asked.unsqueeze(-1))[..., 0].float() * asked.shape[
-            -1
-        ] ** -0.5
         shares = F.adaptive_avg_pool2d(batch.masks[:, : batch.key_frames], (rows, columns)).flatten(1)
         wanted = shares / shares.sum(dim=1, keepdim=True).clamp(min=1e-6)
-        best = shares.gather(1, match.argmax(dim=1, keepdim=True))
-        return -(wanted * match.log_softmax(dim=1)).sum(dim=1).mean(), (best > 0.1).float().mean().item()
+        looks = chances[:, cells]
+        best = shares.gather(1, looks.argmax(dim=1, keepdim=True))
+        return -(wanted * looks).sum(dim=1).mean(), (best > 0.1).float().mean().item()
 
     def _pixel_loss(self, batch: Batch, features: Features) -> Tensor:
         total = torch.zeros((), device=features.top.device)
