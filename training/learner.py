@@ -5,7 +5,7 @@ say the vector. So that neither waits for the other, a helper (`Oracle`) makes v
 are decoded from those, and the language model's vectors are pulled towards them; later masks are decoded from the
 language model's own vectors and the helper fades out. The helper says where in the code that SAM2's decoder has for
 places anyway. Linear heads ask both picture encoders what lies in each cell, and half-way up the language model one
-attention head is told to look from each `[SEG]` at the picture tokens of its object, so that what they know is fetched.
+attention head is told to look from each `[SEG]` at the picture tokens of its object and to fetch where that is.
 """
 
 from __future__ import annotations
@@ -82,6 +82,9 @@ class Learner(nn.Module):
         self._cells: Tensor | None = None
         self._looked: tuple[Tensor, tuple[Tensor, Tensor]] | None = None
         layers = model.language.model.model.language_model.layers
+        self.fetched = nn.Linear(width, model.sam2.width)
+        self._after_look: Tensor | None = None
+        layers[len(layers) // 2].register_forward_hook(self._keep_after_look)
         guided = layers[len(layers) // 2].get_submodule("self_attn")
         guided.register_forward_pre_hook(self._keep_look, with_kwargs=True)
         # Not a child of this module: it belongs to the model.
@@ -91,6 +94,9 @@ class Learner(nn.Module):
     def _keep_look(self, _module: nn.Module, inputs: tuple[Tensor, ...], more: dict[str, Any]) -> None:
         states = inputs[0] if inputs else more["hidden_states"]
         self._looked = states, more["position_embeddings"]
+
+    def _keep_after_look(self, _module: nn.Module, _inputs: object, output: Tensor) -> None:
+        self._after_look = output
 
     def _keep_cells(self, _module: nn.Module, _inputs: object, output: Tensor) -> None:
         self._cells = output
@@ -118,14 +124,22 @@ class Learner(nn.Module):
         if len(batch.object_rows):
             spoken = self.model.text_hidden_fcs(before[batch.object_rows, batch.object_places])
             centres = batch.things[..., -4:-2].unsqueeze(0)
-            true = self.oracle(batch.things, self.model.sam2.model.shared_image_embedding(centres)[0])
+            places = self.model.sam2.model.shared_image_embedding(centres)[0]
+            true = self.oracle(batch.things, places)
             align = F.smooth_l1_loss(spoken, true.detach())
             from_oracle = torch.rand(len(true), 1, device=true.device) < weights.oracle
             outlines, found = self._outline(batch, features, torch.where(from_oracle, true, spoken))
             pointing, pointed = self._pointing_loss(batch)
-            parts |= {"align": align, "outlines": outlines, "pointing": pointing}
+            assert self._after_look is not None
+            known = F.layer_norm(
+                self._after_look[batch.object_rows, batch.object_places], (before.shape[-1],)
+            )
+            real = batch.things[..., :-4].any(dim=-1, keepdim=True).float()
+            middles = (places * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)
+            fetched = F.mse_loss(self.fetched(known), middles)
+            parts |= {"align": align, "outlines": outlines, "pointing": pointing, "fetched": fetched}
             measures |= found | {"pointed": pointed}
-            loss = loss + weights.align * align + outlines + weights.point * pointing
+            loss = loss + weights.align * align + outlines + weights.point * (pointing + 4 * fetched)
         return loss, {name: value.item() for name, value in parts.items()} | measures
 
     def _cell_loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:

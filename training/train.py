@@ -104,6 +104,8 @@ class Optimizers:
 
     def __init__(self, learner: Learner, rate: float, matrix_rate: float) -> None:
         tables = {id(module.weight) for module in learner.modules() if isinstance(module, nn.Embedding)}
+        # Muon would let the helper's vectors grow without end, and with them what the language model is asked to say.
+        tables |= {id(parameter) for parameter in learner.oracle.parameters()}
         parameters = [parameter for parameter in learner.parameters() if parameter.requires_grad]
         matrices = [p for p in parameters if p.ndim == 2 and min(p.shape) > 1 and id(p) not in tables]
         taken = {id(parameter) for parameter in matrices}
