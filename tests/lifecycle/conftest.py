@@ -104,7 +104,8 @@ def slowness() -> float:
     """How much slower than meant this machine is now: an idle one starts such a Python in a tenth of a second."""
     begun = time.monotonic()
     subprocess.run([sys.executable, "-c", "import zmq, msgspec, numpy"], check=True)
-    return max(1.0, (time.monotonic() - begun) / 0.1)
+    crowd = os.getloadavg()[0] / (os.cpu_count() or 1) if hasattr(os, "getloadavg") else 1.0
+    return max(1.0, crowd, (time.monotonic() - begun) / 0.1)
 
 
 def promise(took: float, seconds: float) -> None:
