@@ -150,7 +150,11 @@ def fresh_model(folder: Path, seed: int) -> Sa2VA:
                 module, (nn.Linear, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.LayerNorm, nn.Embedding)
             ):
                 module.reset_parameters()
-        words.language_model.embed_tokens.weight.normal_(std=0.05)
+        words.language_model.embed_tokens.weight.normal_(std=0.3)
+        for layer in words.language_model.layers:
+            # What the layers add must not drown what the pictures brought in.
+            layer.get_submodule("self_attn.o_proj").get_parameter("weight").mul_(0.2)
+            layer.get_submodule("mlp.down_proj").get_parameter("weight").mul_(0.2)
         words.visual.pos_embed.weight.copy_(0.5 * place_code(model))
         for parameter in (
             sam2.no_memory_embedding,
