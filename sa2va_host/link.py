@@ -154,9 +154,7 @@ class Link:
                 return
             self._handle(self._worker.watchdog, received.message, received.buffers)
 
-    def _handle(
-        self, watchdog: Watchdog, message: wire.WorkerMessage, buffers: Sequence[memoryview]
-    ) -> None:
+    def _handle(self, watchdog: Watchdog, message: wire.WorkerMessage, buffers: Sequence[memoryview]) -> None:
         if isinstance(message, wire.StatusReply):
             # That it answers is not enough: what counts is whether its engine moves.
             watchdog.heard(message.report.silent)

@@ -33,7 +33,8 @@ def test_the_version_and_the_sizes_are_those_of_the_code():
 def test_every_message_is_listed_with_its_fields(title, union):
     listed = dict(re.findall(r"^\| `(\w+)` \| ([\w, ]*?) ?\|", section(title), re.MULTILINE))
     real = {
-        kind.__name__: ", ".join(field.name for field in msgspec.structs.fields(kind)) for kind in get_args(union)
+        kind.__name__: ", ".join(field.name for field in msgspec.structs.fields(kind))
+        for kind in get_args(union)
     }
     assert listed == real
 

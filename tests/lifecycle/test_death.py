@@ -10,7 +10,9 @@ from msgspec.structs import replace
 from sa2va_host import ModelLoadFailed, Sa2VAError, WorkerDied, WorkerError, WorkerStalled, WorkerStartFailed
 
 
-def test_a_kill_in_mid_call_fails_every_pending_call_with_its_reason(connect, picture, kill, eventually, promise):
+def test_a_kill_in_mid_call_fails_every_pending_call_with_its_reason(
+    connect, picture, kill, eventually, promise
+):
     clients = [connect() for _ in range(3)]
     pid = clients[0].segment(picture, "objects=1").worker.pid
     with ThreadPoolExecutor() as pool:

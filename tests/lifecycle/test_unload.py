@@ -50,7 +50,8 @@ def test_the_children_of_a_killed_worker_go_before_the_next_one_starts(connect, 
 
 
 @pytest.mark.parametrize(
-    ("how", "force"), [("stop=1", True), ("stop=1", False), ("gil=30", False), ("sleep=30", True), ("sleep=30", False)]
+    ("how", "force"),
+    [("stop=1", True), ("stop=1", False), ("gil=30", False), ("sleep=30", True), ("sleep=30", False)],
 )
 def test_a_worker_that_hangs_is_unloaded_all_the_same(connect, picture, how, force, within):
     sa = connect()
