@@ -69,17 +69,21 @@ def install(extras: tuple[str, ...]) -> None:
 
 
 def python_m(*arguments: str) -> int:
-    """Run `python -m ...` of the environment in the project's root; a failure ends the task."""
+    """Run `python -m ...` of the environment; a failure ends the task."""
+    return run("python", "-m", *arguments)
+
+
+def run(program: str, *arguments: str) -> int:
+    """Run a program of the environment in the project's root; a failure ends the task."""
     ours = ("PYTHONHOME", "PYTHONPATH", "SA2VA_VENV")
     environment = {key: value for key, value in os.environ.items() if key not in ours}
-    command = [str(BIN / "python"), "-m", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=environment, check=True).returncode
+    return subprocess.run([str(BIN / program), *arguments], cwd=ROOT, env=environment, check=True).returncode
 
 
 def demo(arguments: list[str]) -> int:
     """Segment the bundled example pictures with the bundled model; leaves pictures in demo/."""
     install(("worker",))
-    return python_m("sa2va_plugins.cli", "demo", *arguments)
+    return run("sa2va", "demo", *arguments)
 
 
 def test(arguments: list[str]) -> int:
