@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from plugins.cli.demo import SCENES
+from sa2va_plugins.cli.demo import SCENES
 
 PROGRAM = Path(sys.executable).with_name("sa2va.exe" if os.name == "nt" else "sa2va")
 
