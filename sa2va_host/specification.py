@@ -61,8 +61,7 @@ class ModelInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """What the engine loaded. ``device``, ``dtype`` and ``attention`` are concrete, never ``auto``.
 
     ``image_size`` is the square side, in pixels, of the frames the mask decoder sees; ``mask_size`` the
-    side of the logits it answers with; ``max_key_frames`` how many full-size frames the language model
-    looks at.
+    side of the logits it answers with.
     """
 
     name: str
@@ -74,7 +73,6 @@ class ModelInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     parameters: int
     quantization: str = "none"
     mask_size: int = 0
-    max_key_frames: int = 5
     checkpoint: str = ""
     revision: str = ""
     details: dict[str, str] = {}
