@@ -14,6 +14,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .asynchronous import AsyncSa2VA
+    from .cancellation import Cancellation
     from .client import Sa2VA
     from .errors import (
         Cancelled,
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from .workers import list_workers, stop_worker
 
 _HOME = {
+    "AsyncSa2VA": "asynchronous",
+    "Cancellation": "cancellation",
     "Sa2VA": "client",
     "Segmentation": "results",
     "list_workers": "workers",
@@ -58,6 +62,8 @@ _HOME = {
 }
 
 __all__ = [
+    "AsyncSa2VA",
+    "Cancellation",
     "Cancelled",
     "ConfigError",
     "DeadlineExceeded",

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from .cancellation import Cancellation
 from .config import Settings, load_settings
 from .errors import Cancelled, InvalidInput
 from .events import Event
@@ -45,7 +46,8 @@ class Sa2VA:
     (`sa2va_host.config`). ``keep_alive`` is how many seconds the worker stays after the last call: 0 ends
     it at once, negative keeps it. ``timeout`` bounds each call, starting and loading included.
     ``on_event`` receives `sa2va_host.events` on the thread that made the call; what it raises cancels the
-    call. ``command`` replaces the worker's program (tests).
+    call, as a `Cancellation` given to the call does from elsewhere. ``command`` replaces the worker's program
+    (tests). In asyncio use `AsyncSa2VA`.
     """
 
     def __init__(
@@ -102,7 +104,14 @@ class Sa2VA:
 
     # --- calls ---
 
-    def segment(self, image: Source, prompt: str, *, timeout: float | None = None) -> Segmentation:
+    def segment(
+        self,
+        image: Source,
+        prompt: str,
+        *,
+        timeout: float | None = None,
+        cancellation: Cancellation | None = None,
+    ) -> Segmentation:
         """Find what ``prompt`` describes in one picture (a file, a PIL image, or an array `[height, width,
         3]`).
         """
@@ -121,6 +130,7 @@ class Sa2VA:
                 ),
                 buffers,
                 timeout,
+                cancellation,
             )
         return to_segmentation(outcome, picture.shape[:2], 1, is_video=False)
 
@@ -131,6 +141,7 @@ class Sa2VA:
         key_frames: str = "first:5",
         *,
         timeout: float | None = None,
+        cancellation: Cancellation | None = None,
     ) -> Segmentation:
         """Find what ``prompt`` describes and follow it through the frames, which are read one after the
         other.
@@ -176,12 +187,18 @@ class Sa2VA:
                 ),
                 buffers,
                 timeout,
+                cancellation,
                 on_note,
             )
         return to_segmentation(outcome, video.size, video.length or video.taken, is_video=True)
 
     def chat(
-        self, prompt: str, images: Source | Sequence[Source] | None = None, *, timeout: float | None = None
+        self,
+        prompt: str,
+        images: Source | Sequence[Source] | None = None,
+        *,
+        timeout: float | None = None,
+        cancellation: Cancellation | None = None,
     ) -> ChatAnswer:
         """Ask a question, with or without pictures."""
         from . import arrays, wire
@@ -201,16 +218,21 @@ class Sa2VA:
                 ),
                 buffers,
                 timeout,
+                cancellation,
             )
         return to_chat_answer(outcome)
 
-    def load(self, *, timeout: float | None = None) -> ModelInfo:
+    def load(self, *, timeout: float | None = None, cancellation: Cancellation | None = None) -> ModelInfo:
         """Have the model in memory, and say what it is."""
         from . import wire
 
         with self._connection().reserve() as room:
             outcome = self._call(
-                room, lambda call: wire.Load(call=call, keep_alive=self.settings.keep_alive), (), timeout
+                room,
+                lambda call: wire.Load(call=call, keep_alive=self.settings.keep_alive),
+                (),
+                timeout,
+                cancellation,
             )
         assert outcome.info is not None
         return outcome.info
@@ -249,30 +271,34 @@ class Sa2VA:
         opening: Callable[[int], Message],
         buffers: Sequence[memoryview],
         timeout: float | None,
+        cancellation: Cancellation | None,
         on_note: Callable[[Call, Note], None] | None = None,
     ) -> Outcome:
         """Submit a call and wait for it on this thread, where events are delivered too."""
         from .calls import Call, Credit, Done, Started
 
-        notes: queue.SimpleQueue[Note] = queue.SimpleQueue()
+        notes: queue.SimpleQueue[Note | Cancelled] = queue.SimpleQueue()
         limit = self.settings.timeout if timeout is None else timeout
         call = Call(opening, buffers, timeout=limit, listener=notes.put)
-        room.submit(call)
-        try:
-            while True:
-                try:
-                    note = notes.get(timeout=0.5)  # with a limit, so that Ctrl-C arrives on every system
-                except queue.Empty:
-                    continue
-                if isinstance(note, Done):
-                    break
-                if on_note is not None:
-                    on_note(call, note)
-                if self._on_event is not None and not isinstance(note, (Started, Credit)):
-                    self._on_event(note)
-        except BaseException:
-            room.link.cancel(call, Cancelled("The caller went away."))
-            raise
+        with (cancellation or Cancellation()).heard_by(notes.put):
+            room.submit(call)
+            try:
+                while True:
+                    try:
+                        note = notes.get(timeout=0.5)  # with a limit, so that Ctrl-C arrives on every system
+                    except queue.Empty:
+                        continue
+                    if isinstance(note, Done):
+                        break
+                    if isinstance(note, Cancelled):
+                        raise note
+                    if on_note is not None:
+                        on_note(call, note)
+                    if self._on_event is not None and not isinstance(note, (Started, Credit)):
+                        self._on_event(note)
+            except BaseException:
+                room.link.cancel(call, Cancelled("The caller went away."))
+                raise
         return call.future.result()
 
     def _connection(self) -> Link:

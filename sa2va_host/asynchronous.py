@@ -1,0 +1,137 @@
+"""`Sa2VA` for asyncio: the same calls, awaited. No second copy of anything: each call is the synchronous one on a
+thread of its own, which spends its time waiting, reading pictures and scaling frames, none of which may hold up an
+event loop. Cancelling the task cancels the call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import threading
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .cancellation import Cancellation
+from .client import Sa2VA
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from .outcomes import ChatAnswer
+    from .results import Segmentation
+    from .specification import ModelInfo
+    from .status import WorkerStatus
+    from .stopping import Stopped
+    from .video import Source
+
+Result = TypeVar("Result")
+
+
+class AsyncSa2VA:
+    """Takes the arguments of `Sa2VA` and has its methods; results and errors are the same.
+
+    ``on_event`` is called on the thread of its call: use ``loop.call_soon_threadsafe`` to reach the loop.
+    """
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        self._sync = Sa2VA(*arguments, **settings)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"Async{self._sync!r}"
+
+    async def segment(self, image: Source, prompt: str, *, timeout: float | None = None) -> Segmentation:
+        """See `Sa2VA.segment`."""
+        return await _cancellable(functools.partial(self._sync.segment, image, prompt, timeout=timeout))
+
+    async def segment_video(
+        self,
+        frames: Iterable[Source] | AsyncIterable[Source],
+        prompt: str,
+        key_frames: str = "first:5",
+        *,
+        timeout: float | None = None,
+    ) -> Segmentation:
+        """See `Sa2VA.segment_video`. ``frames`` may be asynchronous; it is then advanced on this loop."""
+        if isinstance(frames, AsyncIterable):
+            frames = _pulled(frames, asyncio.get_running_loop())
+        call = functools.partial(self._sync.segment_video, frames, prompt, key_frames, timeout=timeout)
+        return await _cancellable(call)
+
+    async def chat(
+        self,
+        prompt: str,
+        images: Source | Sequence[Source] | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> ChatAnswer:
+        """See `Sa2VA.chat`."""
+        return await _cancellable(functools.partial(self._sync.chat, prompt, images, timeout=timeout))
+
+    async def load(self, *, timeout: float | None = None) -> ModelInfo:
+        """See `Sa2VA.load`."""
+        return await _cancellable(functools.partial(self._sync.load, timeout=timeout))
+
+    async def status(self) -> WorkerStatus:
+        """See `Sa2VA.status`."""
+        return await _on_thread(self._sync.status)
+
+    async def unload(self, force: bool = False, timeout: float | None = None) -> Stopped:
+        """See `Sa2VA.unload`."""
+        return await _on_thread(functools.partial(self._sync.unload, force, timeout))
+
+    async def close(self) -> None:
+        """See `Sa2VA.close`."""
+        await _on_thread(self._sync.close)
+
+
+async def _cancellable(call: Callable[..., Result]) -> Result:
+    """The result of ``call(cancellation=...)``; cancelling the task cancels it."""
+    cancellation = Cancellation()
+    try:
+        return await _on_thread(functools.partial(call, cancellation=cancellation))
+    except asyncio.CancelledError:
+        cancellation.cancel()
+        raise
+
+
+async def _on_thread(call: Callable[[], Result]) -> Result:
+    """The result of ``call`` on a thread of its own.
+
+    Not the loop's executor: that has few threads, which waiting calls would fill, and leaving `asyncio.run` would wait
+    for all of them.
+    """
+    future: Future[Result] = Future()
+    future.set_running_or_notify_cancel()  # ended through its `Cancellation`, not behind its back
+
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:  # noqa: BLE001 - raised again where it is awaited
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="sa2va-call", daemon=True).start()
+    return await asyncio.wrap_future(future)
+
+
+def _pulled(frames: AsyncIterable[Source], loop: asyncio.AbstractEventLoop) -> Iterator[Source]:
+    """An asynchronous iterable for the call's thread, which waits for each item."""
+    iterator = aiter(frames)
+
+    async def following() -> tuple[Source] | None:
+        try:
+            return (await anext(iterator),)
+        except StopAsyncIteration:
+            return None
+
+    while (item := asyncio.run_coroutine_threadsafe(following(), loop).result()) is not None:
+        yield item[0]
