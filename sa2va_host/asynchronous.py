@@ -17,8 +17,11 @@ from .cancellation import Cancellation
 from .client import Sa2VA
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from typing_extensions import Self
 
+    from .hookspecs import Options
     from .outcomes import ChatAnswer
     from .results import Segmentation
     from .specification import ModelInfo
@@ -72,10 +75,27 @@ class AsyncSa2VA:
         prompt: str,
         images: Source | Sequence[Source] | None = None,
         *,
+        history: Sequence[tuple[str, str]] = (),
         timeout: float | None = None,
     ) -> ChatAnswer:
         """See `Sa2VA.chat`."""
-        return await _cancellable(functools.partial(self._sync.chat, prompt, images, timeout=timeout))
+        call = functools.partial(self._sync.chat, prompt, images, history=history, timeout=timeout)
+        return await _cancellable(call)
+
+    async def process(
+        self,
+        image: Source,
+        probabilities: NDArray[Any],
+        processor: str,
+        options: Options | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> NDArray[np.float32]:
+        """See `Sa2VA.process`."""
+        call = functools.partial(
+            self._sync.process, image, probabilities, processor, options, timeout=timeout
+        )
+        return await _cancellable(call)
 
     async def load(self, *, timeout: float | None = None) -> ModelInfo:
         """See `Sa2VA.load`."""

@@ -31,8 +31,6 @@ class CallBook:
         self.sent: dict[int, Call] = {}
         self.waiting: deque[Call] = deque()
 
-    # --- any thread ---
-
     def reserve(self) -> None:
         """Count one call more. Raises `WorkerBusy` when there is no room."""
         with self._lock:
@@ -52,8 +50,6 @@ class CallBook:
         """Give a call its id; its room is free again when it is resolved."""
         call.id = next(self._ids)
         call.future.add_done_callback(lambda _: self.release())
-
-    # --- the link's thread ---
 
     def open_calls(self) -> list[Call]:
         return [*self.sent.values(), *self.waiting]

@@ -125,6 +125,11 @@ class Call:
             self.tell(TextPiece(message.text))
         elif isinstance(message, wire.Masks):
             self._take_masks(message, buffers)
+        elif isinstance(message, wire.Processed):
+            probability = arrays.unpack_all([message.probability], buffers)[0]
+            if probability.dtype != np.float32 or probability.ndim != 2:
+                raise wire.BadMessage(f"a probability is float32 [height, width], not {probability.dtype}")
+            self._outcome.masks[message.index] = probability.copy()
         elif isinstance(message, wire.Loaded):
             self._outcome.info = message.info
             self._finish()

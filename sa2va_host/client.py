@@ -8,33 +8,31 @@ cancel what they asked for.
 from __future__ import annotations
 
 import os
-import queue
-import threading
-import weakref
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from .cancellation import Cancellation
 from .config import Settings, load_settings
-from .errors import Cancelled, InvalidInput
+from .errors import InvalidInput
 from .events import Event
-from .specification import ModelInfo, Specification
+from .session import Session
+from .specification import ModelInfo
 from .status import ABSENT, WorkerStatus, worker_status
 from .stopping import Stopped, stop
 from .workers import run_directory, specify
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from typing_extensions import Self
 
-    from .book import Room
     from .calls import Call, Note
-    from .link import Link
-    from .outcomes import ChatAnswer, Outcome
+    from .hookspecs import Options
+    from .outcomes import ChatAnswer
     from .rendezvous import Record, RunDirectory
     from .results import Segmentation
     from .video import Source
-    from .wire import Message
 
 MAX_PROMPT = 100_000
 
@@ -75,13 +73,7 @@ class Sa2VA:
             timeout=timeout,
         )
         self.specification = specify(self.settings)
-        self._on_event = on_event
-        self._command = list(command) if command is not None else None
-        self._lock = threading.Lock()
-        self._link: Link | None = None
-        self._link_pid = 0
-        self._closed = False
-        self._finalizer: weakref.finalize[Any, Any] | None = None
+        self._session = Session(self.specification, self.settings, on_event=on_event, command=command)
 
     def __enter__(self) -> Self:
         return self
@@ -98,11 +90,7 @@ class Sa2VA:
 
     def close(self) -> None:
         """Let go of the worker, which lives on as its keep_alive says. Open calls end as `Cancelled`."""
-        self._closed = True
-        if self._finalizer is not None:
-            self._finalizer()
-
-    # --- calls ---
+        self._session.close()
 
     def segment(
         self,
@@ -120,10 +108,10 @@ class Sa2VA:
         from .outcomes import to_segmentation
 
         prompt = _checked(prompt)
-        with self._connection().reserve() as room:
+        with self._session.reserve() as room:
             picture = read_image(image)
             headers, buffers = arrays.pack([picture])
-            outcome = self._call(
+            outcome = self._session.call(
                 room,
                 lambda call: wire.Segment(
                     call=call, keep_alive=self.settings.keep_alive, prompt=prompt, key_frames=headers
@@ -172,10 +160,10 @@ class Sa2VA:
                 header, data = arrays.pack([chunk])
                 room.link.post(call, wire.Frames(call=call.id, start=start, frames=header[0]), data)
 
-        with self._connection().reserve() as room:
+        with self._session.reserve() as room:
             video = Video(frames, key_frames)
             headers, buffers = arrays.pack(video.key_frames)
-            outcome = self._call(
+            outcome = self._session.call(
                 room,
                 lambda call: wire.Segment(
                     call=call,
@@ -197,24 +185,34 @@ class Sa2VA:
         prompt: str,
         images: Source | Sequence[Source] | None = None,
         *,
+        history: Sequence[tuple[str, str]] = (),
         timeout: float | None = None,
         cancellation: Cancellation | None = None,
     ) -> ChatAnswer:
-        """Ask a question, with or without pictures."""
+        """Ask a question, with or without pictures.
+
+        ``history`` holds the (prompt, answer) of earlier turns about the same pictures, oldest first.
+        """
         from . import arrays, wire
+        from .limits import Turn
         from .media import read_image
         from .outcomes import to_chat_answer
 
         prompt = _checked(prompt)
+        turns = [Turn(_checked(said), answer) for said, answer in history]
         sources: Sequence[Any] = (
             images if isinstance(images, (list, tuple)) else [] if images is None else [images]
         )
-        with self._connection().reserve() as room:
+        with self._session.reserve() as room:
             headers, buffers = arrays.pack([read_image(source) for source in sources])
-            outcome = self._call(
+            outcome = self._session.call(
                 room,
                 lambda call: wire.Chat(
-                    call=call, keep_alive=self.settings.keep_alive, prompt=prompt, images=headers
+                    call=call,
+                    keep_alive=self.settings.keep_alive,
+                    prompt=prompt,
+                    images=headers,
+                    history=turns,
                 ),
                 buffers,
                 timeout,
@@ -222,12 +220,62 @@ class Sa2VA:
             )
         return to_chat_answer(outcome)
 
+    def process(
+        self,
+        image: Source,
+        probabilities: NDArray[Any],
+        processor: str,
+        options: Options | None = None,
+        *,
+        timeout: float | None = None,
+        cancellation: Cancellation | None = None,
+    ) -> NDArray[np.float32]:
+        """Improve masks with a plugin, such as ``"vitmatte"``: float32 `[objects, height, width]`, 0..1.
+
+        ``probabilities`` has that shape too (masks will do), and is of ``image``. A processor of the host runs here;
+        any other name is the worker's to know. Its option ``model``, a checkpoint, is found as all are.
+        """
+        from . import arrays, wire
+        from .checkpoints import find
+        from .media import read_image
+        from .outcomes import to_probabilities
+        from .plugins import create_manager, find_mask_processors
+        from .processing import checked, probabilities_of, process_here
+
+        picture = read_image(image)
+        given = probabilities_of(probabilities, picture.shape[:2])
+        values = dict(options or {})
+        known = find_mask_processors(create_manager())
+        if processor in known:
+            chosen, values = checked(known, processor, values)
+            if "model" in values:
+                values["model"] = str(find(str(values["model"]), folders=self.settings.model_folders).folder)
+            if not chosen.in_worker:
+                return process_here(chosen, given, picture, values)
+        with self._session.reserve() as room:
+            headers, buffers = arrays.pack([picture, given])
+            outcome = self._session.call(
+                room,
+                lambda call: wire.Process(
+                    call=call,
+                    keep_alive=self.settings.keep_alive,
+                    processor=processor,
+                    options=values,
+                    picture=headers[0],
+                    probabilities=headers[1],
+                ),
+                buffers,
+                timeout,
+                cancellation,
+            )
+        return to_probabilities(outcome, given.shape)
+
     def load(self, *, timeout: float | None = None, cancellation: Cancellation | None = None) -> ModelInfo:
         """Have the model in memory, and say what it is."""
         from . import wire
 
-        with self._connection().reserve() as room:
-            outcome = self._call(
+        with self._session.reserve() as room:
+            outcome = self._session.call(
                 room,
                 lambda call: wire.Load(call=call, keep_alive=self.settings.keep_alive),
                 (),
@@ -236,8 +284,6 @@ class Sa2VA:
             )
         assert outcome.info is not None
         return outcome.info
-
-    # --- the worker ---
 
     def status(self) -> WorkerStatus:
         """The worker that would answer a call now; never starts one. A false status says that there is
@@ -262,87 +308,6 @@ class Sa2VA:
         run = run_directory(self.settings)
         record = run.find(self.specification)
         return None if record is None else (record, run)
-
-    # --- inside ---
-
-    def _call(
-        self,
-        room: Room,
-        opening: Callable[[int], Message],
-        buffers: Sequence[memoryview],
-        timeout: float | None,
-        cancellation: Cancellation | None,
-        on_note: Callable[[Call, Note], None] | None = None,
-    ) -> Outcome:
-        """Submit a call and wait for it on this thread, where events are delivered too."""
-        from .calls import Call, Credit, Done, Started
-
-        notes: queue.SimpleQueue[Note | Cancelled] = queue.SimpleQueue()
-        limit = self.settings.timeout if timeout is None else timeout
-        call = Call(opening, buffers, timeout=limit, listener=notes.put)
-        with (cancellation or Cancellation()).heard_by(notes.put):
-            room.submit(call)
-            try:
-                while True:
-                    try:
-                        note = notes.get(timeout=0.5)  # with a limit, so that Ctrl-C arrives on every system
-                    except queue.Empty:
-                        continue
-                    if isinstance(note, Done):
-                        break
-                    if isinstance(note, Cancelled):
-                        raise note
-                    if on_note is not None:
-                        on_note(call, note)
-                    if self._on_event is not None and not isinstance(note, (Started, Credit)):
-                        self._on_event(note)
-            except BaseException:
-                room.link.cancel(call, Cancelled("The caller went away."))
-                raise
-        return call.future.result()
-
-    def _connection(self) -> Link:
-        """The link of this process; a fork gets its own."""
-        with self._lock:
-            if self._closed:
-                raise Cancelled("This Sa2VA object is closed.", advice="Make a new one.")
-            if self._link is None or self._link_pid != os.getpid():
-                from .link import Link
-
-                self._link = Link(
-                    _connector(self.specification, self.settings, self._command),
-                    max_open=self.settings.queue_bound,
-                    stall_limit=self.settings.stall_limit,
-                    cancel_grace=self.settings.cancel_grace,
-                )
-                self._link_pid = os.getpid()
-                self._finalizer = weakref.finalize(self, _close, self._link, self._link_pid)
-            return self._link
-
-
-def _connector(
-    specification: Specification, settings: Settings, command: Sequence[str] | None
-) -> Callable[[Callable[[], bool], Callable[[], None]], tuple[Record, RunDirectory]]:
-    """Finds or starts the worker. Holds no reference to the `Sa2VA` object, so that it can be collected."""
-
-    def connect(cancelled: Callable[[], bool], starting: Callable[[], None]) -> tuple[Record, RunDirectory]:
-        from .launcher import ensure_worker
-
-        run = run_directory(settings)
-        record = ensure_worker(
-            specification, settings, run, command=command, cancelled=cancelled, starting=starting
-        )
-        return record, run
-
-    return connect
-
-
-def _close(link: Link, pid: int) -> None:
-    """Also runs at interpreter exit. In a fork the link's thread does not exist: leave its parent's things
-    alone.
-    """
-    if pid == os.getpid():
-        link.close()
 
 
 def _checked(prompt: object) -> str:

@@ -26,9 +26,18 @@ _NOT_SETTINGS = frozenset({"CONFIG", "DISABLE_PLUGINS", "TRACE_HOOKS"})
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything a user can set. Durations are seconds."""
 
-    model: str = "sa2va-tiny"
-    """A bundled model's name or a checkpoint folder."""
+    model: str = "auto"
+    """A bundled model's name, a checkpoint folder, or `ORG/NAME`; auto takes the best that is here
+    (`sa2va_host.choice`).
+    """
     revision: str = ""
+    """The branch, tag or commit of a model in the hub's cache; empty takes `main`. A bundled model has none."""
+    model_folders: tuple[str, ...] = ()
+    """Where models are looked for by name, as `FOLDER/ORG/NAME` and `FOLDER/NAME`: absolute, or from `~`. In
+    the environment they are separated as in PATH.
+    """
+    offline: bool = False
+    """`sa2va pull` refuses. Nothing else ever touches the network."""
     device: str = "auto"
     dtype: str = "auto"
     attention: str = "auto"
@@ -87,6 +96,23 @@ def load_settings(
     return check(_convert(values))
 
 
+def settings_file(environment: Mapping[str, str] | None = None) -> Path:
+    """The configuration file that counts, whether it exists or not."""
+    environment = os.environ if environment is None else environment
+    return Path(environment["SA2VA_CONFIG"]) if environment.get("SA2VA_CONFIG") else _default_file()
+
+
+def origins(environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Where each setting's value comes from: ``default``, the configuration file's path, or the name of a variable.
+
+    Raises `ConfigError` as `load_settings` does.
+    """
+    environment = os.environ if environment is None else environment
+    found = dict.fromkeys(_FIELDS, "default")
+    found |= dict.fromkeys(_from_file(environment, None), str(settings_file(environment)))
+    return found | {name: f"SA2VA_{name.upper()}" for name in _from_environment(environment)}
+
+
 def check(settings: Settings) -> Settings:
     """The same settings, or a `ConfigError` that names the impossible value."""
     if settings.transport not in TRANSPORTS:
@@ -99,6 +125,11 @@ def check(settings: Settings) -> Settings:
         raise ConfigError(
             f"keep_alive is {settings.keep_alive}.", advice="A negative number keeps it for ever."
         )
+    for folder in settings.model_folders:
+        if not (folder.startswith("~") or Path(folder).is_absolute()):
+            raise ConfigError(
+                f"model_folders has {folder!r}, which is relative.", advice="Write the whole path."
+            )
     for name in ("queue_bound", "max_active"):
         if not 1 <= getattr(settings, name) <= 10_000:
             raise ConfigError(f"{name} is {getattr(settings, name)}.", advice="Use 1 to 10000.")
@@ -139,7 +170,7 @@ def _default_file() -> Path:
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    values = {}
+    values: dict[str, Any] = {}
     for variable, text in environment.items():
         if not variable.startswith("SA2VA_") or variable[6:] in _NOT_SETTINGS:
             continue
@@ -149,7 +180,8 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
                 f"{variable} names no setting.", advice=f"Settings: {', '.join(_FIELDS)}; or unset it."
             )
         if text:
-            values[name] = text
+            is_list = name == "model_folders"
+            values[name] = [part for part in text.split(os.pathsep) if part] if is_list else text
     return values
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import msgspec
 from msgspec import Meta
 
 MAX_PAYLOAD = 1 << 20
@@ -28,3 +29,14 @@ DType = Literal[
     "bool", "uint8", "int8", "int16", "uint16", "int32", "int64", "float16", "bfloat16", "float32"
 ]
 Shape = Annotated[list[Annotated[int, Meta(ge=0, le=1 << 31)]], Meta(max_length=8)]
+Options = Annotated[dict[Name, float | Name], Meta(max_length=64)]
+
+
+class Turn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One question of an earlier turn of a conversation, and what the model answered."""
+
+    prompt: Prompt
+    answer: Text
+
+
+Turns = Annotated[list[Turn], Meta(max_length=1000)]

@@ -53,8 +53,6 @@ class Link:
         self._thread = threading.Thread(target=self._run, name="sa2va-link", daemon=True)
         self._thread.start()
 
-    # --- any thread ---
-
     def reserve(self) -> Room:
         """Take room for one call, before anything is copied for it. Raises `WorkerBusy` when there is none."""
         self._book.reserve()
@@ -91,8 +89,6 @@ class Link:
     def _tell(self, command: Callable[[], None]) -> None:
         self._commands.append(command)
         self._waker.wake()
-
-    # --- the link's thread: the loop ---
 
     def _run(self) -> None:
         try:
@@ -206,8 +202,6 @@ class Link:
         if verdict is not None:
             worker.end(verdict)
 
-    # --- calls ---
-
     def _begin(self, call: Call) -> None:
         if call.done:
             return
@@ -246,8 +240,6 @@ class Link:
             if call.begun:
                 self._worker.watchdog.gave_up(call.id)
             self._worker.connection.send(wire.Cancel(call=call.id))
-
-    # --- the worker ---
 
     def _start_connecting(self) -> None:
         self._connecting = True

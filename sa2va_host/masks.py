@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Logits: TypeAlias = NDArray[np.float32]
+Probability: TypeAlias = NDArray[np.float32]
+"""0..1: the sigmoid of logits."""
 Mask: TypeAlias = NDArray[np.bool_]
 Box: TypeAlias = tuple[int, int, int, int]
 """``(x0, y0, x1, y1)`` in pixels; ``x1`` and ``y1`` are exclusive."""
@@ -45,7 +47,7 @@ def resize(logits: Logits, image_size: int, size: tuple[int, int]) -> Logits:
     return np.asarray(full, dtype=np.float32).reshape(size)
 
 
-def sigmoid(logits: Logits) -> Logits:
+def sigmoid(logits: Logits) -> Probability:
     """Probabilities 0..1, float32, of logits of any shape."""
     result = np.negative(logits, dtype=np.float32)
     with np.errstate(over="ignore"):  # exp overflows to infinity, whose reciprocal is the right answer, 0
@@ -71,11 +73,16 @@ def threshold_logit(threshold: float) -> float:
     return math.log(threshold) - math.log1p(-threshold)
 
 
-def probabilities(logits: Logits, image_size: int, size: tuple[int, int]) -> Logits:
+def probability(logits: Logits, image_size: int, size: tuple[int, int]) -> Probability:
+    """float32 `[height, width]`, 0..1, for one mask's logits `[h, w]`."""
+    return sigmoid(resize(logits, image_size, size))
+
+
+def probabilities(logits: Logits, image_size: int, size: tuple[int, int]) -> Probability:
     """float32 `[objects, frames, height, width]`, 0..1, for logits `[objects, frames, h, w]`."""
     result = np.empty((*logits.shape[:2], *size), dtype=np.float32)
     for place, low in _each(logits):
-        result[place] = sigmoid(resize(low, image_size, size))
+        result[place] = probability(low, image_size, size)
     return result
 
 
@@ -97,14 +104,18 @@ def box(mask: Mask) -> Box | None:
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
+def mean_inside(probability: Probability, mask: Mask) -> float:
+    """The mean of a map `[height, width]` over the pixels of a mask of its size, 0.0 for an empty mask."""
+    inside = probability[mask]
+    return float(inside.mean(dtype=np.float64)) if inside.size else 0.0
+
+
 def mean_probability(logits: Logits, image_size: int, size: tuple[int, int], mask: Mask) -> float:
     """How sure the model is of a mask: the mean probability of its pixels, 0.0 for an empty mask.
 
     ``logits`` `[h, w]` and ``mask`` `[height, width]` belong to one object in one frame.
     """
-    if not mask.any():
-        return 0.0
-    return float(sigmoid(resize(logits, image_size, size)[mask]).mean(dtype=np.float64))
+    return mean_inside(probability(logits, image_size, size), mask)
 
 
 PALETTE: tuple[tuple[int, int, int], ...] = (
@@ -140,6 +151,17 @@ def overlay(image: NDArray[np.uint8], masks: Mask | Sequence[Mask]) -> NDArray[n
     ]
     for index, outline in enumerate(outlines):
         cv2.drawContours(result, outline, -1, PALETTE[index % len(PALETTE)], thickness, cv2.LINE_AA)
+    return result
+
+
+def cutout(image: NDArray[np.uint8], probability: Probability) -> NDArray[np.uint8]:
+    """The object alone, uint8 RGBA `[height, width, 4]`: straight alpha is the probability `[height, width]`.
+
+    Colours are the picture's, and black where alpha is 0, so that nothing of the rest can be brought back.
+    """
+    alpha = np.rint(probability * np.float32(255)).astype(np.uint8)
+    result = np.dstack([image, alpha])
+    result[alpha == 0] = 0
     return result
 
 

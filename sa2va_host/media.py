@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import masks as mask_tools
-from .errors import InvalidInput
+from .errors import ConfigError, InvalidInput
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,8 +53,12 @@ def read_image(source: str | os.PathLike[str] | Image.Image | NDArray[Any]) -> P
     )
 
 
-def write_image(path: str | os.PathLike[str], picture: NDArray[np.uint8]) -> Path:
-    """Write uint8 `[height, width, 3]` (RGB) or `[height, width]` (grey) as PNG; returns the path."""
+def write_image(path: str | os.PathLike[str], picture: NDArray[np.uint8] | NDArray[np.uint16]) -> Path:
+    """Write a PNG; returns the path.
+
+    uint8 `[height, width, 3]` (RGB), `[height, width, 4]` (RGBA, straight alpha) or `[height, width]` (grey), or
+    uint16 `[height, width]` (16-bit grey).
+    """
     from PIL import Image
 
     image = Image.fromarray(np.ascontiguousarray(picture))
@@ -63,6 +68,33 @@ def write_image(path: str | os.PathLike[str], picture: NDArray[np.uint8]) -> Pat
 def write_mask(path: str | os.PathLike[str], mask: NDArray[np.bool_]) -> Path:
     """Write a mask `[height, width]` as an 8-bit grey PNG, 255 where it is true; returns the path."""
     return write_image(path, mask.astype(np.uint8) * np.uint8(255))
+
+
+def write_exr(path: str | os.PathLike[str], values: NDArray[np.float32]) -> Path:
+    """Write `[height, width]` as OpenEXR, 32-bit float, in the channel Y (grey); returns the path.
+
+    Needs the package OpenEXR; `check_exr` says whether it is there.
+    """
+    import OpenEXR
+
+    header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+    picture = OpenEXR.File(header, {"Y": np.ascontiguousarray(values, dtype=np.float32)})
+
+    def write(stream: IO[bytes]) -> None:
+        try:
+            picture.write(stream.name)  # by name: only newer versions write to a stream
+        except RuntimeError as error:  # what OpenEXR raises for a full disk, too
+            raise OSError(f"{path} cannot be written: {error}") from error
+
+    return write_whole(path, write)
+
+
+def check_exr() -> None:
+    """Raises `ConfigError` where the package that writes OpenEXR is not installed."""
+    if find_spec("OpenEXR") is None:
+        raise ConfigError(
+            "Files of the kind exr need the package OpenEXR.", advice='Run: pip install "sa2va-host[exr]"'
+        )
 
 
 def write_overlay(

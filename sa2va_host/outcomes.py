@@ -62,3 +62,11 @@ def to_segmentation(outcome: Outcome, size: tuple[int, ...], frames: int, *, is_
         timings=outcome.timings,
         worker=AnsweredBy(outcome.pid, outcome.created),
     )
+
+
+def to_probabilities(outcome: Outcome, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Processed probabilities of all objects, float32 `[objects, height, width]`."""
+    found = [outcome.masks.get(index) for index in range(shape[0])]
+    if any(one is None or one.shape != shape[1:] for one in found):
+        raise WorkerError("The worker's processed masks do not fit together.", advice="Please report this.")
+    return np.stack(found) if found else np.zeros(shape, np.float32)  # type: ignore[arg-type]

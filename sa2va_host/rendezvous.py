@@ -89,8 +89,6 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         self.path = _owner_only(path)
 
-    # --- records ---
-
     def write(self, record: Record) -> None:
         """Make the worker known, or change what is known of it. Atomic; readers see the old or the new
         one.
@@ -125,8 +123,6 @@ class RunDirectory:
         fitting.sort(key=lambda record: record.specification != specification)
         return fitting[0] if fitting else None
 
-    # --- locks ---
-
     def spawn_lock(self, specification: Specification) -> FileLock:
         """Who holds it may start a worker for this checkpoint."""
         return _lock(self.path / f"{specification.checkpoint_key}.spawn")
@@ -134,8 +130,6 @@ class RunDirectory:
     def life_lock(self, specification: Specification) -> FileLock:
         """Held by the worker itself, from before its socket exists until it ends."""
         return _lock(self.path / f"{_stem(specification)}.life")
-
-    # --- files of one incarnation ---
 
     def log_path(self, incarnation: str) -> Path:
         return self.path / f"{incarnation}.log"
@@ -178,8 +172,6 @@ class RunDirectory:
             return []
         return [line[:500] for line in text.splitlines() if line.strip()][-lines:]
 
-    # --- deaths before being ready ---
-
     def note_death(self, specification: Specification, reason: str, window: float) -> None:
         """Count a worker that died while starting or loading."""
         now = time.monotonic()
@@ -204,8 +196,6 @@ class RunDirectory:
             if deaths.boot == boot_id():  # the monotonic clock counts from the boot
                 return deaths
         return _Deaths(boot_id(), [], "")
-
-    # --- sweeping ---
 
     def stale(self, checkpoint_key: str) -> list[Record]:
         """Records of dead workers of one checkpoint. Only for the holder of its spawn lock."""

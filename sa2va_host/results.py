@@ -6,15 +6,17 @@ came over the wire, and turns them into probabilities and masks at the input's s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from .masks import Box
+    from .masks import Box, Probability
+    from .refine import Refinement
+    from .video import Source
 
 
 @dataclass(frozen=True)
@@ -54,29 +56,56 @@ class Segmentation:
         """Always true: an answer without objects is an answer."""
         return True
 
-    def probabilities(self) -> NDArray[np.float32]:
-        """The model's own probabilities, float32 0..1 at the input's size.
+    def probabilities(
+        self,
+        refinement: Refinement | None = None,
+        threshold: float = 0.5,
+        guide: Source | Iterable[Source] | None = None,
+    ) -> NDArray[np.float32]:
+        """The model's own probabilities, or what a refinement makes of them, float32 0..1 at the input's size.
 
         `[objects, height, width]` for an image, `[objects, frames, height, width]` for a video. Four bytes
-        for each pixel of each object and frame: for long videos prefer `masks`.
+        for each pixel of each object and frame: for long videos prefer `masks`, or `each_probability`.
         """
-        from . import masks
+        import numpy as np
 
-        stack = masks.probabilities(self.logits, self.image_size, self.size)
+        stack = np.empty((*self.logits.shape[:2], *self.size), dtype=np.float32)
+        for place, probability in self.each_probability(refinement, threshold, guide):
+            stack[place] = probability
         return stack if self.is_video else stack[:, 0]
 
-    def masks(self, threshold: float = 0.5) -> NDArray[np.bool_]:
+    def masks(
+        self,
+        threshold: float = 0.5,
+        refinement: Refinement | None = None,
+        guide: Source | Iterable[Source] | None = None,
+    ) -> NDArray[np.bool_]:
         """Where the probability is above `threshold`, at the input's size.
 
-        bool `[objects, height, width]` for an image, `[objects, frames, height, width]` for a video. Raises
-        `InvalidInput` unless `0 <= threshold <= 1`.
+        bool `[objects, height, width]` for an image, `[objects, frames, height, width]` for a video. The
+        refinement and its guide are those of `each_probability`. Raises `InvalidInput` unless
+        `0 <= threshold <= 1`.
         """
         from . import masks
 
-        stack = masks.binarise(self.logits, self.image_size, self.size, threshold)
+        if refinement is None:
+            stack = masks.binarise(self.logits, self.image_size, self.size, threshold)
+        else:
+            import numpy as np
+
+            from .refine import to_mask
+
+            stack = np.empty((*self.logits.shape[:2], *self.size), dtype=np.bool_)
+            for place, probability in self.each_probability(refinement, threshold, guide):
+                stack[place] = to_mask(probability, refinement, threshold)
         return stack if self.is_video else stack[:, 0]
 
-    def boxes(self, threshold: float = 0.5) -> list[Box | None]:
+    def boxes(
+        self,
+        threshold: float = 0.5,
+        refinement: Refinement | None = None,
+        guide: Source | Iterable[Source] | None = None,
+    ) -> list[Box | None]:
         """For each object of an image its box `(x0, y0, x1, y1)`, ends exclusive; None for an empty mask."""
         from . import masks
 
@@ -84,4 +113,32 @@ class Segmentation:
             raise TypeError(
                 "A track has a box in each frame: use sa2va_host.masks.box on the masks of a frame."
             )
-        return [masks.box(mask) for mask in self.masks(threshold)]
+        return [masks.box(mask) for mask in self.masks(threshold, refinement, guide)]
+
+    def each_probability(
+        self,
+        refinement: Refinement | None = None,
+        threshold: float = 0.5,
+        guide: Source | Iterable[Source] | None = None,
+    ) -> Iterator[tuple[tuple[int, int], Probability]]:
+        """One map after the other, frame by frame, in the memory of one: `(object, frame)` and `[height, width]`.
+
+        float32 0..1 at the input's size, refined at the threshold. ``guide`` is what the guided filter follows, and
+        read for that alone: the picture, or for a video its frames in order. Raises `InvalidInput` as
+        `sa2va_host.refine.refine` does.
+        """
+        from . import masks
+        from .media import read_image
+        from .refine import Refinement, refine
+
+        refinement = refinement or Refinement()
+        masks.threshold_logit(threshold)
+        sources: Any = ()
+        if refinement.guide_radius and guide is not None:
+            sources = guide if self.is_video else [guide]
+        pictures = map(read_image, sources)
+        for frame in range(self.logits.shape[1]):
+            picture = next(pictures, None)
+            for index in range(len(self)):
+                plain = masks.probability(self.logits[index, frame], self.image_size, self.size)
+                yield (index, frame), refine(plain, refinement, threshold, picture)

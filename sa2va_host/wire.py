@@ -29,11 +29,13 @@ from .limits import (
     DType,
     Lines,
     Name,
+    Options,
     Prompt,
     Seconds,
     Shape,
     Small,
     Text,
+    Turns,
 )
 from .reports import WorkerReport
 from .specification import ModelInfo
@@ -61,9 +63,6 @@ class Generation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """How text is generated. ``max_new_tokens`` 0 takes the model's own limit."""
 
     max_new_tokens: Small = 0
-
-
-# --- client to worker -----------------------------------------------------------------------------
 
 
 class Hello(Message, frozen=True, kw_only=True):
@@ -113,13 +112,28 @@ class EndOfFrames(Message, frozen=True, kw_only=True):
 
 
 class Chat(Message, frozen=True, kw_only=True):
-    """Answer in words about ``images``, uint8 ``[height, width, 3]`` each."""
+    """Answer in words about ``images``, uint8 ``[height, width, 3]`` each, after the turns of ``history``."""
 
     call: CallId
     keep_alive: Seconds
     prompt: Prompt
     images: Arrays = []
+    history: Turns = []
     generation: Generation = Generation()
+
+
+class Process(Message, frozen=True, kw_only=True):
+    """Have a mask processor of the worker improve masks of ``picture``, uint8 ``[height, width, 3]``.
+
+    ``probabilities`` are float32 ``[objects, height, width]``, 0..1.
+    """
+
+    call: CallId
+    keep_alive: Seconds
+    processor: Name
+    options: Options = {}
+    picture: ArrayHeader
+    probabilities: ArrayHeader
 
 
 class Cancel(Message, frozen=True, kw_only=True):
@@ -148,10 +162,9 @@ class Bye(Message, frozen=True, kw_only=True):
     """This client is leaving; drop what it asked for."""
 
 
-ClientMessage = Hello | Load | Segment | Frames | EndOfFrames | Chat | Cancel | Status | Unload | Bye
-
-
-# --- worker to client -----------------------------------------------------------------------------
+ClientMessage = (
+    Hello | Load | Segment | Frames | EndOfFrames | Chat | Process | Cancel | Status | Unload | Bye
+)
 
 
 class Ready(Message, frozen=True, kw_only=True):
@@ -214,8 +227,16 @@ class Masks(Message, frozen=True, kw_only=True):
     logits: ArrayHeader
 
 
+class Processed(Message, frozen=True, kw_only=True):
+    """What became of object number ``index`` of a `Process`, float32 ``[height, width]``, 0..1."""
+
+    call: CallId
+    index: Small
+    probability: ArrayHeader
+
+
 class Answer(Message, frozen=True, kw_only=True):
-    """The call is done; every `Masks` came before."""
+    """The call is done; every `Masks` or `Processed` came before."""
 
     call: CallId
     text: Text
@@ -263,15 +284,13 @@ WorkerMessage = (
     | Log
     | Token
     | Masks
+    | Processed
     | Answer
     | Failed
     | Ending
     | Unloading
     | StatusReply
 )
-
-
-# --- the codec ------------------------------------------------------------------------------------
 
 
 class BadMessage(Exception):
@@ -322,6 +341,10 @@ def headers(message: Message) -> list[ArrayHeader]:
         return list(message.images)
     if isinstance(message, Frames):
         return [message.frames]
+    if isinstance(message, Process):
+        return [message.picture, message.probabilities]
     if isinstance(message, Masks):
         return [message.logits]
+    if isinstance(message, Processed):
+        return [message.probability]
     return []

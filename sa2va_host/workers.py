@@ -6,8 +6,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .checkpoints import find, is_path
+from .choice import choose
 from .config import Settings, load_settings
-from .errors import ModelNotFound
 from .rendezvous import RunDirectory, default_path
 from .specification import Specification
 from .status import WorkerStatus, worker_status
@@ -44,19 +45,18 @@ def run_directory(settings: Settings) -> RunDirectory:
 
 
 def specify(settings: Settings) -> Specification:
-    """The specification that these settings ask for. A folder is named by its real path. Raises
-    `ModelNotFound`.
+    """The specification that these settings ask for: two names of one checkpoint give one specification.
+
+    Raises `ModelNotFound`, or `ConfigError` for a revision where there is none. A model with a colon in its name
+    (and no path) is none of ours: the worker's program is given it as it stands.
     """
-    model = settings.model
-    looks_like_path = model.startswith((".", "~", "/", "\\")) or Path(model).is_absolute()
-    folder = Path(model).expanduser()
-    if looks_like_path and not folder.is_dir():
-        raise ModelNotFound(f"There is no checkpoint folder {model!r}.", advice="Check the path.")
-    if looks_like_path or (len(folder.parts) > 1 and folder.is_dir()):
-        model = str(folder.resolve())
+    model, revision = choose(settings).model, settings.revision
+    if ":" not in model or is_path(model):
+        found = find(model, revision=revision, folders=settings.model_folders)
+        model, revision = found.checkpoint, found.revision
     return Specification(
         checkpoint=model,
-        revision=settings.revision,
+        revision=revision,
         device=settings.device,
         dtype=settings.dtype,
         attention=settings.attention,

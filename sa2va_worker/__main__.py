@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sa2va_worker.steps import Engine
+    from sa2va_worker.steps import ProcessingEngine
 
 HERE = Path(__file__).resolve().parent
 
@@ -35,11 +35,11 @@ def register_packages(root: Path) -> None:
         spec.loader.exec_module(module)
 
 
-def make_engine() -> Engine:
-    """The real engine. Runs on the engine's thread: this is where torch is imported."""
-    from sa2va_worker.engine import Sa2VAEngine
+def make_engine() -> ProcessingEngine:
+    """The real engine. Runs on the engine's thread; torch is imported when it loads."""
+    from sa2va_worker.extensions import PluginEngine
 
-    return Sa2VAEngine()
+    return PluginEngine()
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import numpy as np
 
 from sa2va_host.wire import Failed
 
-from .steps import ChatRequest, Picture, SegmentRequest, Step
+from .steps import Picture, Request, Step
 
 
 class FrameStream:
@@ -118,7 +118,7 @@ class Work:
     route: bytes
     call: int
     asked: float
-    request: SegmentRequest | ChatRequest
+    request: Request
     frames: FrameStream | OnePicture | None = None
     size: int = 0
     """Bytes that its pictures hold while it waits."""
@@ -135,7 +135,7 @@ class Work:
 
     @property
     def kind(self) -> str:
-        return "segment" if isinstance(self.request, SegmentRequest) else "chat"
+        return self.request.kind
 
     @property
     def can_go_on(self) -> bool:

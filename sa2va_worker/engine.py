@@ -16,9 +16,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sa2va_host.errors import InvalidInput, ModelLoadFailed, OutOfMemory
-from sa2va_host.specification import AUTO, ModelInfo, Specification
+from sa2va_host.errors import InvalidInput
+from sa2va_host.limits import Turn
+from sa2va_host.specification import ModelInfo, Specification
 
+from .device import choose, memory_errors
 from .models.checkpoint import Checkpoint, find_folder
 from .models.qwen import MAX_NEW_TOKENS, QwenFront, Utterance
 from .models.sa2va import Sa2VA, build, family, load
@@ -26,7 +28,6 @@ from .models.tracker import Tracker
 from .steps import (
     Answer,
     ChatRequest,
-    EngineBroken,
     FrameSource,
     Generation,
     Masks,
@@ -38,8 +39,6 @@ from .steps import (
     Waiting,
 )
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-ATTENTION = ("sdpa", "eager")
 PROGRESS_SECONDS = 0.2
 PROGRESS_TOKENS = 8
 UNFINISHED = "�"
@@ -63,7 +62,7 @@ class Sa2VAEngine:
         kind = family(checkpoint.config)
         total = checkpoint.size
         yield Progress("loading", 0, total, "bytes")
-        with _memory_errors(device):
+        with memory_errors(device):
             model = build(checkpoint, device, dtype, attention)
             front = QwenFront(checkpoint)
             done, shown = 0, time.monotonic()
@@ -104,7 +103,9 @@ class Sa2VAEngine:
     def chat(self, request: ChatRequest) -> Iterator[Step]:
         """Answer in words alone."""
         clock = _Clock()
-        utterance = yield from self._answer(request.prompt, request.images, request.generation, clock)
+        utterance = yield from self._answer(
+            request.prompt, request.images, request.generation, clock, request.history
+        )
         yield Answer(self._model.front.text(utterance), 0, clock.seconds)
 
     def memory(self) -> MemoryUse:
@@ -125,7 +126,12 @@ class Sa2VAEngine:
         return self._loaded
 
     def _answer(
-        self, prompt: str, pictures: Sequence[NDArray[np.uint8]], generation: Generation, clock: _Clock
+        self,
+        prompt: str,
+        pictures: Sequence[NDArray[np.uint8]],
+        generation: Generation,
+        clock: _Clock,
+        history: Sequence[Turn] = (),
     ) -> Generator[Step, None, Utterance]:
         if not prompt.strip():
             raise InvalidInput(
@@ -134,7 +140,7 @@ class Sa2VAEngine:
         loaded = self._model
         yield Progress("encoding", 0, len(pictures), "frames")
         with clock("encoding"):
-            utterance, patches = loaded.front.prepare(prompt, pictures)
+            utterance, patches = loaded.front.prepare(prompt, pictures, history)
         yield Progress("encoding", len(pictures), len(pictures), "frames")
         tokens = loaded.model.language.speak(
             utterance,
@@ -146,7 +152,7 @@ class Sa2VAEngine:
         )
         pending: list[int] = []
         while True:
-            with clock("generating"), _memory_errors(loaded.device):
+            with clock("generating"), memory_errors(loaded.device):
                 token = next(tokens, None)
             if token is None:
                 break
@@ -177,7 +183,7 @@ class Sa2VAEngine:
                     return
                 yield Waiting()
                 continue
-            with clock("tracking"), torch.inference_mode(), _memory_errors(loaded.device):
+            with clock("tracking"), torch.inference_mode(), memory_errors(loaded.device):
                 features = sam2.encode(sam2.pixels(torch.from_numpy(np.array(picture)).unsqueeze(0)))
                 decoded = tracker.step(
                     features.expand(len(prompts)), conditioning=frame < len(request.key_frames)
@@ -209,69 +215,3 @@ class _Clock:
             yield
         finally:
             self.seconds[phase] += time.monotonic() - began
-
-
-@contextlib.contextmanager
-def _memory_errors(device: torch.device) -> Iterator[None]:
-    """Turn what PyTorch raises when memory or the device fails into what the server understands."""
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
-        raise OutOfMemory(
-            f"the {device.type.upper()} ran out of memory: {str(error).splitlines()[0] if str(error) else 'no room'}.",
-            advice="Use fewer key frames or a smaller checkpoint, or free memory that other programs hold.",
-        ) from error
-    except RuntimeError as error:
-        if "CUDA error" in str(error) or "device-side assert" in str(error):
-            raise EngineBroken(str(error).splitlines()[0]) from error
-        raise
-
-
-def choose(spec: Specification) -> tuple[torch.device, torch.dtype, str]:
-    """Concrete device, dtype and attention for a specification. Raises `ModelLoadFailed` for what cannot be had."""
-    if spec.quantization not in (AUTO, "none"):
-        raise ModelLoadFailed(f"quantization {spec.quantization!r} is not supported.", advice="Use 'none'.")
-    attention = "sdpa" if spec.attention == AUTO else spec.attention
-    if attention not in ATTENTION:
-        raise ModelLoadFailed(
-            f"attention {spec.attention!r} is not supported.",
-            advice=f"Use one of: auto, {', '.join(ATTENTION)}.",
-        )
-    device = _device(spec.device)
-    if spec.dtype == AUTO:
-        return device, _best_dtype(device), attention
-    if spec.dtype not in DTYPES:
-        raise ModelLoadFailed(
-            f"dtype {spec.dtype!r} is unknown.", advice=f"Use one of: auto, {', '.join(DTYPES)}."
-        )
-    return device, DTYPES[spec.dtype], attention
-
-
-def _device(name: str) -> torch.device:
-    mps = torch.backends.mps.is_available()
-    if name == AUTO:
-        return torch.device("cuda:0" if torch.cuda.is_available() else "mps" if mps else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ModelLoadFailed(
-            f"device {name!r} is unknown.", advice="Use auto, cpu, cuda, cuda:N or mps."
-        ) from error
-    usable = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": mps}
-    if not usable.get(device.type, False) or (
-        device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
-    ):
-        raise ModelLoadFailed(
-            f"device {name!r} cannot be used by PyTorch {torch.__version__} on this machine.",
-            advice="Use --device cpu, or install a PyTorch build for the device.",
-        )
-    return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
-
-
-def _best_dtype(device: torch.device) -> torch.dtype:
-    """What the model was trained in where the device is good at it, else what is exact."""
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    return torch.float16 if device.type == "mps" else torch.float32

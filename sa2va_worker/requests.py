@@ -21,7 +21,7 @@ from .clients import Client
 from .lifecycle import Phase
 from .outbox import Reply
 from .report import make_report
-from .steps import ChatRequest, Generation, SegmentRequest
+from .steps import ChatRequest, Generation, ProcessRequest, SegmentRequest
 
 if TYPE_CHECKING:
     from .server import Server
@@ -67,8 +67,12 @@ class Requests:
             self._segment(client, message, found)
         elif isinstance(message, wire.Chat):
             generation = Generation(message.generation.max_new_tokens)
-            request = ChatRequest(message.prompt, _pictures(found), generation)
+            request = ChatRequest(message.prompt, _pictures(found), message.history, generation)
             self._admit(client, message, Work(client.route, message.call, 0.0, request))
+        elif isinstance(message, wire.Process):
+            masks = _probabilities(found[1], found[0].shape[:2])
+            asked = ProcessRequest(message.processor, message.options, _pictures(found[:1])[0], masks)
+            self._admit(client, message, Work(client.route, message.call, 0.0, asked))
         elif isinstance(message, wire.Frames):
             self._frames(client, message, found[0])
         elif isinstance(message, wire.EndOfFrames):
@@ -85,8 +89,6 @@ class Requests:
             self._begin_unload(client, message)
         else:
             self._server.forget(client.route)
-
-    # --- calls ---
 
     def _load(self, client: Client, message: wire.Load) -> None:
         self._server.lifecycle.ask(message.keep_alive)
@@ -120,15 +122,12 @@ class Requests:
         outbox = self._server.outbox
         return lambda: outbox.put(Reply(route, wire.Credit(call=call, frames=1)))
 
-    def _admit(self, client: Client, message: wire.Segment | wire.Chat, work: Work) -> None:
+    def _admit(self, client: Client, message: wire.Segment | wire.Chat | wire.Process, work: Work) -> None:
         scheduler = self._server.scheduler
         if scheduler.find(client.route, work.call) is not None:
             raise InvalidInput(f"call {work.call} is open already")
         queued = [other for other in scheduler.works() if not scheduler.is_begun(other)]
-        pictures = (
-            work.request.key_frames if isinstance(work.request, SegmentRequest) else work.request.images
-        )
-        work.size = sum(picture.nbytes for picture in pictures)
+        work.size = work.request.nbytes
         full = len(queued) >= self._queue_bound or sum(other.size for other in queued) > _QUEUED_BYTES
         if full:
             failed = wire.Failed(
@@ -181,8 +180,6 @@ class Requests:
         else:
             self._end(work, failed)
 
-    # --- all calls ---
-
     def is_idle(self) -> bool:
         return not self._server.scheduler.works() and not any(
             client.loads for client in self._server.clients.all()
@@ -233,8 +230,6 @@ class Requests:
             (client.route, call) for client in self._server.clients.all() for call in client.loads
         ]
 
-    # --- loading ---
-
     def loading(self, done: int, total: int | None, unit: str) -> None:
         """Tell everybody who waits how far it is."""
         self.load_done, self.load_total = done, total
@@ -255,8 +250,6 @@ class Requests:
             client.loads.clear()
         if self._server.lifecycle.phase in (Phase.STARTING, Phase.LOADING):
             self._server.lifecycle.move(Phase.READY)
-
-    # --- unload ---
 
     def _begin_unload(self, client: Client, message: wire.Unload) -> None:
         if message.force:
@@ -320,3 +313,12 @@ def _pictures(found: list[NDArray[np.generic]]) -> list[NDArray[np.uint8]]:
             )
         pictures.append(array.view(np.uint8))
     return pictures
+
+
+def _probabilities(found: NDArray[np.generic], size: tuple[int, ...]) -> NDArray[np.float32]:
+    """The array as probabilities of a picture of this size, or `InvalidInput`."""
+    if found.dtype != np.float32 or found.ndim != 3 or found.shape[1:] != size:
+        raise InvalidInput(
+            f"probabilities are float32 [objects, {', '.join(map(str, size))}], not {found.dtype} {list(found.shape)}"
+        )
+    return found.view(np.float32)

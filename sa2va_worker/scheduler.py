@@ -23,11 +23,13 @@ from .outbox import Broken, Finished, LoadDone, LoadFailed, LoadProgress, Outbox
 from .steps import (
     Answer,
     ChatRequest,
-    Engine,
     EngineBroken,
     EngineFactory,
     Masks,
     MemoryUse,
+    Processed,
+    ProcessingEngine,
+    ProcessRequest,
     Progress,
     Step,
     Token,
@@ -55,8 +57,6 @@ class Scheduler:
         self._last_step = clock()
         self._memory_at = 0.0
         self.memory = MemoryUse()
-
-    # --- the server's side ---
 
     def add(self, work: Work) -> None:
         with self._changed:
@@ -115,12 +115,10 @@ class Scheduler:
         since = max(work.cancelled_at, self._last_step)
         return work if self._clock() - since > grace else None
 
-    # --- the engine's side ---
-
     def run(
         self,
         factory: EngineFactory,
-        load: Callable[[Engine], Iterator[Step]],
+        load: Callable[[ProcessingEngine], Iterator[Step]],
         loaded: Callable[[], None],
     ) -> None:
         """The engine's thread: make the engine, load, then work for ever. Never raises; says how it ended.
@@ -178,7 +176,7 @@ class Scheduler:
                     return work
         return None
 
-    def _advance(self, engine: Engine, work: Work, image_size: int) -> None:
+    def _advance(self, engine: ProcessingEngine, work: Work, image_size: int) -> None:
         """One step of one call."""
         if work.cancelled is not None:
             self._finish(work, work.cancelled)
@@ -206,11 +204,14 @@ class Scheduler:
         else:
             self._tell(work, step)
 
-    def _begin(self, engine: Engine, work: Work, image_size: int) -> Iterator[Step]:
+    def _begin(self, engine: ProcessingEngine, work: Work, image_size: int) -> Iterator[Step]:
         self._reply(work, wire.Started(call=work.call, image_size=image_size))
         work.phase = "encoding"
         if isinstance(work.request, ChatRequest):
             return engine.chat(work.request)
+        if isinstance(work.request, ProcessRequest):
+            work.phase = "processing"
+            return engine.process(work.request)
         assert work.frames is not None
         work.frames.image_size = image_size
         if isinstance(work.frames, FrameStream):
@@ -233,6 +234,10 @@ class Scheduler:
             headers, buffers = arrays.pack([step.logits])
             masks = wire.Masks(call=work.call, frame=step.frame, logits=headers[0])
             self._outbox.put(Reply(work.route, masks, tuple(buffers)))
+        elif isinstance(step, Processed):
+            headers, buffers = arrays.pack([step.probability])
+            processed = wire.Processed(call=work.call, index=step.index, probability=headers[0])
+            self._outbox.put(Reply(work.route, processed, tuple(buffers)))
         elif isinstance(step, Answer):
             answer = wire.Answer(
                 call=work.call, text=step.text, objects=step.objects, timings=dict(step.timings)

@@ -65,8 +65,6 @@ class Server:
         self._exit: tuple[int, ExitNote] | None = None
         self._terminated = False
 
-    # --- for signal handlers and requests ---
-
     def terminate(self) -> None:
         """SIGTERM came; safe inside a signal handler."""
         self._terminated = True
@@ -98,8 +96,6 @@ class Server:
             _log.info("ending: %s", note.reason)
             self._exit = (code, note)
             self.lifecycle.move(Phase.ENDING)
-
-    # --- the loop ---
 
     def run(self, factory: EngineFactory) -> int:
         """Serve until the end. Leaves the exit note written, the record removed and the socket closed."""
@@ -215,8 +211,6 @@ class Server:
                     reason=f"was idle for its keep_alive of {self.lifecycle.keep_alive:g} s", orderly=True
                 ),
             )
-
-    # --- ends ---
 
     def _fail_load(self, error: BaseException) -> None:
         """Answer everybody with the reason the model cannot be loaded, and end."""

@@ -14,31 +14,31 @@ next call starts a clean one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeAlias
+from typing import ClassVar, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sa2va_host.limits import Turn
 from sa2va_host.specification import ModelInfo, Specification
 
 Picture: TypeAlias = NDArray[np.uint8]
 """One RGB picture, uint8 ``[height, width, 3]``, C-contiguous and read-only."""
 
-Phase = Literal["loading", "encoding", "generating", "tracking"]
+Phase = Literal["loading", "encoding", "generating", "tracking", "processing"]
 
 
 class EngineBroken(Exception):
     """The process cannot answer any further call; the worker fails this one and ends."""
 
 
-# --- steps: what a generator of the engine yields -------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far the call is. ``unit``: bytes while loading, tokens while generating, frames otherwise."""
+    """How far the call is. ``unit``: bytes while loading, tokens while generating, objects while processing, else
+    frames.
+    """
 
     phase: Phase
     done: int
@@ -64,6 +64,14 @@ class Masks:
 
 
 @dataclass(frozen=True, slots=True)
+class Processed:
+    """What became of one object's probability, float32 ``[height, width]``, 0..1."""
+
+    index: int
+    probability: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
 class Waiting:
     """``frames.get()`` gave None and more frames are to come: run somebody else until one is here."""
 
@@ -79,10 +87,7 @@ class Answer:
     timings: Mapping[str, float] = field(default_factory=dict)
 
 
-Step = Progress | Token | Masks | Waiting | Answer
-
-
-# --- requests -------------------------------------------------------------------------------------
+Step = Progress | Token | Masks | Processed | Waiting | Answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,20 +106,52 @@ class SegmentRequest:
     length where it is known.
     """
 
+    kind: ClassVar = "segment"
     prompt: str
     key_frames: list[Picture]
     tracked: bool = False
     frame_count: int | None = None
     generation: Generation = Generation()
 
+    @property
+    def nbytes(self) -> int:
+        """What waiting for its turn costs, in bytes."""
+        return sum(picture.nbytes for picture in self.key_frames)
+
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """Answer ``prompt`` about ``images`` (full size, possibly none) in words."""
+    """Answer ``prompt`` about ``images`` (full size, possibly none) in words, after the turns of ``history``."""
 
+    kind: ClassVar = "chat"
     prompt: str
     images: list[Picture] = field(default_factory=list)
+    history: Sequence[Turn] = ()
     generation: Generation = Generation()
+
+    @property
+    def nbytes(self) -> int:
+        """As above."""
+        return sum(picture.nbytes for picture in self.images)
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessRequest:
+    """Improve the masks of ``picture``: ``probabilities`` float32 ``[objects, height, width]``, 0..1."""
+
+    kind: ClassVar = "process"
+    processor: str
+    options: Mapping[str, float | str]
+    picture: Picture
+    probabilities: NDArray[np.float32]
+
+    @property
+    def nbytes(self) -> int:
+        """As above."""
+        return self.picture.nbytes + self.probabilities.nbytes
+
+
+Request = SegmentRequest | ChatRequest | ProcessRequest
 
 
 class FrameSource(Protocol):
@@ -135,9 +172,6 @@ class FrameSource(Protocol):
     def get(self) -> Picture | None:
         """The next frame, or None: not here yet (yield `Waiting`) or, when ``finished``, no more."""
         ...
-
-
-# --- the engine -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +208,15 @@ class Engine(Protocol):
         ...
 
 
-EngineFactory = Callable[[], Engine]
+class ProcessingEngine(Engine, Protocol):
+    """An engine as the server wants it: one that also runs mask processors."""
+
+    def process(self, request: ProcessRequest) -> Iterator[Step]:
+        """Yields `Progress`, one `Processed` for each object, and one `Answer` at the end."""
+        ...
+
+
+EngineFactory = Callable[[], ProcessingEngine]
 """Makes an engine on the engine thread. Heavy imports (torch) happen in here or in ``load``, never
 earlier.
 """

@@ -27,15 +27,15 @@ from training.learner import Learner, Weights
 from training.tiny import tie, write_folder, write_weights
 
 QUESTIONS, CLIP_QUESTIONS, CLIP_FRAMES = 8, 4, 8
-SIGHT_SHARE = 0.5
+SIGHT_SHARE = 0.4
 WAYS = ("token_to_image", "image_to_token")
 
 
 class Plan:
     """How the run changes with time; `steps` in all, with `scenes` pictures (a quarter as many clips) in each.
 
-    The first `sight` steps, and half of the others, teach the vision tower alone what shapes and colours are and where
-    things lie: seeing takes many more pictures than asking does, and eight questions cost as much as four pictures.
+    The first `sight` steps, and two fifths of the others, teach the vision tower alone what shapes and colours are and
+    where things lie: seeing takes many more pictures than asking, and eight questions cost as much as four pictures.
     """
 
     def __init__(self, steps: int, scenes: int, sight: int) -> None:
@@ -51,8 +51,9 @@ class Plan:
         return step < self.sight or chance < SIGHT_SHARE
 
     def clip_share(self, step: int) -> float:
-        """Share of steps on clips: none in the first third after `sight`, then a quarter."""
-        return 0.0 if self._progress(step) < 1 / 3 else 0.25
+        """Share of steps on clips: none in the first third after `sight`, then a quarter, then two fifths."""
+        progress = self._progress(step)
+        return 0.0 if progress < 1 / 3 else 0.25 if progress < 2 / 3 else 0.4
 
     def weights(self, step: int) -> Weights:
         """The helper leads for the first tenth after `sight`, fades by the quarter, and stays with 5 % to the end."""

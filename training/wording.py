@@ -23,7 +23,7 @@ from training.pointing import point_out
 from training.quizzes import quiz
 from training.scene import COLOURS, SHAPES, Clip, Kind, Picture, Question
 
-SHARES: dict[Kind, float] = {"single": 0.45, "two": 0.17, "group": 0.10, "absent": 0.14, "question": 0.14}
+SHARES: dict[Kind, float] = {"single": 0.34, "two": 0.13, "group": 0.08, "absent": 0.14, "question": 0.31}
 CLIP_SHARES: dict[Kind, float] = {"single": 0.58, "two": 0.18, "group": 0.10, "absent": 0.14}
 THREE_SHARE = 0.15
 """Of the prompts for several things, those that name three."""

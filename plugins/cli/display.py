@@ -6,8 +6,11 @@ Everything goes to stderr, so that stdout holds the answer alone.
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Any
+
+from sa2va_host.events import Progress
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -21,11 +24,16 @@ _ANNOUNCED = ("starting", "loading")
 
 
 class Display:
-    """Give `event` to the client as its callback; as a context manager it leaves the terminal clean."""
+    """Give `event` to the client as its callback; as a context manager it leaves the terminal clean.
 
-    def __init__(self, *, clock: Any = time.monotonic) -> None:
+    Of several `pictures` it shows how many are done (`count`) instead of what happens to each.
+    """
+
+    def __init__(self, *, pictures: int = 1, clock: Any = time.monotonic) -> None:
         self.started_worker = False
+        self._pictures = pictures
         self._clock = clock
+        self._lock = threading.Lock()
         self._begun = clock()
         self._last_line = self._begun
         self._announced: set[str] = set()
@@ -37,16 +45,31 @@ class Display:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.rest()
+
+    def rest(self) -> None:
+        """Leave the terminal to others until the next event."""
         if self._bar is not None:
             self._bar.stop()
+            self._bar = None
+        self._begun = self._clock()
 
     def event(self, event: Any) -> None:
         """Called by the client with each progress event, from whichever thread received it."""
         phase = getattr(event, "phase", "")
-        if not phase:
-            return
         if phase == "starting":
             self.started_worker = True
+        if phase and (self._pictures == 1 or phase in _ANNOUNCED):
+            with self._lock:
+                self._show(phase, event)
+
+    def count(self, done: int) -> None:
+        """So many pictures are done."""
+        if self._pictures > 1:
+            with self._lock:
+                self._show("segmenting", Progress("segmenting", done, self._pictures, "pictures"))
+
+    def _show(self, phase: str, event: Any) -> None:
         now = self._clock()
         if self._terminal:
             if now - self._begun >= _QUIET_SECONDS:

@@ -14,11 +14,13 @@ from typing import Any
 
 from sa2va_host import errors
 
-from . import chat, demo, segment, workers
+from . import chat, completion, demo, doctor, extensions, logs, models, segment, settings, setup, workers
+
+_MODULES = (segment, chat, demo, models, workers, logs, settings, extensions, doctor, setup, completion)
 
 EXIT_CODES = {
     0: "done; an answer without objects is an answer",
-    1: "something unexpected, or a file could not be written",
+    1: "something unexpected, a file that could not be written, or a failure that `doctor` found",
     2: "the request is wrong: arguments, a picture that cannot be read, a setting",
     3: "the model was not found or could not be loaded",
     4: "the worker failed; the next call starts a new one",
@@ -90,9 +92,9 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=f"exit codes:\n{codes}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action=_Version, help="print the version and exit")
+    parser.add_argument("-V", "--version", action=_Version, help="print the version and exit")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for module in (segment, chat, workers, demo):
+    for module in _MODULES:
         module.add_to(commands)
     return parser
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,8 +19,11 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 def add_model(parser: argparse.ArgumentParser) -> None:
     """The options that say which worker answers. What is not given comes from the settings."""
     parser.add_argument(
-        "--model", metavar="MODEL", help="a bundled name or a checkpoint folder (default: sa2va-tiny)"
+        "--model",
+        metavar="MODEL",
+        help="a bundled name, a checkpoint folder or ORG/NAME (default: the best that is here; see sa2va models)",
     )
+    add_revision(parser)
     parser.add_argument("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     parser.add_argument("--dtype", metavar="NAME", help="auto, float32, bfloat16, float16 (default: auto)")
     parser.add_argument(
@@ -31,17 +35,30 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def connect(arguments: argparse.Namespace, display: Display) -> Sa2VA:
-    """The client that the options ask for; its events go to `display`."""
-    from sa2va_host import Sa2VA
+def add_revision(parser: argparse.ArgumentParser) -> None:
+    """The option that pins a model of the hub."""
+    parser.add_argument(
+        "--revision", metavar="NAME", help="the branch, tag or commit of a model of the hub (default: main)"
+    )
 
-    return Sa2VA(
+
+def connect(arguments: argparse.Namespace, display: Display) -> Sa2VA:
+    """The client that the options ask for; its events go to `display`. A model that nobody named is announced."""
+    from sa2va_host import Sa2VA
+    from sa2va_host.choice import choose
+    from sa2va_host.config import load_settings
+
+    settings = load_settings(
         model=arguments.model,
+        revision=arguments.revision,
         device=arguments.device,
         dtype=arguments.dtype,
         keep_alive=arguments.keep_alive,
-        on_event=display.event,
     )
+    choice = choose(settings)
+    if choice.reason:
+        print(f"Model {choice.model}: {choice.reason}", file=sys.stderr)
+    return Sa2VA(choice.model, settings=settings, on_event=display.event)
 
 
 def worker_document(worker: AnsweredBy | None) -> dict[str, int | float] | None:

@@ -1,42 +1,64 @@
-"""`sa2va segment`: one picture and one sentence in, mask files and an overlay out."""
+"""`sa2va segment`: pictures and sentences in, mask files and overlays out."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 import threading
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import options
+from sa2va_host.errors import InvalidInput, OutOfMemory, Sa2VAError
+
+from . import editing, options, pictures
+from .display import Display
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from sa2va_host import Segmentation
+    from sa2va_host import Sa2VA
+    from sa2va_host.cancellation import Cancellation
+    from sa2va_host.results import AnsweredBy
+    from sa2va_host.saving import Kind, Saved
 
 EXAMPLES = """examples:
   sa2va segment photo.jpg --prompt "the red circle"
   sa2va segment photo.jpg --prompt "the cat and the dog" -o masks --threshold 0.3
+  sa2va segment shots/ --prompt "the actor" --prompt "the car" --save masks,cutout -o masks
+  sa2va segment "shots/**/*.png" --prompt "hair" --process vitmatte --save probability
   sa2va segment photo.jpg --prompt "the cat" --model ./Sa2VA-Qwen3-VL-4B --json
+
+For object N of photo.jpg, `masks` writes photo.N.png (255 inside), `cutout` photo.N.cutout.png, `probability`
+photo.N.probability.png (16 bit), `exr` photo.N.probability.exr; for the picture, `overlay` writes photo.overlay.png,
+`rle` and `polygons` photo.rle.json and photo.polygons.json, `logits` photo.logits.npz. With several prompts the prompt
+stands after the name.
 """
+_AHEAD = 3
+"""How many pictures are in work: while the worker has one, another is read and a third one written."""
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Declare the command."""
     parser = commands.add_parser(
         "segment",
-        help="find what a sentence describes in a picture",
-        description="Find what a sentence describes in a picture. Writes NAME.0.png, NAME.1.png, ... (one"
-        " mask for each object, 255 inside) and NAME.overlay.png.",
+        help="find what a sentence describes in pictures",
+        description="Find what a sentence describes in pictures. A picture that cannot be read is reported and the"
+        " others are done.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("image", metavar="IMAGE", type=Path, help="a picture file")
-    parser.add_argument("--prompt", required=True, metavar="TEXT", help="what to find, in words")
+    parser.add_argument("images", metavar="IMAGE", nargs="+", help="picture files, folders or patterns")
+    parser.add_argument(
+        "--prompt",
+        dest="prompts",
+        action="append",
+        required=True,
+        metavar="TEXT",
+        help="what to find, in words; may be repeated",
+    )
     parser.add_argument(
         "-o",
         "--output",
@@ -46,91 +68,187 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         help="where to write (default: this folder)",
     )
     parser.add_argument(
+        "--save",
+        default="masks,overlay",
+        metavar="KINDS",
+        help="what to write, of masks, overlay, cutout, probability, exr, rle, polygons, logits, none"
+        " (default: %(default)s)",
+    )
+    parser.add_argument(
         "--threshold",
         type=options.probability,
         default=0.5,
         metavar="P",
-        help="a pixel belongs to the mask where the model's probability is above it (default: %(default)s)",
+        help="a pixel belongs to the mask where the probability is above it (default: %(default)s)",
     )
     options.add_model(parser)
     options.add_json(parser)
+    editing.add_to(parser)
     parser.set_defaults(command=run)
 
 
 @dataclass(frozen=True)
-class FoundObject:
-    """One object as `--json` prints it. `box` is `[x0, y0, x1, y1]`, ends exclusive; null if empty."""
+class Job:
+    """One picture and what is asked about it: each prompt with the name of its outputs, without an ending."""
 
-    index: int
-    mask: str | None
-    area: int
-    box: tuple[int, int, int, int] | None
-    mean_probability: float
+    image: Path
+    asked: list[tuple[str, Path]]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What came of one prompt about one picture; not its logits, since there may be thousands."""
+
+    image: Path
+    prompt: str
+    text: str
+    size: tuple[int, int]
+    timings: Mapping[str, float]
+    worker: AnsweredBy | None
+    saved: Saved
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is done with every answer."""
+
+    kinds: tuple[Kind, ...]
+    threshold: float
+    editing: editing.Editing
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Called by `main` with the parsed arguments; returns the exit code."""
-    from sa2va_host import media
+    from sa2va_host.saving import checked_kinds
 
-    from .display import Display
-
-    picture = media.read_image(arguments.image)
-    with (
-        Display() as display,
-        options.connect(arguments, display) as sa,
-    ):
+    words = arguments.save.split(",")
+    kinds = checked_kinds(() if words == ["none"] else words)
+    plan = Plan(kinds, arguments.threshold, editing.read(arguments))
+    editing.check_processors(plan.editing)
+    jobs = _jobs(pictures.find(arguments.images), arguments.prompts, arguments.output)
+    findings: list[Finding] = []
+    failures: list[tuple[Path, Sa2VAError]] = []
+    with Display(pictures=len(jobs)) as display, options.connect(arguments, display) as sa:
         # Needed for the masks: imported while the worker works, which hides its time.
         threading.Thread(target=import_module, args=("cv2",), name="sa2va-import").start()
-        result = sa.segment(picture, arguments.prompt)
-    masks = result.masks(arguments.threshold)
-    stem = arguments.output / arguments.image.stem
-    found = [describe(result, masks, index, f"{stem}.{index}.png") for index in range(len(result))]
-    for item, mask in zip(found, masks, strict=True):
-        media.write_mask(str(item.mask), mask)
-    overlay = media.write_overlay(f"{stem}.overlay.png", picture, masks)
+        for number, (job, found) in enumerate(_work(sa, jobs, plan), start=1):
+            if isinstance(found, Sa2VAError):
+                failures.append((job.image, found))
+                if len(jobs) > 1:
+                    print(f"sa2va: {found}", file=sys.stderr)
+            else:
+                findings += found
+                if not arguments.json:
+                    _print(found, with_names=len(jobs) > 1 or len(arguments.prompts) > 1)
+            display.count(number)
     if arguments.json:
-        print(json.dumps(document(arguments, sa.settings.model, result, found), indent=2, ensure_ascii=False))
-        return 0
-    print(result.text)
-    for item in found:
-        print(f"  {item.mask}  {item.area} pixels, mean probability {item.mean_probability:.2f}")
-    print(f"  {overlay}")
-    pid = result.worker.pid if result.worker else 0
-    how = "started for this call" if display.started_worker else "warm"
-    print(f"{result.timings.get('total', 0.0):.2f} s, model {sa.settings.model}, worker {pid} ({how})")
+        print(json.dumps(document(findings, failures, sa.settings.model), indent=2, ensure_ascii=False))
+    elif findings:
+        worker = findings[-1].worker
+        pid = worker.pid if worker else 0
+        how = "started for this call" if display.started_worker else "warm"
+        seconds = sum(finding.timings.get("total", 0.0) for finding in findings)
+        print(f"{seconds:.2f} s, model {sa.settings.model}, worker {pid} ({how})")
+    if failures:
+        raise failures[0][1] if len(jobs) == 1 else _SomeFailed(len(failures), len(jobs))
     return 0
 
 
-def describe(result: Segmentation, masks: NDArray[np.bool_], index: int, path: str | None) -> FoundObject:
-    """What there is to say about one object of an image, whose masks are `[objects, height, width]`."""
-    from sa2va_host import masks as tools
-
-    mask = masks[index]
-    logits = result.logits[index, 0]
-    return FoundObject(
-        index=index,
-        mask=path,
-        area=int(mask.sum()),
-        box=tools.box(mask),
-        mean_probability=round(tools.mean_probability(logits, result.image_size, result.size, mask), 4),
-    )
+class _SomeFailed(InvalidInput):
+    def __init__(self, failed: int, jobs: int) -> None:
+        super().__init__(f"{failed} of {jobs} pictures failed, as said above; the others are done.")
 
 
-def document(
-    arguments: argparse.Namespace, model: str, result: Segmentation, found: list[FoundObject]
-) -> dict[str, Any]:
-    """The one document that `--json` prints."""
-    return {
+def _jobs(images: list[Path], prompts: list[str], folder: Path) -> list[Job]:
+    from sa2va_host.saving import distinct_stems
+
+    slugs = distinct_stems([pictures.slug(prompt) for prompt in prompts])
+    endings = [f".{slug}" for slug in slugs] if len(prompts) > 1 else [""]
+    return [
+        Job(image, [(prompt, folder / f"{stem}{end}") for prompt, end in zip(prompts, endings, strict=True)])
+        for image, stem in zip(images, distinct_stems(images), strict=True)
+    ]
+
+
+def _work(sa: Sa2VA, jobs: list[Job], plan: Plan) -> Iterator[tuple[Job, list[Finding] | Sa2VAError]]:
+    """Every job with what came of it, in order, a few in work at once. Raises what is no fault of one picture."""
+    from sa2va_host.cancellation import Cancellation
+
+    cancellation = Cancellation()
+    with ThreadPoolExecutor(_AHEAD, "sa2va-picture") as pool:
+        try:
+            pending = [pool.submit(_do, sa, job, plan, cancellation) for job in jobs]
+            for job, future in zip(jobs, pending, strict=True):
+                yield job, future.result()
+        finally:
+            cancellation.cancel()
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _do(sa: Sa2VA, job: Job, plan: Plan, cancellation: Cancellation) -> list[Finding] | Sa2VAError:
+    """One picture, read once, and each prompt about it."""
+    from sa2va_host import media
+    from sa2va_host.saving import save
+
+    findings: list[Finding] = []
+    try:
+        picture = media.read_image(job.image)
+        for prompt, stem in job.asked:
+            result = sa.segment(picture, prompt, cancellation=cancellation)
+            maps = plan.editing.probabilities(sa, picture, result, cancellation)
+            saved = save(
+                result,
+                picture,
+                stem,
+                plan.kinds,
+                prompt=prompt,
+                threshold=plan.threshold,
+                refinement=plan.editing.refinement,
+                probabilities=maps,
+            )
+            findings.append(
+                Finding(job.image, prompt, result.text, result.size, result.timings, result.worker, saved)
+            )
+    except (InvalidInput, OutOfMemory) as error:
+        return error
+    return findings
+
+
+def _print(findings: list[Finding], *, with_names: bool) -> None:
+    for finding in findings:
+        about = f"{finding.image}, {finding.prompt!r}: " if with_names else ""
+        print(f"{about}{finding.text}")
+        for found in finding.saved.objects:
+            mask = found.mask or f"object {found.index}"
+            print(f"  {mask}  {found.area} pixels, mean probability {found.mean_probability:.2f}")
+        for kind, files in finding.saved.files.items():
+            if kind != "masks":
+                for file in files:
+                    print(f"  {file}")
+    sys.stdout.flush()
+
+
+def document(findings: list[Finding], failures: list[tuple[Path, Sa2VAError]], model: str) -> dict[str, Any]:
+    """The one document that `--json` prints; `errors` is there only where a picture failed."""
+    timings: dict[str, float] = {}
+    for finding in findings:
+        for phase, seconds in finding.timings.items():
+            timings[phase] = timings.get(phase, 0.0) + seconds
+    printed: dict[str, Any] = {
         "results": [
             {
-                "image": str(arguments.image),
-                "prompt": arguments.prompt,
-                "text": result.text,
-                "objects": [vars(item) for item in found],
-                "size": list(result.size),
+                "image": str(finding.image),
+                "prompt": finding.prompt,
+                "text": finding.text,
+                "objects": [asdict(found) for found in finding.saved.objects],
+                "size": list(finding.size),
             }
+            for finding in findings
         ],
         "model": model,
-        "worker": options.worker_document(result.worker),
-        "timings": dict(result.timings),
+        "worker": options.worker_document(findings[-1].worker) if findings else None,
+        "timings": timings,
     }
+    if failures:
+        printed["errors"] = [{"image": str(image), "error": str(error)} for image, error in failures]
+    return printed

@@ -13,10 +13,27 @@ from . import options
 if TYPE_CHECKING:
     from sa2va_host.status import WorkerStatus
 
+PS_EXAMPLES = """examples:
+  sa2va ps
+  sa2va ps --json
+"""
+STOP_EXAMPLES = """examples:
+  sa2va stop sa2va-tiny
+  sa2va stop --all
+  sa2va stop --all --force   even while somebody waits for an answer
+"""
+
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Declare both commands."""
-    ps = commands.add_parser("ps", help="list the running workers", description="List the running workers.")
+    ps = commands.add_parser(
+        "ps",
+        help="list the running workers",
+        description="List the running workers: what each serves and does, since when, the memory that it takes, and"
+        " how much longer it stays when nobody asks it anything.",
+        epilog=PS_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     options.add_json(ps)
     ps.set_defaults(command=run_ps)
 
@@ -24,6 +41,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "stop",
         help="end a worker and get its memory back",
         description="End workers; returns when the processes are gone and all of their memory is free.",
+        epilog=STOP_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     which = stop.add_mutually_exclusive_group(required=True)
     which.add_argument("model", metavar="MODEL", nargs="?", help="the model that the worker serves")
@@ -54,7 +73,7 @@ def run_stop(arguments: argparse.Namespace) -> int:
     """
     from sa2va_host import list_workers, stop_worker
 
-    chosen = [worker for worker in list_workers() if arguments.all or serves(worker, arguments.model)]
+    chosen = [worker for worker in list_workers() if arguments.all or serves(worker.model, arguments.model)]
     stopped = []
     for worker in chosen:
         outcome = stop_worker(worker, force=arguments.force)
@@ -70,14 +89,19 @@ def run_stop(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def serves(worker: WorkerStatus, model: str) -> bool:
-    """Whether the worker serves this model, given as a name, a folder or a folder's last part."""
-    return model in (worker.model, short_name(worker.model)) or str(Path(model).resolve()) == worker.model
+def serves(checkpoint: str, model: str) -> bool:
+    """Whether a worker of this checkpoint serves this model, given as a name, a folder or a folder's last part."""
+    return (
+        model in (checkpoint, short_name(checkpoint), Path(checkpoint).name)
+        or str(Path(model).resolve()) == checkpoint
+    )
 
 
-def short_name(model: str) -> str:
-    """A model as people call it: the last part of a folder."""
-    return Path(model).name
+def short_name(checkpoint: str) -> str:
+    """A checkpoint as people call it: a bundled name, `ORG/NAME`, or the last part of its folder."""
+    from sa2va_host.checkpoints import identify
+
+    return identify(Path(checkpoint)).name if Path(checkpoint).is_absolute() else checkpoint
 
 
 HEADINGS = ("PID", "MODEL", "DEVICE", "DTYPE", "PHASE", "SINCE", "MEMORY", "KEEP-ALIVE")

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer
 from transformers import Qwen2Tokenizer
 
 from sa2va_host.errors import ModelLoadFailed
+from sa2va_host.limits import Turn
 
 SEGMENT = "[SEG]"
 IMAGE_MARK = "<image>"
@@ -42,24 +45,38 @@ class Conversation:
         )
         self._plain: Tokenizer | None = None
 
-    def encode(self, prompt: str, image_tokens: list[int]) -> list[int]:
-        """Token ids of one user turn: the images (`image_tokens` each), then `prompt`, then the assistant's start.
+    def encode(self, prompt: str, image_tokens: list[int], history: Sequence[Turn] = ()) -> list[int]:
+        """Token ids of a conversation: the images (`image_tokens` each), the turns so far, `prompt`, and the
+        assistant's start.
 
-        As upstream does, `<image>` is taken out of the prompt.
+        As upstream does, `<image>` is taken out of what the user says. Earlier answers are words too, but for `[SEG]`.
         """
-        content = [{"type": "image"} for _ in image_tokens] + [{"type": "text", "text": _WORDS}]
+        turns = [(turn.prompt, turn.answer) for turn in history] + [(prompt, None)]
+        messages: list[dict[str, Any]] = []
+        said: list[tuple[str, bool]] = []
+        for number, (words, answer) in enumerate(turns):
+            images = [{"type": "image"} for _ in image_tokens] if number == 0 else []
+            messages.append({"role": "user", "content": [*images, {"type": "text", "text": _WORDS}]})
+            said.append((words.replace(IMAGE_MARK, ""), False))
+            if answer is not None:
+                messages.append({"role": "assistant", "content": [{"type": "text", "text": _WORDS}]})
+                said.append((answer, True))
         rendered: str = self._tokenizer.apply_chat_template(
-            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+            messages, tokenize=False, add_generation_prompt=True
         )
-        words = prompt.replace(IMAGE_MARK, "")
-        images = iter(image_tokens)
+        counts, texts = iter(image_tokens), iter(said)
         ids: list[int] = []
         for piece in self._special.split(rendered):
             if piece in self._added:
                 token = self._added[piece]
-                ids += [token] * (next(images) if token == self._image_token else 1)
+                ids += [token] * (next(counts) if token == self._image_token else 1)
+            elif _WORDS in piece:
+                # Together with what the template puts around them, since letters at a seam can make one token.
+                before, _, after = piece.partition(_WORDS)
+                words, is_answer = next(texts)
+                ids += self._encode_text(before + words + after, segments=is_answer)
             elif piece:
-                ids += self._encode_text(piece.replace(_WORDS, words))
+                ids += self._encode_text(piece)
         return ids
 
     def encode_reply(self, text: str) -> list[int]:
@@ -74,7 +91,11 @@ class Conversation:
     def end_token(self) -> int:
         return int(self._tokenizer.eos_token_id)
 
-    def _encode_text(self, text: str) -> list[int]:
+    def _encode_text(self, text: str, segments: bool = False) -> list[int]:
+        """Ids of text, in which only `[SEG]` is a token, and that only in what the model said (`segments`)."""
+        if segments and SEGMENT in text:
+            pieces = [self._encode_text(piece) if piece else [] for piece in text.split(SEGMENT)]
+            return [token for piece in pieces[:-1] for token in (*piece, self.segment_token)] + pieces[-1]
         if self._special.search(text):
             return list(self._spelled_out().encode(text, add_special_tokens=False).ids)
         return list(self._tokenizer.encode(text, add_special_tokens=False))

@@ -20,6 +20,8 @@ from transformers import (
     SequenceBiasLogitsProcessor,
 )
 
+from sa2va_host.limits import Turn
+
 from .checkpoint import Checkpoint
 from .conversation import Conversation
 from .pictures import DEFAULT_MAX_PIXELS, DEFAULT_MIN_PIXELS, Patches, QwenPictures
@@ -169,13 +171,15 @@ class QwenFront:
         self.processors = _processors(settings)
         self.end_tokens = _end_tokens(settings, self.conversation, config)
 
-    def prepare(self, prompt: str, pictures: Sequence[NDArray[np.uint8]]) -> tuple[Utterance, Patches | None]:
-        """One user turn about `pictures` (possibly none), ready to be answered."""
+    def prepare(
+        self, prompt: str, pictures: Sequence[NDArray[np.uint8]], history: Sequence[Turn] = ()
+    ) -> tuple[Utterance, Patches | None]:
+        """A user's turn about `pictures` (possibly none) after those of `history`, ready to be answered."""
         if not pictures:
-            return Utterance(self.conversation.encode(prompt, [])), None
+            return Utterance(self.conversation.encode(prompt, [], history)), None
         patches = self.pictures(pictures)
         counts = [self.pictures.tokens(grid) for grid in patches.grids]
-        return Utterance(self.conversation.encode(prompt, counts)), patches
+        return Utterance(self.conversation.encode(prompt, counts, history)), patches
 
     def text(self, utterance: Utterance) -> str:
         """The answer as text: `[SEG]` stays visible, the end token does not."""

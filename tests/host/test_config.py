@@ -1,5 +1,7 @@
 """Settings: defaults < file < environment < argument, and nothing unknown passes."""
 
+import os
+
 import pytest
 
 from sa2va_host import ConfigError
@@ -21,7 +23,7 @@ def test_each_place_beats_the_one_before(file):
         "HOME": "/",
     }
     settings = load_settings(environment=environment, dtype="float32", device=None)
-    assert settings.model == Settings().model == "sa2va-tiny"
+    assert settings.model == Settings().model == "auto"
     assert settings.device == "cpu"
     assert settings.keep_alive == 30.0
     assert settings.dtype == "float32"
@@ -44,6 +46,9 @@ def test_nothing_given_is_the_defaults(monkeypatch, tmp_path):
         ({"environment": {}, "timeout": -1}, "timeout"),
         ({"environment": {}, "queue_bound": 0}, "queue_bound"),
         ({"environment": {"SA2VA_CONFIG": "/no/such/file"}}, "/no/such/file"),
+        ({"environment": {"SA2VA_MODEL_FOLDERS": "models"}}, "'models', which is relative"),
+        ({"environment": {}, "model_folders": "/models"}, "model_folders"),
+        ({"environment": {"SA2VA_OFFLINE": "perhaps"}}, "offline"),
     ],
 )
 def test_a_wrong_setting_is_named(arguments, named):
@@ -58,6 +63,19 @@ def test_a_wrong_file_is_named(tmp_path, text):
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(ConfigError):
         load_settings(environment={}, file=path)
+
+
+def test_model_folders_are_a_list_in_the_file_and_like_path_in_the_environment(tmp_path):
+    path = tmp_path / "sa2va.toml"
+    path.write_text('model_folders = ["/a b", "~/models"]\noffline = true\n')
+    settings = load_settings(environment={}, file=path)
+    assert settings.model_folders == ("/a b", "~/models")
+    assert settings.offline
+    environment = {"SA2VA_MODEL_FOLDERS": os.pathsep.join(["/a b", "", "/c"]), "SA2VA_OFFLINE": "0"}
+    settings = load_settings(environment=environment, file=path)
+    assert settings.model_folders == ("/a b", "/c")
+    assert not settings.offline
+    assert load_settings(base=settings, device="cpu").model_folders == ("/a b", "/c")
 
 
 def test_an_empty_variable_counts_as_unset():

@@ -10,7 +10,7 @@ import pytest
 
 from sa2va_host import envelope, wire
 from sa2va_host.arrays import pack, unpack, unpack_all
-from sa2va_host.limits import MAX_BUFFERS, MAX_PAYLOAD
+from sa2va_host.limits import MAX_BUFFERS, MAX_PAYLOAD, Turn
 from sa2va_host.reports import CallReport, WorkerReport
 from sa2va_host.specification import ModelInfo, Specification
 
@@ -34,7 +34,15 @@ FROM_CLIENT = [
     wire.Segment(call=1, keep_alive=1.0, prompt="p", key_frames=[HEADER], tracked=True, frame_count=3),
     wire.Frames(call=1, start=0, frames=HEADER),
     wire.EndOfFrames(call=1),
-    wire.Chat(call=1, keep_alive=1.0, prompt="p", images=[HEADER]),
+    wire.Chat(call=1, keep_alive=1.0, prompt="p", images=[HEADER], history=[Turn("p", "a")]),
+    wire.Process(
+        call=1,
+        keep_alive=1.0,
+        processor="p",
+        options={"a": 1.5, "b": "c"},
+        picture=HEADER,
+        probabilities=HEADER,
+    ),
     wire.Cancel(call=1),
     wire.Status(call=1),
     wire.Unload(call=1, force=True, wait=1.0),
@@ -49,6 +57,7 @@ FROM_WORKER = [
     wire.Log(level="info", text="t"),
     wire.Token(call=1, text="t"),
     wire.Masks(call=1, frame=0, logits=HEADER),
+    wire.Processed(call=1, index=0, probability=HEADER),
     wire.Answer(call=1, text="t", objects=2, timings={"encoding": 0.1}),
     wire.Failed(call=1, code="c", message="m", holders=["h"], log_tail=["l"]),
     wire.Ending(call=1),

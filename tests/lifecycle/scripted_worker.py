@@ -30,6 +30,8 @@ from sa2va_worker.steps import (
     FrameSource,
     Masks,
     MemoryUse,
+    Processed,
+    ProcessRequest,
     Progress,
     SegmentRequest,
     Step,
@@ -114,6 +116,14 @@ class ScriptedEngine:
         yield from self._speak(Options(request.prompt))
         sums = " ".join(str(int(image.astype(np.int64).sum())) for image in request.images)
         yield Answer(f"{_say(request.prompt, len(request.images))} {sums}".strip(), 0, {"scripted": 0.001})
+
+    def process(self, request: ProcessRequest) -> Iterator[Step]:
+        """Its options are the words; what is 0.25 becomes 0.75, for example."""
+        words = " ".join(f"{name}={value}" for name, value in request.options.items())
+        yield from self._speak(Options(words))
+        for index, probability in enumerate(request.probabilities):
+            yield Processed(index, 1 - probability)
+        yield Answer("", len(request.probabilities))
 
     def memory(self) -> MemoryUse:
         return MemoryUse(1, 2, 3)

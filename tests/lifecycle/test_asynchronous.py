@@ -80,8 +80,7 @@ def test_a_cancelled_task_cancels_its_call_and_no_other(settings, connect, pictu
 
     async def body(sa):
         long = asyncio.create_task(sa.segment(picture, "steps=100000 pause=0.01"))
-        while not sync.status().active:
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(eventually, lambda: sync.status().active, 5.0)
         other = asyncio.create_task(sa.segment(picture, "objects=1"))
         long.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -100,13 +99,14 @@ def test_an_error_of_the_worker_is_raised_where_the_call_is_awaited(settings, pi
     run(body, settings)
 
 
-def test_leaving_the_loop_in_the_middle_of_a_call_does_not_hang(settings, connect, picture, promise):
+def test_leaving_the_loop_in_the_middle_of_a_call_does_not_hang(
+    settings, connect, picture, eventually, promise
+):
     sync = connect()
 
     async def body(sa):
         call = asyncio.create_task(sa.segment(picture, "steps=100000 pause=0.01"))
-        while not sync.status().active:
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(eventually, lambda: sync.status().active, 5.0)
         return call
 
     begun = time.monotonic()
@@ -114,7 +114,9 @@ def test_leaving_the_loop_in_the_middle_of_a_call_does_not_hang(settings, connec
     promise(time.monotonic() - begun, 5.0)
 
 
-def test_a_cancellation_ends_running_and_later_calls_from_another_thread(connect, picture, eventually, within):
+def test_a_cancellation_ends_running_and_later_calls_from_another_thread(
+    connect, picture, eventually, within
+):
     sa, cancellation = connect(), Cancellation()
     sa.load()
     timer = threading.Timer(0.3, cancellation.cancel)

@@ -149,7 +149,7 @@ def test_a_picture_may_be_overwritten_right_after_submit(connect, picture):
         mine = big.copy()
         with ThreadPoolExecutor() as pool:
             waiting = pool.submit(sa.segment, mine, "objects=1 pause=0.1")
-            while sa.status().phase == "ready":
+            while not sa.status().active:
                 time.sleep(0.001)
             mine[:] = 0
             result = waiting.result()

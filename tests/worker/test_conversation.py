@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from transformers import Qwen2Tokenizer
 
+from sa2va_host.limits import Turn
 from sa2va_worker.models.conversation import Conversation
 
 IMAGE = 6
@@ -43,3 +44,26 @@ def test_every_image_gets_its_tokens(conversation: Conversation) -> None:
     ids = conversation.encode("x", [3, 5])
     assert ids.count(IMAGE) == 8
     assert "<image>" not in conversation.decode(conversation.encode("<image>x", []))
+
+
+def test_earlier_turns_read_as_the_whole_conversation_would(
+    conversation: Conversation, qwen3_folder: Path
+) -> None:
+    tokenizer = Qwen2Tokenizer.from_pretrained(qwen3_folder)
+    whole = (
+        "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>the dog<|im_end|>\n"
+        "<|im_start|>assistant\nIt is [SEG].<|im_end|>\n"
+        "<|im_start|>user\nwhat colour is it?<|im_end|>\n<|im_start|>assistant\n"
+    )
+    history = [Turn("the dog", "It is [SEG].")]
+    ids = conversation.encode("what colour is it?", [1], history)
+    assert ids == tokenizer.encode(whole, add_special_tokens=False)
+    assert ids.count(conversation.segment_token) == 1
+
+
+def test_nothing_in_earlier_turns_can_end_a_turn(conversation: Conversation) -> None:
+    def special(history: list[Turn]) -> list[int]:
+        return [token for token in conversation.encode("x", [2], history) if token in range(16)]
+
+    assert special([Turn("<|im_end|>", "<|im_end|><|im_start|>")]) == special([Turn("a", "b")])
+    assert special([Turn("[SEG]", "b")]) == special([Turn("a", "b")])

@@ -1,0 +1,125 @@
+"""The options of `sa2va segment` that change masks: processors, combination, refinement."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sa2va_host.errors import InvalidInput
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from sa2va_host import Sa2VA, Segmentation
+    from sa2va_host.cancellation import Cancellation
+    from sa2va_host.hookspecs import Options
+    from sa2va_host.refine import Refinement
+
+COMBINATIONS = ("union", "intersection", "difference")
+
+
+def add_to(parser: argparse.ArgumentParser) -> None:
+    """Declare the options, which work on probabilities in the order in which `--help` lists them."""
+    group = parser.add_argument_group("changing masks, in this order (lengths are pixels)")
+    group.add_argument(
+        "--process",
+        action="append",
+        default=[],
+        type=_processor,
+        metavar="NAME[:OPTION=VALUE,...]",
+        help="a mask processor, such as vitmatte:erode=10 (see docs/plugins.md); may be repeated",
+    )
+    group.add_argument(
+        "--combine",
+        choices=COMBINATIONS,
+        help="make all objects one: any of them, all of them, or the first without the others",
+    )
+    group.add_argument(
+        "--open", type=int, default=0, metavar="R", help="remove what a disc does not fit into"
+    )
+    group.add_argument(
+        "--close", type=int, default=0, metavar="R", help="close gaps that a disc does not fit into"
+    )
+    group.add_argument("--fill-holes", action="store_true", help="fill holes")
+    group.add_argument("--smallest-area", type=int, default=0, metavar="N", help="drop parts of fewer pixels")
+    group.add_argument("--largest-only", action="store_true", help="keep the largest part alone")
+    group.add_argument(
+        "--guide", type=int, default=0, metavar="R", help="make edges follow the picture (guided filter)"
+    )
+    group.add_argument("--grow", type=int, default=0, metavar="R", help="grow by a disc; negative shrinks")
+    group.add_argument("--smooth", type=float, default=0.0, metavar="SIGMA", help="blur")
+    group.add_argument("--invert", action="store_true", help="everything but the object")
+
+
+@dataclass(frozen=True)
+class Editing:
+    """What the options ask for."""
+
+    processors: list[tuple[str, Options]]
+    combination: str | None
+    refinement: Refinement
+
+    def probabilities(
+        self, sa: Sa2VA, picture: NDArray[np.uint8], result: Segmentation, cancellation: Cancellation
+    ) -> NDArray[np.float32] | None:
+        """What stands for the result's own probabilities, `[objects, height, width]`; None where nothing does."""
+        from sa2va_host.refine import combine
+
+        if not len(result) or not (self.processors or self.combination):
+            return None
+        maps = result.probabilities()
+        for name, options in self.processors:
+            maps = sa.process(picture, maps, name, options, cancellation=cancellation)
+        return combine(maps, self.combination)[None] if self.combination else maps  # type: ignore[arg-type]
+
+
+def read(arguments: argparse.Namespace) -> Editing:
+    """The options as parsed. Raises `InvalidInput` for impossible values."""
+    from sa2va_host.refine import Refinement
+
+    refinement = Refinement(
+        opening=arguments.open,
+        closing=arguments.close,
+        fill_holes=arguments.fill_holes,
+        smallest_area=arguments.smallest_area,
+        largest_only=arguments.largest_only,
+        guide_radius=arguments.guide,
+        grow=arguments.grow,
+        smooth=arguments.smooth,
+        invert=arguments.invert,
+    )
+    return Editing(arguments.process, arguments.combine, refinement)
+
+
+def _processor(text: str) -> tuple[str, dict[str, float | str]]:
+    """`NAME` or `NAME:OPTION=VALUE,...`; what reads as a number is one. For argparse."""
+    name, _, words = text.partition(":")
+    options: dict[str, float | str] = {}
+    for word in filter(None, words.split(",")):
+        key, sign, value = word.partition("=")
+        if not (key and sign and value):
+            raise argparse.ArgumentTypeError(f"{word!r} in {text!r} is not of the form OPTION=VALUE")
+        try:
+            options[key] = float(value)
+        except ValueError:
+            options[key] = value
+    return name, options
+
+
+def check_processors(editing: Editing) -> None:
+    """Raises `InvalidInput` for processors that are known here and told something wrong, before anything is done."""
+    from sa2va_host.plugins import create_manager, find_mask_processors
+    from sa2va_host.processing import checked
+
+    if not editing.processors:
+        return
+    known = find_mask_processors(create_manager())
+    for name, options in editing.processors:
+        if not name:
+            raise InvalidInput(
+                "A mask processor has no name.", advice=f"There is: {', '.join(known) or 'none'}."
+            )
+        if name in known:
+            checked(known, name, options)

@@ -1,0 +1,210 @@
+"""`sa2va setup`: an environment of its own for the worker, where only the light host is installed."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
+    from sa2va_host.interpreters import Interpreter
+
+EXAMPLES = """examples:
+  sa2va setup
+  sa2va setup --dry-run
+  sa2va setup --path ~/sa2va-worker --torch torch==2.13.0 --extra quantization
+
+It needs the network and several gigabytes. Done again, it goes on where it
+ended, or brings the environment up to date. What pip and uv read from their
+own variables and files (an index, a proxy, a cache) holds here too.
+"""
+EXTRAS = ("quantization", "flash", "qwen")
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "setup",
+        help="make an environment for the worker",
+        description="Make a virtual environment with all that the worker needs, and set worker_python to it in the"
+        " configuration file. Does nothing when the worker's Python has all of it already. Uses uv where it is"
+        " installed, else venv and pip.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--path", type=Path, metavar="DIR", help="where to make it (default: in the user's data folder)"
+    )
+    parser.add_argument(
+        "--python",
+        default=sys.executable,
+        metavar="PYTHON",
+        help="the Python to make it of (default: this one)",
+    )
+    parser.add_argument("--torch", type=_torch, metavar="SPEC", help="which PyTorch, such as torch==2.13.0")
+    parser.add_argument(
+        "--extra",
+        action="append",
+        default=[],
+        choices=EXTRAS,
+        help="what to install besides; may be repeated",
+    )
+    parser.add_argument(
+        "--constraint", type=Path, metavar="FILE", help="pinned versions, a file as pip reads it"
+    )
+    parser.add_argument("--no-config", action="store_true", help="leave the configuration file alone")
+    parser.add_argument("--dry-run", action="store_true", help="only print the commands")
+    parser.set_defaults(command=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Called by `main` with the parsed arguments; returns the exit code."""
+    from sa2va_host.config import load_settings, settings_file
+    from sa2va_host.distribution import requirements
+    from sa2va_host.errors import Sa2VAError
+    from sa2va_host.interpreters import inspect
+
+    settings, file = load_settings(), settings_file()
+    wanted = requirements(*arguments.extra) if arguments.extra else []
+    wanted += [arguments.torch] if arguments.torch else []
+    if arguments.path is None and (present := _present(settings.worker_python, wanted)):
+        print(
+            f"The worker has all it needs in {describe(present)}. To make another environment, give --path."
+        )
+        return 0
+    environment = Environment(_folder(arguments.path))
+    for command in environment.commands(
+        arguments.python, arguments.torch, arguments.extra, arguments.constraint
+    ):
+        print(shlex.join(command), flush=True)
+        if not arguments.dry_run:
+            _execute(command)
+    if arguments.dry_run:
+        return 0
+    made = inspect(str(environment.interpreter))
+    if problems := made.problems(wanted):
+        raise Sa2VAError(f"The worker cannot run in {environment.folder}: {', '.join(problems)}.")
+    print(f"The worker can run in {describe(made)}.")
+    if not arguments.no_config:
+        write_setting(file, "worker_python", str(environment.interpreter))
+        print(f"worker_python is set in {file}.")
+        if os.environ.get("SA2VA_WORKER_PYTHON"):
+            print("Unset SA2VA_WORKER_PYTHON: it comes before the file.", file=sys.stderr)
+    return 0
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A virtual environment, and the commands that make it or bring it up to date."""
+
+    folder: Path
+
+    @property
+    def interpreter(self) -> Path:
+        return self.folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+
+    def commands(
+        self, python: str, torch: Requirement | None, extras: Sequence[str], constraint: Path | None
+    ) -> Iterator[list[str]]:
+        """In the order in which they are to be run; each may be run again."""
+        from sa2va_host.distribution import install_arguments, requirements
+        from sa2va_host.interpreters import WORKER
+
+        uv = shutil.which("uv")
+        if uv:
+            yield [uv, "venv", "--allow-existing", "--python", python, str(self.folder)]
+            install = [uv, "pip", "install", "--python", str(self.interpreter)]
+        else:
+            yield [python, "-m", "venv", str(self.folder)]
+            install = [str(self.interpreter), "-m", "pip", "install"]
+        install += ["--constraint", str(constraint)] if constraint else []
+        packages = install_arguments([WORKER, *(extra for extra in extras if extra != "flash")])
+        packages += [str(torch)] if torch else []
+        if "flash" in extras:
+            # It is built with the very PyTorch that it is to run with, so everything else has to be there before
+            # (flash-attn's README, Installation).
+            yield [*install, *packages, "setuptools", "wheel", "packaging", "psutil", "ninja"]
+            flash = (f"{each.name}{each.specifier}" for each in requirements("flash"))
+            yield [*install, "--no-build-isolation", *flash]
+        else:
+            yield [*install, *packages]
+
+
+def describe(interpreter: Interpreter) -> str:
+    """`/home/me/.venv/bin/python (Python 3.12.1, torch 2.13.0, transformers 5.23.0; cuda:0 NVIDIA H200)`."""
+    versions = [f"{name} {interpreter.versions.get(name)}" for name in ("torch", "transformers")]
+    devices = ", ".join(interpreter.devices) or "no GPU"
+    return f"{interpreter.executable} (Python {', '.join([interpreter.python, *versions])}; {devices})"
+
+
+def write_setting(file: Path, name: str, value: str) -> None:
+    """Set one value in a TOML file, which is made if there is none. Whatever else is in it stays as it is."""
+    import tomlkit
+
+    from sa2va_host.media import write_whole
+
+    target = file.resolve()  # a link into somebody's collection of such files stays a link
+    document = tomlkit.parse(target.read_bytes()) if target.exists() else tomlkit.document()
+    document[name] = value
+    write_whole(target, lambda stream: stream.write(tomlkit.dumps(document).encode("utf-8")))
+
+
+def _present(python: str, wanted: Sequence[Requirement]) -> Interpreter | None:
+    """What would run the worker now, if it can."""
+    from sa2va_host.errors import WorkerStartFailed
+    from sa2va_host.interpreters import inspect
+
+    try:
+        found = inspect(python)
+    except WorkerStartFailed:
+        return None
+    return found if found.is_ours and not found.problems(wanted) else None
+
+
+def _folder(path: Path | None) -> Path:
+    """Where the environment goes, absolute. Raises `InvalidInput` when something else is there."""
+    from platformdirs import user_data_path
+
+    from sa2va_host.errors import InvalidInput
+
+    folder = (path or user_data_path("sa2va", appauthor=False) / "worker").expanduser().absolute()
+    occupied = folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))
+    if occupied and not (folder / "pyvenv.cfg").is_file():
+        raise InvalidInput(f"{folder} is there and is no virtual environment.", advice="Give another --path.")
+    return folder
+
+
+def _execute(command: Sequence[str]) -> None:
+    import subprocess
+
+    from sa2va_host.errors import Sa2VAError
+    from sa2va_host.launcher import clean_environment
+
+    # What it says goes to stderr: stdout is for the commands and their outcome.
+    done = subprocess.run(command, stdout=sys.stderr, env=clean_environment(os.environ), check=False)
+    if done.returncode:
+        raise Sa2VAError(
+            f"That command ended with exit code {done.returncode}.",
+            advice="Mend what it says above, then run `sa2va setup` again; it goes on from there.",
+        )
+
+
+def _torch(text: str) -> Requirement:
+    """A requirement for PyTorch; for argparse."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    try:
+        requirement = Requirement(text)
+    except InvalidRequirement:
+        requirement = Requirement("nothing")
+    if requirement.name != "torch":
+        raise argparse.ArgumentTypeError(f"{text!r} is no version of PyTorch; write torch==2.13.0")
+    return requirement

@@ -1,0 +1,82 @@
+"""Where and how a model runs: device, dtype and attention; and what PyTorch says when memory or device fail."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+
+from sa2va_host.errors import ModelLoadFailed, OutOfMemory
+from sa2va_host.specification import AUTO, Specification
+
+from .steps import EngineBroken
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+ATTENTION = ("sdpa", "eager")
+
+
+@contextlib.contextmanager
+def memory_errors(device: torch.device) -> Iterator[None]:
+    """Turn what PyTorch raises when memory or the device fails into what the server understands."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        raise OutOfMemory(
+            f"the {device.type.upper()} ran out of memory: {str(error).splitlines()[0] if str(error) else 'no room'}.",
+            advice="Use fewer key frames or a smaller checkpoint, or free memory that other programs hold.",
+        ) from error
+    except RuntimeError as error:
+        if "CUDA error" in str(error) or "device-side assert" in str(error):
+            raise EngineBroken(str(error).splitlines()[0]) from error
+        raise
+
+
+def choose(spec: Specification) -> tuple[torch.device, torch.dtype, str]:
+    """Concrete device, dtype and attention for a specification. Raises `ModelLoadFailed` for what cannot be had."""
+    if spec.quantization not in (AUTO, "none"):
+        raise ModelLoadFailed(f"quantization {spec.quantization!r} is not supported.", advice="Use 'none'.")
+    attention = "sdpa" if spec.attention == AUTO else spec.attention
+    if attention not in ATTENTION:
+        raise ModelLoadFailed(
+            f"attention {spec.attention!r} is not supported.",
+            advice=f"Use one of: auto, {', '.join(ATTENTION)}.",
+        )
+    device = _device(spec.device)
+    if spec.dtype == AUTO:
+        return device, _best_dtype(device), attention
+    if spec.dtype not in DTYPES:
+        raise ModelLoadFailed(
+            f"dtype {spec.dtype!r} is unknown.", advice=f"Use one of: auto, {', '.join(DTYPES)}."
+        )
+    return device, DTYPES[spec.dtype], attention
+
+
+def _device(name: str) -> torch.device:
+    mps = torch.backends.mps.is_available()
+    if name == AUTO:
+        return torch.device("cuda:0" if torch.cuda.is_available() else "mps" if mps else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ModelLoadFailed(
+            f"device {name!r} is unknown.", advice="Use auto, cpu, cuda, cuda:N or mps."
+        ) from error
+    usable = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": mps}
+    if not usable.get(device.type, False) or (
+        device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
+    ):
+        raise ModelLoadFailed(
+            f"device {name!r} cannot be used by PyTorch {torch.__version__} on this machine.",
+            advice="Use --device cpu, or install a PyTorch build for the device.",
+        )
+    return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
+
+
+def _best_dtype(device: torch.device) -> torch.dtype:
+    """What the model was trained in where the device is good at it, else what is exact."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return torch.float16 if device.type == "mps" else torch.float32

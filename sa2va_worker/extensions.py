@@ -1,0 +1,129 @@
+"""What plugins bring to the worker: model families beside Sa2VA's own, and mask processors.
+
+`PluginEngine` is the engine that the server runs: it picks the family when it is told what to load, and runs processors
+beside it on the same thread. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from sa2va_host.hookspecs import ModelFamily, Process
+from sa2va_host.plugins import create_manager, find_mask_processors, find_model_families
+from sa2va_host.processing import checked, run
+from sa2va_host.specification import ModelInfo, Specification
+
+from .steps import (
+    Answer,
+    ChatRequest,
+    Engine,
+    FrameSource,
+    MemoryUse,
+    Processed,
+    ProcessRequest,
+    Progress,
+    SegmentRequest,
+    Step,
+)
+
+_log = logging.getLogger("sa2va_worker")
+
+
+class PluginEngine:
+    """Sa2VA's engine, or a plugin's for the checkpoints that it claims; and every mask processor of the worker."""
+
+    def __init__(self) -> None:
+        manager = create_manager()
+        self._families = find_model_families(manager)
+        found = find_mask_processors(manager)
+        self._processors = {name: each for name, each in found.items() if each.in_worker}
+        self._made: dict[str, Process] = {}
+        self._engine: Engine | None = None
+
+    @property
+    def info(self) -> ModelInfo:
+        return self._loaded.info
+
+    def load(self, spec: Specification) -> Iterator[Step]:
+        self._engine = self._choose(spec)
+        yield from self._engine.load(spec)
+
+    def segment(self, request: SegmentRequest, frames: FrameSource) -> Iterator[Step]:
+        return self._loaded.segment(request, frames)
+
+    def chat(self, request: ChatRequest) -> Iterator[Step]:
+        return self._loaded.chat(request)
+
+    def memory(self) -> MemoryUse:
+        return self._loaded.memory()
+
+    def process(self, request: ProcessRequest) -> Iterator[Step]:
+        """One object a step. Raises `InvalidInput` for an unknown processor or option."""
+        begun = time.monotonic()
+        processor, options = checked(self._processors, request.processor, request.options)
+        objects = len(request.probabilities)
+        yield Progress("processing", 0, objects, "objects")
+        if processor.name not in self._made:
+            self._made[processor.name] = processor.make(self.info.device)
+        made = self._made[processor.name]
+        for index, probability in enumerate(request.probabilities):
+            with _memory_errors(self.info.device):
+                result = run(processor, made, probability, request.picture, options)
+            yield Processed(index, result)
+            yield Progress("processing", index + 1, objects, "objects")
+        yield Answer("", objects, {"processing": time.monotonic() - begun})
+
+    @property
+    def _loaded(self) -> Engine:
+        if self._engine is None:
+            raise RuntimeError("load() must be exhausted before a call")
+        return self._engine
+
+    def _choose(self, spec: Specification) -> Engine:
+        config = _config(Path(spec.checkpoint))
+        for family in self._families.values():
+            if _claims(family, config):
+                _log.info("%s is served by the model family %r", spec.checkpoint, family.name)
+                engine: Engine = family.make_engine()
+                return engine
+        from .engine import Sa2VAEngine
+
+        return Sa2VAEngine()
+
+
+def _claims(family: ModelFamily, config: Mapping[str, Any]) -> bool:
+    try:
+        return bool(config) and family.claims(config)
+    except Exception as error:  # noqa: BLE001 - foreign code; a family that cannot tell does not have it
+        _log.warning("the model family %r failed to look at a checkpoint: %r", family.name, error)
+        return False
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    """The folder's configuration; empty where there is none, which our own engine has the words for."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+@contextlib.contextmanager
+def _memory_errors(device: str) -> Iterator[None]:
+    """As our own engine's, for processors that use PyTorch; others have no such errors."""
+    if "torch" not in sys.modules:
+        yield
+        return
+    import torch
+
+    from .device import memory_errors
+
+    with memory_errors(torch.device(device)):
+        yield

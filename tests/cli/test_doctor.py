@@ -1,0 +1,202 @@
+"""`sa2va doctor` finds what is broken, says what to do, and never breaks itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sa2va_host import processes
+from sa2va_host.config import Settings
+from sa2va_host.errors import WorkerStartFailed
+from sa2va_host.interpreters import Interpreter, inspect
+from sa2va_host.nvidia import Driver, Gpu, find_driver
+from sa2va_host.processes import ProcessId
+from sa2va_host.rendezvous import Record, RunDirectory
+from sa2va_host.specification import Specification
+from sa2va_host.transport import Endpoint
+from sa2va_plugins.cli.checks import CHECKS, Finding, accelerators, examine
+
+from .conftest import PROGRAM
+
+
+def findings(check, **settings):
+    """What one check has to say about these settings."""
+    return list(CHECKS[check](Settings(**settings)))
+
+
+def first(check):
+    """The first thing that the whole examination says of one check; it goes no further than that."""
+    return next(finding for name, finding in examine() if name == check)
+
+
+def test_whatever_is_broken_every_check_reports(tmp_path):
+    (tmp_path / "file").touch()
+    environment = {
+        **os.environ,
+        "SA2VA_RUN_DIR": str(tmp_path / "file"),
+        "SA2VA_WORKER_PYTHON": "/no/such/python",
+        "HF_HOME": "/proc/nowhere",
+        "HOME": "/proc/nowhere",
+    }
+    done = subprocess.run(
+        [*PROGRAM, "doctor", "--json"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+    document = json.loads(done.stdout)
+    assert {finding["check"] for finding in document["findings"]} >= set(CHECKS) - {"shared memory"}
+    failed = {finding["check"] for finding in document["findings"] if finding["level"] == "fail"}
+    assert failed >= {"run directory", "workers", "worker python"}
+    assert document["failed"] >= len(failed)
+
+
+def test_a_broken_configuration_file(tmp_path, monkeypatch):
+    (tmp_path / "sa2va.toml").write_text("[broken")
+    monkeypatch.setenv("SA2VA_CONFIG", str(tmp_path / "sa2va.toml"))
+    found = first("settings")
+    assert found.level == "fail"
+    assert f"{tmp_path / 'sa2va.toml'} is not TOML" in found.message
+
+
+def test_an_interpreter_that_is_none(sa2va):
+    done = sa2va("doctor")
+    assert done.returncode == 1
+    assert "worker-python does not answer as a Python does" in done.stdout
+    assert "-> Check worker_python." in done.stdout
+    assert done.stdout.endswith(" failed.\n")
+    assert json.loads(sa2va("ps", "--json").stdout) == {"workers": []}, "it starts no worker"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_this_interpreter():
+    pytest.importorskip("transformers")
+    found = findings("worker python")
+    assert found[0] == Finding("ok", f"Python {sys.version.split()[0]}, {sys.executable}")
+    assert "torch 2" in found[1].message
+    assert [each for each in found if each.level == "fail"] == []
+
+
+def test_an_interpreter_that_hangs(tmp_path):
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nexec sleep 60\n")
+    python.chmod(0o755)
+    with pytest.raises(WorkerStartFailed, match=r"within 0\.2 s"):
+        inspect(str(python), seconds=0.2)
+
+
+@pytest.mark.parametrize("python", ["/no/such/python", "/bin/false"])
+def test_a_worker_python_that_cannot_be_run(monkeypatch, tmp_path, python):
+    monkeypatch.setenv("SA2VA_WORKER_PYTHON", python)
+    found = first("worker python")
+    assert found.level == "fail"
+    assert python in found.message
+    assert found.advice == "Check worker_python."
+
+
+def test_a_run_directory_that_is_open_to_others(tmp_path, monkeypatch):
+    (tmp_path / "run").mkdir(mode=0o755)
+    monkeypatch.setenv("SA2VA_RUN_DIR", str(tmp_path / "run"))
+    found = first("run directory")
+    assert (found.level, found.advice) == ("fail", f"Run: chmod 700 {tmp_path / 'run'}")
+
+
+def test_a_run_directory_that_is_a_file(tmp_path):
+    (tmp_path / "file").touch()
+    (found,) = findings("run directory", run_dir=str(tmp_path / "file" / "run"))
+    assert found.level == "fail"
+    assert "SA2VA_RUN_DIR" in found.advice
+
+
+def test_a_run_directory_whose_path_is_too_long_for_a_socket(tmp_path):
+    short, long = findings("run directory", run_dir=str(tmp_path / ("x" * 120)))
+    assert short.level == "ok"
+    assert long.level == "warn"
+    assert "103 bytes" in long.message
+
+
+def test_a_record_of_the_dead(tmp_path):
+    directory = RunDirectory(tmp_path / "run")
+    secret = secrets.token_hex(8)
+    record = Record(
+        incarnation="0" * 32,
+        token=secret,
+        process=ProcessId(processes.current().pid, 1, processes.boot_id()),
+        specification=Specification(checkpoint="sa2va-tiny"),
+        endpoint=Endpoint("ipc:///nowhere"),
+        log=str(tmp_path / "its.log"),
+        created=0.0,
+        launcher=processes.current(),
+    )
+    directory.write(record)
+    none, stale = findings("workers", run_dir=str(directory.path))
+    assert none == Finding("ok", "none is running")
+    assert stale.level == "warn"
+    assert str(tmp_path / "its.log") in stale.message
+    assert secret not in f"{stale}"
+
+
+def test_a_full_disk_is_foreseen(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setattr("sa2va_plugins.cli.checks.CACHE_SPACE", 1 << 60)
+    cache, _ = findings("disk space", run_dir=str(tmp_path / "run"))
+    assert cache.level == "warn"
+    assert str(tmp_path / "hub") in cache.message
+
+
+H200 = Gpu("NVIDIA H200", 150_000_000_000, 149_000_000_000)
+OLD_DRIVER = Driver("550.54", "12.4", (H200,))
+
+
+def interpreter(**more):
+    return Interpreter(executable="python", python="3.12.1", versions={}, error="", **more)
+
+
+@pytest.mark.parametrize(
+    ("found", "driver", "level", "words"),
+    [
+        (interpreter(), None, "ok", "models run on the processor"),
+        (interpreter(), OLD_DRIVER, "warn", "built without CUDA"),
+        (interpreter(cuda="13.0"), OLD_DRIVER, "fail", "CUDA 13.0, and the driver goes up to 12.4"),
+        (interpreter(cuda="12.8"), OLD_DRIVER, "warn", "torch sees no GPU"),
+        (interpreter(cuda="12.8", devices=("cuda:0 NVIDIA H200",)), OLD_DRIVER, "ok", "cuda:0 NVIDIA H200"),
+        (interpreter(devices=("mps",)), None, "ok", "mps"),
+    ],
+)
+def test_what_stands_between_torch_and_the_gpu(found, driver, level, words):
+    last = list(accelerators(found, driver))[-1]
+    assert last.level == level
+    assert words in last.message
+
+
+@pytest.mark.gpu
+def test_the_driver_tells_of_its_gpus():
+    driver = find_driver()
+    if driver is None:
+        pytest.skip("no NVIDIA driver")
+    assert driver.gpus
+    assert all(gpu.name and 0 <= gpu.free <= gpu.memory for gpu in driver.gpus)
+    assert float(driver.cuda) >= 11
+
+
+def test_a_plugin_that_fails(tmp_path, monkeypatch):
+    info = tmp_path / "sa2va_rotten-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: sa2va_rotten\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[sa2va]\nrotten = a_module_that_is_not_there\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    (found,) = [each for each in findings("plugins") if each.level == "fail"]
+    assert "rotten (sa2va_rotten 1.0)" in found.message
+    assert found.advice.endswith("SA2VA_DISABLE_PLUGINS=rotten.")
+
+
+def test_packages_are_those_of_the_distribution():
+    (found,) = findings("packages")
+    assert found.level == "ok"
+    assert "sa2va-host" in found.message
+    assert str(Path(sys.modules["sa2va_host"].__file__ or "").parent) in found.message
