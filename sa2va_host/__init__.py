@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         WorkerStalled,
         WorkerStartFailed,
     )
+    from .refine import Refinement
     from .results import Segmentation
     from .workers import list_workers, stop_worker
 
@@ -41,6 +42,7 @@ _HOME = {
     "AsyncSa2VA": "asynchronous",
     "Cancellation": "cancellation",
     "Sa2VA": "client",
+    "Refinement": "refine",
     "Segmentation": "results",
     "list_workers": "workers",
     "stop_worker": "workers",
@@ -72,6 +74,7 @@ __all__ = [
     "ModelNotFound",
     "OutOfMemory",
     "ProtocolMismatch",
+    "Refinement",
     "Sa2VA",
     "Sa2VAError",
     "Segmentation",

@@ -12,7 +12,10 @@ from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from .cancellation import Cancellation
+from .choice import choose
 from .config import Settings, load_settings
 from .errors import InvalidInput
 from .events import Event
@@ -41,17 +44,18 @@ class Sa2VA:
     """One model, wherever its worker runs. Nothing is started until a call needs it.
 
     A setting that is None comes from the environment, the configuration file or the defaults
-    (`sa2va_host.config`). ``keep_alive`` is how many seconds the worker stays after the last call: 0 ends
-    it at once, negative keeps it. ``timeout`` bounds each call, starting and loading included.
-    ``on_event`` receives `sa2va_host.events` on the thread that made the call; what it raises cancels the
-    call, as a `Cancellation` given to the call does from elsewhere. ``command`` replaces the worker's program
-    (tests). In asyncio use `AsyncSa2VA`.
+    (`sa2va_host.config`); ``choice`` says which model that made, and why. ``keep_alive`` is how many seconds
+    the worker stays after the last call: 0 ends it at once, negative keeps it. ``timeout`` bounds each call,
+    starting and loading included. ``on_event`` receives `sa2va_host.events` on the thread that made the call;
+    what it raises cancels the call, as a `Cancellation` given to the call does from elsewhere. ``command``
+    replaces the worker's program (tests). In asyncio use `AsyncSa2VA`.
     """
 
     def __init__(
         self,
         model: str | os.PathLike[str] | None = None,
         *,
+        revision: str | None = None,
         device: str | None = None,
         dtype: str | None = None,
         attention: str | None = None,
@@ -62,9 +66,10 @@ class Sa2VA:
         settings: Settings | None = None,
         command: Sequence[str] | None = None,
     ) -> None:
-        self.settings = load_settings(
+        wanted = load_settings(
             base=settings,
             model=None if model is None else os.fspath(model),
+            revision=revision,
             device=device,
             dtype=dtype,
             attention=attention,
@@ -72,6 +77,8 @@ class Sa2VA:
             keep_alive=keep_alive,
             timeout=timeout,
         )
+        self.choice = choose(wanted)
+        self.settings = msgspec.structs.replace(wanted, model=self.choice.model)
         self.specification = specify(self.settings)
         self._session = Session(self.specification, self.settings, on_event=on_event, command=command)
 

@@ -78,14 +78,6 @@ def probability(logits: Logits, image_size: int, size: tuple[int, int]) -> Proba
     return sigmoid(resize(logits, image_size, size))
 
 
-def probabilities(logits: Logits, image_size: int, size: tuple[int, int]) -> Probability:
-    """float32 `[objects, frames, height, width]`, 0..1, for logits `[objects, frames, h, w]`."""
-    result = np.empty((*logits.shape[:2], *size), dtype=np.float32)
-    for place, low in _each(logits):
-        result[place] = probability(low, image_size, size)
-    return result
-
-
 def binarise(logits: Logits, image_size: int, size: tuple[int, int], threshold: float = 0.5) -> Mask:
     """bool `[objects, frames, height, width]`: where the probability is above ``threshold``."""
     bound = np.float32(threshold_logit(threshold))
@@ -108,14 +100,6 @@ def mean_inside(probability: Probability, mask: Mask) -> float:
     """The mean of a map `[height, width]` over the pixels of a mask of its size, 0.0 for an empty mask."""
     inside = probability[mask]
     return float(inside.mean(dtype=np.float64)) if inside.size else 0.0
-
-
-def mean_probability(logits: Logits, image_size: int, size: tuple[int, int], mask: Mask) -> float:
-    """How sure the model is of a mask: the mean probability of its pixels, 0.0 for an empty mask.
-
-    ``logits`` `[h, w]` and ``mask`` `[height, width]` belong to one object in one frame.
-    """
-    return mean_inside(probability(logits, image_size, size), mask)
 
 
 PALETTE: tuple[tuple[int, int, int], ...] = (

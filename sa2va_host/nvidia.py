@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,16 @@ class Driver:
 
 def find_driver() -> Driver | None:
     """The driver of this machine; None where there is none, or none that answers."""
+    return _ask(_driver)
+
+
+def compute_pids() -> set[int]:
+    """The processes that hold memory of any GPU, as the driver lists them; none where there is no driver."""
+    return _ask(_pids) or set()
+
+
+def _ask(question: Callable[[], Answer]) -> Answer | None:
+    """What NVML answers; None where it is not there or fails."""
     try:
         import pynvml
 
@@ -32,14 +46,29 @@ def find_driver() -> Driver | None:
     except Exception:  # noqa: BLE001 - no such library or no such driver
         return None
     try:
-        # 12040 is CUDA 12.4 (NVML API reference, nvmlSystemGetCudaDriverVersion).
-        cuda = pynvml.nvmlSystemGetCudaDriverVersion()
-        gpus = tuple(_gpu(index) for index in range(pynvml.nvmlDeviceGetCount()))
-        return Driver(pynvml.nvmlSystemGetDriverVersion(), f"{cuda // 1000}.{cuda % 1000 // 10}", gpus)
+        return question()
     except pynvml.NVMLError:
         return None
     finally:
         pynvml.nvmlShutdown()
+
+
+def _driver() -> Driver:
+    import pynvml
+
+    # 12040 is CUDA 12.4 (NVML API reference, nvmlSystemGetCudaDriverVersion).
+    cuda = pynvml.nvmlSystemGetCudaDriverVersion()
+    gpus = tuple(_gpu(index) for index in range(pynvml.nvmlDeviceGetCount()))
+    return Driver(pynvml.nvmlSystemGetDriverVersion(), f"{cuda // 1000}.{cuda % 1000 // 10}", gpus)
+
+
+def _pids() -> set[int]:
+    import pynvml
+
+    handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+    return {
+        process.pid for handle in handles for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
+    }
 
 
 def _gpu(index: int) -> Gpu:

@@ -115,6 +115,12 @@ def to_mask(refined: Probability, refinement: Refinement, threshold: float) -> M
     return np.asarray(refined > np.float32(threshold))
 
 
+def check_combination(how: str) -> None:
+    """Raises `InvalidInput` for a word that `combine` does not know."""
+    if how not in get_args(Combination):
+        raise InvalidInput(f"There is no combination {how!r}. Use {', '.join(get_args(Combination))}.")
+
+
 def combine(stack: NDArray[Any], how: Combination) -> NDArray[Any]:
     """The masks (bool) or probabilities (float32) of several objects as one: `[objects, ...]` becomes `[...]`.
 
@@ -123,8 +129,7 @@ def combine(stack: NDArray[Any], how: Combination) -> NDArray[Any]:
     intersection it is the same at every threshold whether it comes before or after, for difference at 0.5. Without
     objects there is nothing, whichever way. Raises `InvalidInput` for another word.
     """
-    if how not in get_args(Combination):
-        raise InvalidInput(f"There is no combination {how!r}. Use {', '.join(get_args(Combination))}.")
+    check_combination(how)
     if len(stack) == 0:
         return np.zeros(stack.shape[1:], stack.dtype)
     if how == "union":

@@ -14,6 +14,7 @@ from . import processes, wire
 from .calls import to_error
 from .control import ask
 from .errors import WorkerError
+from .nvidia import compute_pids
 from .rendezvous import ExitNote, Record, RunDirectory
 
 ANSWER_WITHIN = 1.0
@@ -86,29 +87,10 @@ def _leaves(process: processes.ProcessId) -> bool:
 def _await_driver(pid: int) -> None:
     """Wait until the NVIDIA driver no longer lists the process; at once where there is no such driver."""
     deadline = time.monotonic() + DRIVER_WITHIN
-    while pid in _driver_pids():
+    while pid in compute_pids():
         if time.monotonic() > deadline:
             raise WorkerError(
                 f"The worker (pid {pid}) is gone, but the driver still holds memory for it.",
                 advice="Wait a moment and look at nvidia-smi.",
             )
         time.sleep(0.05)
-
-
-def _driver_pids() -> set[int]:
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-    except Exception:  # noqa: BLE001 - no such library or no such driver: then there is nothing to wait for
-        return set()
-    try:
-        found: set[int] = set()
-        for index in range(pynvml.nvmlDeviceGetCount()):
-            device = pynvml.nvmlDeviceGetHandleByIndex(index)
-            found |= {process.pid for process in pynvml.nvmlDeviceGetComputeRunningProcesses(device)}
-        return found
-    except pynvml.NVMLError:
-        return set()
-    finally:
-        pynvml.nvmlShutdown()

@@ -9,6 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("ours", deadline=None)  # how long an example takes is the machine's affair
+settings.load_profile("ours")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -21,6 +25,7 @@ def _a_world_of_its_own() -> Iterator[None]:
             patch.delenv(name)
         patch.setenv("SA2VA_RUN_DIR", str(folder / "run"))
         patch.setenv("SA2VA_CONFIG", str(folder / "sa2va.toml"))
+        patch.setenv("HF_HUB_CACHE", str(folder / "hub"))
         yield
         _stop_workers()
     shutil.rmtree(folder, ignore_errors=True)

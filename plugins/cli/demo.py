@@ -58,7 +58,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         metavar="DIR",
         help="where to write (default: demo)",
     )
-    options.add_model(parser)
+    options.add_model(parser, default="sa2va-tiny")
     parser.set_defaults(command=run)
 
 

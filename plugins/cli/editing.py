@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from sa2va_host.hookspecs import Options
     from sa2va_host.refine import Refinement
 
-COMBINATIONS = ("union", "intersection", "difference")
-
 
 def add_to(parser: argparse.ArgumentParser) -> None:
     """Declare the options, which work on probabilities in the order in which `--help` lists them."""
@@ -33,8 +31,8 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--combine",
-        choices=COMBINATIONS,
-        help="make all objects one: any of them, all of them, or the first without the others",
+        metavar="HOW",
+        help="make all objects one: union, intersection, or difference (the first without the others)",
     )
     group.add_argument(
         "--open", type=int, default=0, metavar="R", help="remove what a disc does not fit into"
@@ -77,8 +75,10 @@ class Editing:
 
 def read(arguments: argparse.Namespace) -> Editing:
     """The options as parsed. Raises `InvalidInput` for impossible values."""
-    from sa2va_host.refine import Refinement
+    from sa2va_host.refine import Refinement, check_combination
 
+    if arguments.combine is not None:
+        check_combination(arguments.combine)
     refinement = Refinement(
         opening=arguments.open,
         closing=arguments.close,

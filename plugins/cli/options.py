@@ -16,12 +16,14 @@ if TYPE_CHECKING:
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
+def add_model(parser: argparse.ArgumentParser, default: str | None = None) -> None:
     """The options that say which worker answers. What is not given comes from the settings."""
     parser.add_argument(
         "--model",
         metavar="MODEL",
-        help="a bundled name, a checkpoint folder or ORG/NAME (default: the best that is here; see sa2va models)",
+        default=default,
+        help="a bundled name, a checkpoint folder or ORG/NAME"
+        f" (default: {default or 'the best that is here; see sa2va models'})",
     )
     add_revision(parser)
     parser.add_argument("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
@@ -45,20 +47,18 @@ def add_revision(parser: argparse.ArgumentParser) -> None:
 def connect(arguments: argparse.Namespace, display: Display) -> Sa2VA:
     """The client that the options ask for; its events go to `display`. A model that nobody named is announced."""
     from sa2va_host import Sa2VA
-    from sa2va_host.choice import choose
-    from sa2va_host.config import load_settings
 
-    settings = load_settings(
-        model=arguments.model,
+    sa = Sa2VA(
+        arguments.model,
         revision=arguments.revision,
         device=arguments.device,
         dtype=arguments.dtype,
         keep_alive=arguments.keep_alive,
+        on_event=display.event,
     )
-    choice = choose(settings)
-    if choice.reason:
-        print(f"Model {choice.model}: {choice.reason}", file=sys.stderr)
-    return Sa2VA(choice.model, settings=settings, on_event=display.event)
+    if sa.choice.reason:
+        print(f"Model {sa.choice.model}: {sa.choice.reason}", file=sys.stderr)
+    return sa
 
 
 def worker_document(worker: AnsweredBy | None) -> dict[str, int | float] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -126,6 +127,7 @@ def run(arguments: argparse.Namespace) -> int:
     plan = Plan(kinds, arguments.threshold, editing.read(arguments))
     editing.check_processors(plan.editing)
     jobs = _jobs(pictures.find(arguments.images), arguments.prompts, arguments.output)
+    _check_inputs_stay(jobs)
     findings: list[Finding] = []
     failures: list[tuple[Path, Sa2VAError]] = []
     with Display(pictures=len(jobs)) as display, options.connect(arguments, display) as sa:
@@ -168,6 +170,20 @@ def _jobs(images: list[Path], prompts: list[str], folder: Path) -> list[Job]:
         Job(image, [(prompt, folder / f"{stem}{end}") for prompt, end in zip(prompts, endings, strict=True)])
         for image, stem in zip(images, distinct_stems(images), strict=True)
     ]
+
+
+def _check_inputs_stay(jobs: list[Job]) -> None:
+    """Raises `InvalidInput` where a mask would be written over a picture that is still to be read, or was."""
+    inputs = {job.image.resolve() for job in jobs}
+    for job in jobs:
+        for _, stem in job.asked:
+            ours = re.compile(rf"{re.escape(stem.name)}\.(\d+|overlay)(\.\w+)?\.png", re.IGNORECASE)
+            for other in inputs:
+                if ours.fullmatch(other.name) and other.parent == stem.parent.resolve():
+                    raise InvalidInput(
+                        f"What is found in {job.image} could be written over {other.name}, which is an input too.",
+                        advice="Name another folder with -o.",
+                    )
 
 
 def _work(sa: Sa2VA, jobs: list[Job], plan: Plan) -> Iterator[tuple[Job, list[Finding] | Sa2VAError]]:

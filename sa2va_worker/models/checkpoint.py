@@ -1,29 +1,24 @@
-"""Checkpoint folders: what is in them, and how their tensors get into a module without a detour.
+"""Checkpoint folders: how their tensors get into a module without a detour.
 
-Only `config.json` and safetensors files are read; code and pickles in the folder are never touched. Tensors go from
-the file straight into the module's parameters, on the module's device and in its dtype, one at a time.
+What else is in a folder `sa2va_host.checkpoint_folder` knows. Tensors go from the file straight into the module's
+parameters, on the module's device and in its dtype, one at a time.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from sa2va_host.checkpoint_folder import CheckpointFolder
 from sa2va_host.errors import ModelLoadFailed, ModelNotFound
 
 from .names import row
 
 BUNDLED = Path(__file__).resolve().parents[1] / "bundled"
-MAX_JSON_BYTES = 64 * 2**20
-INDEX = "model.safetensors.index.json"
 
 
 def find_folder(checkpoint: str) -> Path:
@@ -41,68 +36,8 @@ def find_folder(checkpoint: str) -> Path:
     )
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """One folder in the hub's layout: `config.json`, tokenizer files, one or several `*.safetensors`."""
-
-    folder: Path
-
-    @cached_property
-    def config(self) -> dict[str, Any]:
-        return self.json("config.json")
-
-    def json(self, name: str) -> dict[str, Any]:
-        """A JSON object from the folder. Raises `ModelLoadFailed` if it is absent, huge, damaged or not an object."""
-        path = self.folder / name
-        try:
-            if path.stat().st_size > MAX_JSON_BYTES:
-                raise ModelLoadFailed(
-                    f"{path} is larger than {MAX_JSON_BYTES >> 20} MiB, which no such file is."
-                )
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ModelLoadFailed(
-                f"{path} cannot be read: {error}.", advice="Fetch the checkpoint again."
-            ) from error
-        if not isinstance(content, dict):
-            raise ModelLoadFailed(f"{path} holds no JSON object.", advice="Fetch the checkpoint again.")
-        return content
-
-    def optional_json(self, name: str) -> dict[str, Any]:
-        """`json`, or an empty dict where there is no such file."""
-        return self.json(name) if (self.folder / name).is_file() else {}
-
-    @cached_property
-    def files(self) -> list[Path]:
-        """The safetensors files, each once, in the index's order."""
-        single = self.folder / "model.safetensors"
-        if single.is_file():
-            return [single]
-        if not (self.folder / INDEX).is_file():
-            pickles = any(self.folder.glob("*.bin")) or any(self.folder.glob("*.pt*"))
-            why = "only pickled weights, which can run code when opened" if pickles else "no weights"
-            raise ModelLoadFailed(
-                f"{self.folder} holds {why}.", advice="Use a checkpoint with model.safetensors files."
-            )
-        weight_map = self.json(INDEX).get("weight_map")
-        if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
-            raise ModelLoadFailed(f"{self.folder / INDEX} has no usable weight_map.")
-        names = list(dict.fromkeys(weight_map.values()))
-        for name in names:
-            if Path(name).name != name or not name.endswith(".safetensors"):
-                raise ModelLoadFailed(
-                    f"{self.folder / INDEX} points to {name!r}, outside the folder or no weights."
-                )
-            if not (self.folder / name).is_file():
-                raise ModelLoadFailed(
-                    f"{self.folder / name} is missing.", advice="Fetch the checkpoint again."
-                )
-        return [self.folder / name for name in names]
-
-    @property
-    def size(self) -> int:
-        """Bytes of all weight files."""
-        return sum(file.stat().st_size for file in self.files)
+class Checkpoint(CheckpointFolder):
+    """A checkpoint folder whose tensors can be read."""
 
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Every tensor with its on-disk name, read one at a time from the mapped files."""

@@ -85,6 +85,15 @@ def test_pictures_of_one_name_do_not_overwrite_each_other(sa2va, folder, tmp_pat
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.0.png", "a-2.0.png"}
 
 
+def test_an_input_is_not_written_over(sa2va, picture, tmp_path):
+    before = picture.read_bytes()
+    shutil.copy(picture, tmp_path / "picture.0.png")
+    done = sa2va("segment", "picture.png", "picture.0.png", "--prompt", "objects=1")
+    assert done.returncode == 2
+    assert "written over picture.0.png" in done.stderr
+    assert (tmp_path / "picture.0.png").read_bytes() == before
+
+
 def test_a_bad_picture_is_reported_and_the_others_are_done(sa2va, folder, tmp_path):
     (folder / "aa.png").write_bytes(b"\x89PNG")
     done = sa2va("segment", "shots", "--prompt", "objects=1", "--save", "none", "--json")
@@ -153,6 +162,7 @@ def test_masks_are_changed_as_asked(sa2va, picture, tmp_path):
         (("--process", "vitmatte:eroding=3"), "has no option 'eroding'"),
         (("--process", "vitmatte:erode"), "not of the form OPTION=VALUE"),
         (("--grow", "1000"), "grow is 1000"),
+        (("--combine", "xor"), "There is no combination 'xor'"),
         (("--prompt", " "), "The prompt is empty"),
     ],
 )

@@ -14,6 +14,7 @@ HEAVY = {"torch", "transformers", "cv2", "av", "pynvml", "rich", "pluggy", "asyn
 WORKER_MAY_IMPORT = {
     "arrays",
     "boot",
+    "checkpoint_folder",
     "envelope",
     "errors",
     "hookspecs",

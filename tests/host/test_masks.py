@@ -99,7 +99,7 @@ def test_masks_are_probabilities_above_the_threshold(threshold):
     logits[0, 0, :8] = -1024.0
     logits[1, 0, :8] = 40.0
     size = (75, 50)
-    expected = masks.probabilities(logits, 128, size) > threshold
+    expected = np.stack([[masks.probability(low[0], 128, size) > threshold] for low in logits])
     assert np.array_equal(masks.binarise(logits, 128, size, threshold), expected)
 
 
@@ -112,7 +112,6 @@ def test_threshold_outside_0_to_1_is_refused(threshold):
 def test_no_objects():
     nothing = np.zeros((0, 1, 32, 32), dtype=np.float32)
     assert masks.binarise(nothing, 128, (20, 30)).shape == (0, 1, 20, 30)
-    assert masks.probabilities(nothing, 128, (20, 30)).shape == (0, 1, 20, 30)
 
 
 def test_box_has_exclusive_ends():
@@ -123,15 +122,13 @@ def test_box_has_exclusive_ends():
     assert masks.box(np.ones((10, 20), dtype=np.bool_)) == (0, 0, 20, 10)
 
 
-def test_mean_probability_is_of_the_mask_alone():
-    logits = np.full((32, 32), -5.0, dtype=np.float32)
-    logits[:, 16:] = 5.0
+def test_the_mean_inside_is_of_the_mask_alone():
+    probability = np.full((32, 32), 0.1, dtype=np.float32)
+    probability[:, 16:] = 0.75
     mask = np.zeros((32, 32), dtype=np.bool_)
-    assert masks.mean_probability(logits, 128, (32, 32), mask) == 0.0
+    assert masks.mean_inside(probability, mask) == 0.0
     mask[:, 20:] = True
-    assert masks.mean_probability(logits, 128, (32, 32), mask) == pytest.approx(
-        1 / (1 + math.exp(-5)), abs=1e-4
-    )
+    assert masks.mean_inside(probability, mask) == 0.75
 
 
 def test_overlay_brings_the_objects_out_and_leaves_the_input():

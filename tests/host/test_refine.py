@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -63,7 +63,6 @@ def test_by_default_nothing_happens():
     assert refine(probability, Refinement(), 0.5) is probability
 
 
-@settings(deadline=None)
 @given(MAPS, st.integers(-4, 4), st.sampled_from([0.0, 0.25, 0.5, 0.97]))
 def test_growing_is_by_a_disc_at_every_threshold(probability, pixels, threshold):
     grown = refine(probability, Refinement(grow=pixels), threshold) > threshold
@@ -71,7 +70,6 @@ def test_growing_is_by_a_disc_at_every_threshold(probability, pixels, threshold)
     assert np.array_equal(grown, near(mask, pixels) if pixels >= 0 else far(mask, -pixels))
 
 
-@settings(deadline=None)
 @given(MAPS, st.integers(1, 3))
 def test_opening_and_closing_are_erosion_and_dilation(probability, radius):
     mask = probability > 0.5
@@ -141,7 +139,6 @@ def test_smoothing_rounds_the_outline_and_keeps_what_is_even():
     assert np.allclose(refine(even, Refinement(smooth=5), 0.5), even)
 
 
-@settings(deadline=None)
 @given(MAPS, st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]))
 def test_inverted_masks_are_the_complement_at_every_threshold(probability, threshold):
     upright, inverted = Refinement(grow=1), Refinement(grow=1, invert=True)
@@ -172,7 +169,6 @@ def test_empty_and_full_masks_pass_through_everything(names, size):
         assert (probability == np.float32(level)).all()
 
 
-@settings(deadline=None)
 @given(MAPS)
 def test_all_at_once_gives_probabilities_and_leaves_the_input(probability):
     given = probability.copy()
@@ -250,7 +246,6 @@ STACKS = arrays.arrays(
 )
 
 
-@settings(deadline=None)
 @given(STACKS, st.sampled_from(["union", "intersection", "difference"]))
 def test_combined_probabilities_are_combined_masks(stack, how):
     masks = combine(stack > 0.5, how)

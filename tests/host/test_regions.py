@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from pycocotools import mask as coco
@@ -27,7 +27,6 @@ def signed_area(polygon):
     return int((here[:, 0] * there[:, 1] - there[:, 0] * here[:, 1]).sum()) // 2
 
 
-@settings(deadline=None)
 @given(MASKS)
 def test_run_lengths_give_the_mask_back_through_json(mask):
     runs = json.loads(json.dumps(regions.encode(mask)))
@@ -67,7 +66,6 @@ def test_damaged_run_lengths_are_refused(runs, message):
         regions.decode(runs)
 
 
-@settings(deadline=None)
 @given(MASKS)
 def test_filled_polygons_are_the_mask_for_coco(mask):
     height, width = mask.shape
@@ -78,7 +76,6 @@ def test_filled_polygons_are_the_mask_for_coco(mask):
     assert np.array_equal(filled, mask)
 
 
-@settings(deadline=None)
 @given(MASKS)
 def test_polygons_are_exact_outlines(mask):
     found = regions.polygons(mask)
@@ -111,7 +108,6 @@ def test_an_empty_mask_has_no_polygons():
     assert regions.polygons(np.zeros((3, 4), dtype=bool)) == []
 
 
-@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(1, 40))
 def test_a_full_mask_is_its_frame(height, width):
     (polygon,) = regions.polygons(np.ones((height, width), dtype=bool))

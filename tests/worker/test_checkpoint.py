@@ -12,8 +12,9 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
+from sa2va_host.checkpoint_folder import INDEX
 from sa2va_host.errors import ModelLoadFailed
-from sa2va_worker.models.checkpoint import INDEX, Checkpoint
+from sa2va_worker.models.checkpoint import Checkpoint
 from sa2va_worker.models.names import disk_name, our_name, row
 from sa2va_worker.models.sa2va import build, load
 from tests.parity.weights import HERE, SHAPES
