@@ -56,7 +56,8 @@ def find(model: str, *, revision: str = "", folders: Sequence[str] = ()) -> Foun
     3. ``folders``, the setting ``model_folders``: ``FOLDER/ORG/NAME`` and ``FOLDER/NAME``;
     4. the hub's cache, which alone knows a ``revision`` (a branch, a tag or a commit; empty means `main`).
 
-    Raises `ModelNotFound`, with the command that would fetch it; `ConfigError` for the revision of a folder.
+    Raises `ModelNotFound`, with the command that would fetch it; `ConfigError` for the revision of a folder;
+    `ModelLoadFailed` for a folder that cannot be told to a worker.
     """
     if _NAME.fullmatch(model) and (bundled_folder() / model / "config.json").is_file():
         return identify(bundled_folder() / model)
@@ -69,12 +70,12 @@ def find(model: str, *, revision: str = "", folders: Sequence[str] = ()) -> Foun
                 f"revision is {revision!r}, but the folder {model!r} has none.",
                 advice="Leave it out, or name the model as ORG/NAME.",
             )
-        return identify(path)
+        return _speakable(path)
     problems = []
     for candidate in _candidates(model, revision, folders):
         problem = CheckpointFolder(candidate).problem
         if not problem:
-            return identify(candidate)
+            return _speakable(candidate)
         problems.append(f"{candidate} is broken: {problem}.")
     if is_hub_name(model):
         which = f"{model} at revision {revision!r}" if revision else model
@@ -123,7 +124,7 @@ def identify(folder: Path) -> Found:
 
 def is_path(model: str) -> bool:
     """Whether ``model`` is written as a path, so that it is no name whatever exists."""
-    return model.startswith((".", "~", "/", "\\")) or Path(model).is_absolute()
+    return model.startswith((".", "~", "/", "\\")) or model.endswith(("/", "\\")) or Path(model).is_absolute()
 
 
 def is_hub_name(model: str) -> bool:
@@ -159,6 +160,18 @@ def hub_cache(environment: Mapping[str, str] = os.environ) -> Path:
 def repo_folder(model: str) -> Path:
     """Where the hub's cache keeps a model: `refs/REVISION` holds a commit, `snapshots/COMMIT` its files."""
     return hub_cache() / f"models--{model.replace('/', '--')}"
+
+
+def _speakable(folder: Path) -> Found:
+    """`identify`, for a folder whose name can be written in a message, which is UTF-8."""
+    found = identify(folder)
+    try:
+        str(found.folder).encode()
+    except UnicodeEncodeError as error:
+        raise ModelLoadFailed(
+            f"The name of the folder {str(found.folder)!r} is not UTF-8.", advice="Rename it."
+        ) from error
+    return found
 
 
 def _candidates(model: str, revision: str, folders: Sequence[str]) -> Iterator[Path]:

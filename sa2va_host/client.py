@@ -318,8 +318,12 @@ class Sa2VA:
 
 
 def _checked(prompt: object) -> str:
-    if not isinstance(prompt, str) or not prompt.strip():
+    if not isinstance(prompt, str):
+        raise InvalidInput(f"The prompt is {prompt!r}.", advice="It must be text, such as 'the red circle'.")
+    if not prompt.replace("<image>", "").strip():
         raise InvalidInput("The prompt is empty.", advice="Say what to look for, such as 'the red circle'.")
     if len(prompt) > MAX_PROMPT:
         raise InvalidInput(f"The prompt has {len(prompt)} characters, more than {MAX_PROMPT}.")
+    if not prompt.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in prompt):
+        raise InvalidInput("The prompt has bytes in it that are no text.", advice="Write it in UTF-8.")
     return prompt

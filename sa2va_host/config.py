@@ -7,19 +7,29 @@ variable of the environment is the setting's name in capitals after ``SA2VA_``. 
 
 from __future__ import annotations
 
-import math
 import os
+import re
 import sys
 from collections.abc import Mapping
+from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
 from .errors import ConfigError
+from .limits import MAX_SECONDS
 
-TRANSPORTS = ("auto", "ipc", "tcp")
-_NOT_SETTINGS = frozenset({"CONFIG", "DISABLE_PLUGINS", "TRACE_HOOKS"})
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:[0-9]{1,3})?")
+_WORDS = {
+    "transport": ("auto", "ipc", "tcp"),
+    "dtype": ("auto", "float32", "bfloat16", "float16"),
+    "log_level": ("debug", "info", "warning", "error", "critical"),
+}
+"""Settings of which each value is known."""
+LONGEST = 1e9
+"""The most seconds that anything is waited for, some 30 years: the system's own clocks stop not far above."""
+_NOT_SETTINGS = frozenset({"CONFIG", "DEBUG", "DISABLE_PLUGINS", "TRACE_HOOKS", "VENV"})
 """Variables that begin with SA2VA_ and are read elsewhere."""
 
 
@@ -49,11 +59,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     timeout: float | None = None
     """The longest a call may take, with start and loading; None waits for as long as there is progress."""
     run_dir: str = ""
-    """Where records, sockets and logs live; empty takes the user's runtime directory."""
+    """Where records, sockets and logs live; empty takes the user's runtime directory. A relative one is made absolute
+    when the settings are loaded, as is `worker_python`.
+    """
     transport: str = "auto"
     """auto, ipc or tcp (loopback with CURVE)."""
     worker_python: str = ""
-    """The interpreter that runs the worker; empty takes this one."""
+    """The interpreter that runs the worker, a path or a name in PATH; empty takes this one."""
     start_timeout: float = 60.0
     """How long a worker process may take until it answers (it does so before it loads anything)."""
     stall_limit: float = 600.0
@@ -67,6 +79,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_active: int = 4
     """How many calls a worker works on in turns."""
     log_level: str = "info"
+    """What the worker writes into its log: debug, info, warning, error or critical."""
 
 
 _FIELDS = {field.name: field for field in msgspec.structs.fields(Settings)}
@@ -93,7 +106,26 @@ def load_settings(
     else:
         values = _from_file(environment, file) | _from_environment(environment)
     values |= {name: value for name, value in arguments.items() if value is not None}
-    return check(_convert(values))
+    settings = check(_convert(values))
+    python = settings.worker_python
+    return msgspec.structs.replace(
+        settings,
+        run_dir=absolute(settings.run_dir),
+        worker_python=absolute(python) if os.sep in python else python,  # else a name in PATH
+    )
+
+
+def absolute(path: str) -> str:
+    """A path of the settings, from `~` or from the working directory as it is now; empty stays empty.
+
+    Raises `ConfigError` where there is no such home or no working directory.
+    """
+    try:
+        return str(Path(path).expanduser().absolute()) if path else ""
+    except (OSError, RuntimeError) as error:
+        raise ConfigError(
+            f"The path {path!r} leads nowhere: {error}", advice="Write it from the root."
+        ) from error
 
 
 def settings_file(environment: Mapping[str, str] | None = None) -> Path:
@@ -115,13 +147,19 @@ def origins(environment: Mapping[str, str] | None = None) -> dict[str, str]:
 
 def check(settings: Settings) -> Settings:
     """The same settings, or a `ConfigError` that names the impossible value."""
-    if settings.transport not in TRANSPORTS:
-        raise ConfigError(f"transport is {settings.transport!r}.", advice=f"Use {', '.join(TRANSPORTS)}.")
+    for name, value in msgspec.structs.asdict(settings).items():
+        if isinstance(value, str):
+            _check_text(name, value)
+    for folder in settings.model_folders:
+        _check_text("model_folders", folder)
+    for name, words in _WORDS.items():
+        if getattr(settings, name) not in words:
+            raise ConfigError(f"{name} is {getattr(settings, name)!r}.", advice=f"Use {', '.join(words)}.")
+    if not _DEVICE.fullmatch(settings.device):
+        raise ConfigError(f"device is {settings.device!r}.", advice="Use auto, cpu, cuda, cuda:N or mps.")
     for name in ("start_timeout", "stall_limit", "cancel_grace", "unload_wait", "timeout"):
-        value = getattr(settings, name)
-        if value is not None and not (value > 0 and math.isfinite(value)):
-            raise ConfigError(f"{name} is {value}.", advice="Use a number of seconds above 0.")
-    if not math.isfinite(settings.keep_alive):
+        checked_timeout(getattr(settings, name), name)
+    if not -MAX_SECONDS <= settings.keep_alive <= MAX_SECONDS:
         raise ConfigError(
             f"keep_alive is {settings.keep_alive}.", advice="A negative number keeps it for ever."
         )
@@ -134,6 +172,30 @@ def check(settings: Settings) -> Settings:
         if not 1 <= getattr(settings, name) <= 10_000:
             raise ConfigError(f"{name} is {getattr(settings, name)}.", advice="Use 1 to 10000.")
     return settings
+
+
+def checked_timeout(seconds: object, name: str = "timeout") -> float | None:
+    """The seconds that a caller gave, above 0 and at most `LONGEST`; None, no limit, stays None.
+
+    ``name`` is what the caller calls them. Raises `ConfigError`.
+    """
+    if seconds is None:
+        return None
+    if isinstance(seconds, Real) and 0 < cast("float", seconds) <= LONGEST:
+        return float(seconds)
+    raise ConfigError(
+        f"{name} is {seconds!r}.", advice=f"Use a number of seconds above 0, at most {LONGEST:g}."
+    )
+
+
+def _check_text(name: str, text: str) -> None:
+    """Refuse what no worker can be told: messages and records are UTF-8, and no path has a null character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"{name} is {text!r}, which is not UTF-8.", advice="Rename it.") from error
+    if "\0" in text:
+        raise ConfigError(f"{name} is {text!r}, with a null character in it.", advice="Take it out.")
 
 
 def _from_file(environment: Mapping[str, str], file: Path | None) -> dict[str, Any]:

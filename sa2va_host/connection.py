@@ -42,6 +42,7 @@ class Connection:
         self._envelope = envelope.Envelope(self._incarnation, self._token, me.pid, me.started).pack()
         self.watch = processes.DeathWatch(record.process)
         self.socket = transport.connect(context, record.endpoint)
+        self._disconnection = transport.watch_disconnection(self.socket)
         self.died_at = 0.0
         self.send(wire.Hello(program=_program()))
 
@@ -95,6 +96,13 @@ class Connection:
             self.died_at = time.monotonic()
         return self.died_at > 0
 
+    def is_drained(self) -> bool:
+        """Whether everything that a dead worker sent can be received now."""
+        # The process can be gone before ZeroMQ has read to the end of what it left in the socket.
+        if time.monotonic() - self.died_at > _NOTE_WITHIN:
+            return True
+        return self._disconnection.poll(0) != 0
+
     def exit_note(self, run: RunDirectory) -> tuple[bool, ExitNote | None]:
         """(whether there is nothing more to wait for, why the worker ended) once it is dead."""
         note = run.read_exit(self.record.incarnation)
@@ -104,6 +112,8 @@ class Connection:
 
     def close(self, linger: float = 0.0) -> None:
         """Let go of socket and watch; what is queued may still leave within ``linger`` seconds."""
+        self.socket.disable_monitor()
+        self._disconnection.close(linger=0)
         self.socket.close(linger=int(linger * 1000))
         self.watch.close()
 
@@ -122,7 +132,7 @@ def death(record: Record, note: ExitNote | None, phase: str, tail: Sequence[str]
     reason = note.reason if note is not None else fatal
     hint = " The system kills so when memory runs out." if "SIGKILL" in reason else ""
     return WorkerDied(
-        f"The worker (pid {pid}) ended by {reason} while the call was in phase {phase!r}.{hint}",
+        f"The worker (pid {pid}) ended ({reason}) while the call was in phase {phase!r}.{hint}",
         advice=f"The next call starts a new worker. Its log: {record.log}",
         log_tail=tail,
         reason=reason,

@@ -27,7 +27,8 @@ def ask(record: Record, message: wire.Status | wire.Unload, seconds: float) -> w
     try:
         connection.send(message)
         while True:
-            dead = connection.is_dead()  # looked at before reading: what came before the death is read
+            # Looked at before reading: what came before the death is read.
+            dead = connection.is_dead() and connection.is_drained()
             while (received := connection.receive()) is not None:
                 if not isinstance(received.message, (wire.Ready, wire.Log)):
                     return received.message

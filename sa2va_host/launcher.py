@@ -25,7 +25,7 @@ import msgspec
 from . import processes
 from .boot import EXIT_TAKEN, Boot
 from .config import Settings
-from .errors import Cancelled, WorkerStartFailed, from_wire
+from .errors import Cancelled, Sa2VAError, WorkerStartFailed, from_wire
 from .rendezvous import ExitNote, Record, RunDirectory
 from .specification import Specification
 
@@ -55,6 +55,7 @@ def ensure_worker(
     """
     from filelock import Timeout
 
+    _await_choice(specification, run, settings.start_timeout, cancelled)
     deadline = time.monotonic() + settings.start_timeout
     while True:
         found = run.find(specification)
@@ -78,7 +79,24 @@ def ensure_worker(
                     return record
         except Timeout:
             continue
+        except Sa2VAError:  # one of them is an OSError too
+            raise
+        except OSError as error:
+            raise WorkerStartFailed(
+                f"The worker cannot be started: {error}.", advice=f"Look into the run directory {run.path}."
+            ) from error
         # The one that lives there is on its way in or out; its lock tells us when.
+        time.sleep(0.05)
+
+
+def _await_choice(
+    specification: Specification, run: RunDirectory, seconds: float, cancelled: Callable[[], bool]
+) -> None:
+    """Let a loading worker say what `auto` became, for so long: a second one beside it would need the memory twice."""
+    deadline = time.monotonic() + seconds
+    while run.find(specification) is None and run.is_loading(specification):
+        if cancelled() or time.monotonic() > deadline:
+            return
         time.sleep(0.05)
 
 

@@ -14,13 +14,14 @@ MAX_PAYLOAD = 1 << 20
 MAX_BUFFERS = 64
 MAX_BUFFER_BYTES = 1 << 30
 MAX_MESSAGE_BYTES = 2 << 30
+MAX_SECONDS = 1e12
 FRAME_WINDOW = 8
 """How many streamed frames a call may have in flight."""
 
 CallId = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Small = Annotated[int, Meta(ge=0, le=1 << 20)]
-Seconds = Annotated[float, Meta(ge=-1e12, le=1e12)]
+Seconds = Annotated[float, Meta(ge=-MAX_SECONDS, le=MAX_SECONDS)]
 Name = Annotated[str, Meta(max_length=512)]
 Text = Annotated[str, Meta(max_length=MAX_PAYLOAD)]
 Prompt = Annotated[str, Meta(max_length=200_000)]

@@ -19,9 +19,9 @@ import zmq
 
 from . import processes, transport, wire
 from .book import CallBook, Room, fail_each
-from .calls import MAX_SENDS, Call
+from .calls import MAX_SENDS, Call, to_error
 from .connection import Connection, death
-from .errors import Cancelled, DeadlineExceeded, Sa2VAError, WorkerDied, WorkerError
+from .errors import Cancelled, DeadlineExceeded, InvalidInput, Sa2VAError, WorkerDied, WorkerError
 from .events import Progress
 from .rendezvous import ExitNote, Record, RunDirectory
 from .watchdog import PING_EVERY, Verdict, Watchdog
@@ -30,6 +30,8 @@ _PING = 0
 """The call id of our own status questions; real calls count from 1."""
 _TOO_LATE = 0.1
 """A call sent within so many seconds of the worker's death counts as made after it."""
+
+_LONGEST_POLL = 3600.0
 
 Connect = Callable[[Callable[[], bool], Callable[[], None]], tuple[Record, RunDirectory]]
 """Finds or starts the worker: given ``cancelled`` and ``starting`` as `launcher.ensure_worker` wants them."""
@@ -136,7 +138,7 @@ class Link:
             seconds = self._worker.connection.poll_seconds()
             if seconds is not None:
                 dues.append(now + seconds)
-        return int(max(0.0, min(dues) - now) * 1000) + 1 if dues else None
+        return int(min(max(0.0, min(dues) - now), _LONGEST_POLL) * 1000) + 1 if dues else None
 
     def _receive(self) -> None:
         while self._worker is not None:
@@ -162,6 +164,9 @@ class Link:
                 call.log(message)
         elif isinstance(message, wire.Ready):
             watchdog.loaded = message.info is not None
+        elif isinstance(message, wire.Failed) and message.call == _PING:
+            # A payload that it could not read, and so did not know whose it was.
+            fail_each(self._book.take_sent(), to_error(message))
         elif message.call not in self._book.sent:
             # Cancelled or timed out; its result reaches nobody.
             if isinstance(message, (wire.Failed, wire.Answer, wire.Ending)):
@@ -221,7 +226,7 @@ class Link:
             worker.connection.send(message, buffers)
         except wire.BadMessage as error:
             self._book.remove(call)
-            call.fail(WorkerError(f"The call cannot be sent: {error}."))
+            call.fail(InvalidInput(f"The call cannot be sent: {error}."))
 
     def _send_again(self, call: Call) -> None:
         """The worker left without beginning this call: it goes to the next one, a few times."""
@@ -280,7 +285,7 @@ class Link:
         """The worker's process is gone: find out why, and tell every call."""
         record = worker.connection.record
         known, note = worker.connection.exit_note(worker.run)
-        if not known:
+        if not (known and worker.connection.is_drained()):
             return
         self._receive()  # answers that were on the way when it died
         died_at, loaded = worker.connection.died_at, worker.watchdog.loaded

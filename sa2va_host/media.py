@@ -5,9 +5,11 @@ Called by the client and the front ends. Knows nothing of models or workers.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
@@ -17,11 +19,14 @@ from numpy.typing import NDArray
 
 from . import masks as mask_tools
 from .errors import ConfigError, InvalidInput
+from .limits import MAX_BUFFER_BYTES, MAX_BUFFERS, MAX_MESSAGE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from PIL import Image
+
+    from .video import Source
 
 Picture: TypeAlias = NDArray[np.uint8]
 """RGB `[height, width, 3]`, 0..255."""
@@ -32,25 +37,47 @@ _OVERSHOOT = 0.01
 """How far a float picture may reach outside 0..1, as resampling filters do, before it counts as a mistake."""
 
 
-def read_image(source: str | os.PathLike[str] | Image.Image | NDArray[Any]) -> Picture:
+def read_image(source: Source) -> Picture:
     """The picture as uint8 RGB `[height, width, 3]`, C-contiguous.
 
     A file or PIL image is turned as its EXIF orientation says, and of an animation it is the first frame.
     Arrays are `[height, width]` or `[height, width, 1, 3 or 4]`: uint8, uint16 (0..65535) or float (0..1).
-    Transparent parts are shown on white, as a viewer shows them. Raises `InvalidInput` for everything that
-    is not a picture.
+    Transparent parts are shown on white, as a viewer shows them. A pipe is read to its end. Raises `InvalidInput` for
+    everything that is not a picture, and for one of more than 1 GiB.
     """
     if isinstance(source, (str, os.PathLike)):
         return _read_file(Path(source))
     from PIL import Image
 
     if isinstance(source, Image.Image):
-        return _from_pil(source, "The picture")
+        with _refusals("The picture"):
+            return _from_pil(source, "The picture")
     if hasattr(source, "__array__"):  # arrays of NumPy, and what can become one, such as a torch tensor
         return _from_array(np.asarray(source))
     raise InvalidInput(
         f"A picture is a file name, a PIL image or an array [height, width, 3], not {type(source).__name__}."
     )
+
+
+def read_images(sources: Iterable[Source]) -> list[Picture]:
+    """The pictures of one message, each as `read_image` gives it.
+
+    Raises `InvalidInput` as that does, and for more than 64 pictures or 2 GiB, which is what a message holds
+    (`sa2va_host.limits`).
+    """
+    pictures: list[Picture] = []
+    for source in sources:
+        if len(pictures) == MAX_BUFFERS:
+            raise InvalidInput(
+                f"More than {MAX_BUFFERS} pictures were given.", advice="Ask about fewer at a time."
+            )
+        pictures.append(read_image(source))
+        if sum(picture.nbytes for picture in pictures) > MAX_MESSAGE_BYTES:
+            raise InvalidInput(
+                f"The first {len(pictures)} pictures take more than {MAX_MESSAGE_BYTES >> 20} MiB together.",
+                advice="Scale them down, or ask about fewer at a time.",
+            )
+    return pictures
 
 
 def write_image(path: str | os.PathLike[str], picture: NDArray[np.uint8] | NDArray[np.uint16]) -> Path:
@@ -123,36 +150,56 @@ def write_whole(path: str | os.PathLike[str], write: Callable[[IO[bytes]], objec
 
 
 def _read_file(path: Path) -> Picture:
+    from PIL import Image
+
+    with _refusals(str(path)), warnings.catch_warnings():
+        # Pillow warns of large pictures and refuses huge ones; the refusal is what counts here.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with Image.open(_stream(path)) as image:
+            return _from_pil(image, str(path))
+
+
+def _stream(path: Path) -> Path | io.BytesIO:
+    """What Pillow opens: the file, or the content of a pipe, in which it could not go back."""
+    if path.is_dir():
+        raise InvalidInput(f"{path} is a folder; a picture file is needed.")
+    if path.is_fifo():
+        with path.open("rb") as pipe:
+            content = pipe.read(MAX_BUFFER_BYTES)
+    elif path.exists() and not path.is_file():
+        raise InvalidInput(f"{path} is a device or a socket; a picture file or a pipe is needed.")
+    elif path.stat().st_size:
+        return path
+    else:
+        content = b""
+    if not content:
+        raise InvalidInput(f"{path} is empty (0 bytes).")
+    return io.BytesIO(content)
+
+
+@contextlib.contextmanager
+def _refusals(name: str) -> Iterator[None]:
+    """Turn what Pillow and the system raise where there is no picture to be had into `InvalidInput`."""
     from PIL import Image, UnidentifiedImageError
 
     try:
-        if path.is_dir():
-            raise InvalidInput(f"{path} is a folder; a picture file is needed.")
-        if path.stat().st_size == 0:
-            raise InvalidInput(f"{path} is empty (0 bytes).")
-        with warnings.catch_warnings():
-            # Pillow warns of large pictures and refuses huge ones; the refusal is what counts here.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                return _from_pil(image, str(path))
+        yield
+    except InvalidInput:
+        raise
     except FileNotFoundError as error:
-        raise InvalidInput(f"There is no file {path}.") from error
+        raise InvalidInput(f"There is no file {name}.") from error
     except PermissionError as error:
-        raise InvalidInput(f"{path} may not be read: {error.strerror}.") from error
+        raise InvalidInput(f"{name} may not be read: {error.strerror}.") from error
     except UnidentifiedImageError as error:
-        raise InvalidInput(f"{path} is not a picture in a format that Pillow reads.") from error
+        raise InvalidInput(f"{name} is not a picture in a format that Pillow reads.") from error
     except Image.DecompressionBombError as error:
         raise InvalidInput(
-            f"{path} has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels. Scale it down first."
+            f"{name} has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels. Scale it down first."
         ) from error
-    except ValueError as error:
-        if isinstance(error, InvalidInput):
-            raise
-        raise InvalidInput(
-            f"{path} cannot be read: {error}."
-        ) from error  # for example a name with a null byte
     except (OSError, SyntaxError) as error:  # Pillow reports damaged data as either
-        raise InvalidInput(f"{path} is damaged or cut short: {error}.") from error
+        raise InvalidInput(f"{name} is damaged or cut short: {error}.") from error
+    except Exception as error:  # a name with a null byte; whatever a format's own reader raises
+        raise InvalidInput(f"{name} cannot be read: {str(error) or type(error).__name__}.") from error
 
 
 def _from_pil(image: Image.Image, name: str) -> Picture:
@@ -182,7 +229,7 @@ def _sixteen_bits(values: NDArray[Any], name: str) -> NDArray[Any]:
                 f"{name} has 32-bit values outside 0..65535. Convert it to 8 or 16 bits first."
             )
         return values.astype(np.uint16)
-    return values.astype(values.dtype.newbyteorder("="))
+    return values
 
 
 def _from_array(array: NDArray[Any], name: str = "The picture") -> Picture:
@@ -198,6 +245,11 @@ def _from_array(array: NDArray[Any], name: str = "The picture") -> Picture:
         raise InvalidInput(f"{name} has shape {shape}; [height, width, 3] is needed.{advice}")
     if 0 in array.shape:
         raise InvalidInput(f"{name} has shape {shape}: no pixels.")
+    if shape[0] * shape[1] * 3 > MAX_BUFFER_BYTES:
+        raise InvalidInput(
+            f"{name} has {shape[1]} x {shape[0]} pixels, more than {MAX_BUFFER_BYTES >> 20} MiB as RGB.",
+            advice="Scale it down first.",
+        )
     values = _eight_bits(array, name)
     if values.shape[2] == 4:
         values = _on_white(values)
@@ -207,6 +259,7 @@ def _from_array(array: NDArray[Any], name: str = "The picture") -> Picture:
 
 
 def _eight_bits(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if array.dtype == np.uint8:
         return array
     if array.dtype == np.uint16:

@@ -126,7 +126,9 @@ def _call_each(manager: pluggy.PluginManager, hook: str, **arguments: object) ->
         others = [plugin for plugin in plugins if plugin is not implementation.plugin]
         try:
             manager.subset_hook_caller(hook, others)(**arguments)
-        except Exception as error:  # noqa: BLE001 - foreign code; one bad plugin must not take the others along
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - foreign code, which may even want to exit; the others stay
             raised[implementation.plugin_name] = f"failed in {hook}: {error!r}"
     return raised
 
@@ -174,7 +176,9 @@ def _load(manager: pluggy.PluginManager, entry: metadata.EntryPoint) -> str:
     """Add the plugin of an entry point; the reason why that is not possible, else empty."""
     try:
         plugin = entry.load()
-    except Exception as error:  # noqa: BLE001 - foreign code, as above
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - foreign code, as above
         return f"it could not be imported: {error!r}"
     return _add(manager, entry.name, plugin)
 

@@ -39,11 +39,15 @@ if TYPE_CHECKING:
 
 _MAX_RECORD = 1 << 20
 _KEPT_LOGS = 10
+_SUFFIXES = frozenset({".json", ".spawn", ".life", ".deaths", ".sock", ".log", ".ready", ".exit"})
 
 
-class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Record(msgspec.Struct, frozen=True, kw_only=True):
     """How to reach one living worker. ``info`` is there once its model is loaded. ``created``: seconds
     since 1970.
+
+    Fields that we do not know are passed over: a newer version's worker must be found, so that it can say that its
+    protocol is another.
     """
 
     protocol: int = PROTOCOL
@@ -122,6 +126,13 @@ class RunDirectory:
         ]
         fitting.sort(key=lambda record: record.specification != specification)
         return fitting[0] if fitting else None
+
+    def is_loading(self, specification: Specification) -> bool:
+        """Whether a living worker may turn out to serve this specification once its model is loaded."""
+        return any(
+            record.info is None and specification.may_be_served_by(record.specification)
+            for record in self.living()
+        )
 
     def spawn_lock(self, specification: Specification) -> FileLock:
         """Who holds it may start a worker for this checkpoint."""
@@ -267,19 +278,31 @@ def default_path() -> Path:
         warnings.simplefilter("ignore")  # that there is no XDG_RUNTIME_DIR; its fallback is as good
         path = Path(user_runtime_dir("sa2va", appauthor=False))
     try:
-        return _owner_only(path)
+        _make(path)
     except OSError:
         return Path(tempfile.gettempdir()) / f"sa2va-{_user()}"
+    return path
+
+
+def _make(path: Path) -> None:
+    """Make the directory and those above it that are missing, all of them owner-only whatever the umask is."""
+    for missing in reversed([each for each in (path, *path.parents) if not each.exists()]):
+        with contextlib.suppress(FileExistsError):
+            missing.mkdir(mode=0o700)
 
 
 def _owner_only(path: Path) -> Path:
     """Make the directory if it is missing, and refuse one that others could read, write or swap."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(FileExistsError):
-        path.mkdir(mode=0o700)
+    try:
+        _make(path)
+        found = path.lstat()
+    except (OSError, ValueError) as error:  # ValueError: a null character
+        raise ConfigError(
+            f"The run directory {path} cannot be made: {getattr(error, 'strerror', None) or error}.",
+            advice="Set SA2VA_RUN_DIR to a folder of your own.",
+        ) from error
     if sys.platform == "win32":
         return path
-    found = path.lstat()
     if not path.is_dir() or path.is_symlink():
         raise ConfigError(
             f"The run directory {path} is not a directory.", advice="Set SA2VA_RUN_DIR to another."
@@ -292,7 +315,13 @@ def _owner_only(path: Path) -> Path:
     if found.st_mode & 0o077:
         raise ConfigError(
             f"The run directory {path} is open to other users (mode {found.st_mode & 0o777:o}).",
-            advice=f"Run: chmod 700 {path}",
+            advice=f"Run: chmod 700 {path}"
+            if _is_ours(path)
+            else "Set SA2VA_RUN_DIR to a folder of its own.",
+        )
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"The run directory {path} cannot be written.", advice="Set SA2VA_RUN_DIR to another."
         )
     above = path.parent.stat()
     sticky = bool(above.st_mode & 0o1000)
@@ -302,3 +331,8 @@ def _owner_only(path: Path) -> Path:
             advice="Set SA2VA_RUN_DIR to a safer place.",
         )
     return path
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a directory holds nothing but what this file lists, so that its mode is ours to change."""
+    return all(child.suffix in _SUFFIXES for child in path.iterdir())

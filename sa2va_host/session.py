@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .cancellation import Cancellation
-from .config import Settings
+from .config import Settings, checked_timeout
 from .errors import Cancelled
 from .events import Event
 from .specification import Specification
@@ -77,7 +77,7 @@ class Session:
         from .calls import Call, Credit, Done, Started
 
         notes: queue.SimpleQueue[Note | Cancelled] = queue.SimpleQueue()
-        limit = self._settings.timeout if timeout is None else timeout
+        limit = self._settings.timeout if timeout is None else checked_timeout(timeout)
         call = Call(opening, buffers, timeout=limit, listener=notes.put)
         with (cancellation or Cancellation()).heard_by(notes.put):
             room.submit(call)

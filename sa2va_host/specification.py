@@ -11,6 +11,8 @@ import hashlib
 import msgspec
 
 AUTO = "auto"
+_CHOSEN = ("device", "dtype", "attention")
+"""What the engine chooses while it loads, where it was asked for `AUTO`."""
 
 
 class Specification(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -47,7 +49,7 @@ class Specification(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         """
         if (self.checkpoint, self.revision) != (served.checkpoint, served.revision):
             return False
-        for field in ("device", "dtype", "attention"):
+        for field in _CHOSEN:
             wish, has = getattr(self, field), getattr(served, field)
             if wish in (AUTO, has):
                 continue
@@ -56,9 +58,15 @@ class Specification(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
             return False
         return self.quantization in (AUTO, served.quantization)
 
+    def may_be_served_by(self, served: Specification) -> bool:
+        """True when a worker for ``served`` that is still loading may turn out to be what this asks for."""
+        undecided = {field: AUTO for field in _CHOSEN if getattr(served, field) == AUTO}
+        return msgspec.structs.replace(self, **undecided).is_served_by(served)
 
-class ModelInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What the engine loaded. ``device``, ``dtype`` and ``attention`` are concrete, never ``auto``.
+
+class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What the engine loaded. ``device``, ``dtype`` and ``attention`` are concrete, never ``auto``. Part of a
+    worker's record, so unknown fields are passed over as there.
 
     ``image_size`` is the square side, in pixels, of the frames the mask decoder sees; ``mask_size`` the
     side of the logits it answers with.

@@ -108,6 +108,14 @@ def connect(context: zmq.Context[zmq.Socket[bytes]], endpoint: Endpoint) -> zmq.
     return socket
 
 
+def watch_disconnection(socket: zmq.Socket[bytes]) -> zmq.Socket[bytes]:
+    """A socket that becomes readable once the peer is gone and everything it sent has been taken in.
+
+    Whoever closes ``socket`` does ``socket.disable_monitor()`` before, and closes this one too.
+    """
+    return socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+
+
 def _configured(socket: zmq.Socket[bytes]) -> zmq.Socket[bytes]:
     socket.linger = 0
     # Nothing is dropped at a high-water mark: the protocol bounds the queues (credit, Busy) instead.

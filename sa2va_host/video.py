@@ -15,12 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import InvalidInput
+from .limits import MAX_BUFFERS
+from .media import Picture, read_image, read_images
 
 if TYPE_CHECKING:
     from PIL import Image
 
-Picture: TypeAlias = NDArray[np.uint8]
 Source: TypeAlias = "str | os.PathLike[str] | Image.Image | NDArray[Any]"
+"""What `read_image` reads: a file's name, or the picture itself."""
 
 
 class Video:
@@ -29,12 +31,13 @@ class Video:
     """
 
     def __init__(self, frames: Iterable[Source], key_frames: str) -> None:
+        _check(frames)
         self.length = len(frames) if isinstance(frames, Sequence) else None
         self.taken = 0
         if self.length == 0:
             raise InvalidInput("The video has no frames.")
         rest = iter(frames)
-        self.key_frames = [_read(frame) for frame in islice(rest, _first(key_frames))]
+        self.key_frames = read_images(islice(rest, _first(key_frames)))
         self._frames: Iterator[Source] = chain(self.key_frames, rest)
         if not self.key_frames:
             raise InvalidInput("The video has no frames.")
@@ -46,7 +49,7 @@ class Video:
 
         resized: list[Picture] = []
         for source in islice(self._frames, count):
-            picture = _read(source)
+            picture = read_image(source)
             if picture.shape[:2] != self.size:
                 height, width = picture.shape[:2]
                 raise InvalidInput(
@@ -60,15 +63,26 @@ class Video:
         return np.stack(resized) if resized else None
 
 
-def _read(source: Source) -> Picture:
-    from .media import read_image
-
-    return read_image(source)
+def _check(frames: object) -> None:
+    """Refuse one picture in the place of several, which may well be iterable: letters, rows of pixels."""
+    shape = getattr(frames, "shape", None)
+    if isinstance(frames, (str, os.PathLike)):
+        what, advice = "one file name", "Pass a list of picture files, or the frames that you read from it."
+    elif isinstance(shape, Sequence) and (len(shape) < 3 or (len(shape) == 3 and shape[-1] in {1, 3, 4})):
+        what, advice = f"one picture of shape {list(shape)}", "Pass [frames, height, width, 3]."
+    elif not isinstance(frames, Iterable):
+        what, advice = f"one {type(frames).__name__}", "Pass a list; PIL.ImageSequence.all_frames makes one."
+    else:
+        return
+    raise InvalidInput(f"The frames of a video are several pictures, not {what}.", advice=advice)
 
 
 def _first(key_frames: object) -> int:
-    """N of ``"first:N"``."""
+    """N of ``"first:N"``, which go in one message."""
     kind, _, number = key_frames.partition(":") if isinstance(key_frames, str) else ("", "", "")
-    if kind == "first" and number.isdecimal() and int(number) > 0:
+    if kind == "first" and number.isdecimal() and len(number) < 5 and 0 < int(number) <= MAX_BUFFERS:
         return int(number)
-    raise InvalidInput(f"key_frames is {key_frames!r}.", advice="Write 'first:5', or another number above 0.")
+    raise InvalidInput(
+        f"key_frames is {key_frames!r}.",
+        advice=f"Write 'first:5', or another number from 1 to {MAX_BUFFERS}.",
+    )

@@ -304,7 +304,10 @@ _from_worker: msgspec.msgpack.Decoder[WorkerMessage] = msgspec.msgpack.Decoder(W
 
 def encode(message: Message) -> bytes:
     """The payload of a message. Raises `BadMessage` where the peer would refuse its size."""
-    payload = _encoder.encode(message)
+    try:
+        payload = _encoder.encode(message)
+    except UnicodeEncodeError as error:
+        raise BadMessage(f"{type(message).__name__} has text that is no text: {error}") from error
     if len(payload) > MAX_PAYLOAD:
         raise BadMessage(f"{type(message).__name__} takes {len(payload)} bytes, more than {MAX_PAYLOAD}")
     return payload

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .checkpoints import find, is_path
 from .choice import choose
-from .config import Settings, load_settings
+from .config import Settings, absolute, load_settings
 from .rendezvous import RunDirectory, default_path
 from .specification import Specification
 from .status import WorkerStatus, worker_status
@@ -41,7 +41,7 @@ def stop_worker(
 
 def run_directory(settings: Settings) -> RunDirectory:
     """Where these settings meet other processes."""
-    return RunDirectory(Path(settings.run_dir).expanduser() if settings.run_dir else default_path())
+    return RunDirectory(Path(absolute(settings.run_dir)) if settings.run_dir else default_path())
 
 
 def specify(settings: Settings) -> Specification:

@@ -14,6 +14,8 @@ from .steps import EngineBroken
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 ATTENTION = ("sdpa", "eager")
+_NO_ROOM = ("DefaultCPUAllocator", "not enough memory", "can't allocate memory")
+"""How PyTorch says it on a processor, in a plain RuntimeError (c10/core/impl/alloc_cpu.cpp)."""
 
 
 @contextlib.contextmanager
@@ -21,16 +23,17 @@ def memory_errors(device: torch.device) -> Iterator[None]:
     """Turn what PyTorch raises when memory or the device fails into what the server understands."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
-        raise OutOfMemory(
-            f"the {device.type.upper()} ran out of memory: {str(error).splitlines()[0] if str(error) else 'no room'}.",
-            advice="Use fewer key frames or a smaller checkpoint, or free memory that other programs hold.",
-        ) from error
-    except RuntimeError as error:
-        if "CUDA error" in str(error) or "device-side assert" in str(error):
-            raise EngineBroken(str(error).splitlines()[0]) from error
+    except (MemoryError, RuntimeError) as error:
+        text = str(error)
+        if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(say in text for say in _NO_ROOM):
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+            raise OutOfMemory(
+                f"the {device.type.upper()} ran out of memory: {text.splitlines()[0] if text else 'no room'}.",
+                advice="Use fewer key frames or a smaller checkpoint, or free memory that other programs hold.",
+            ) from error
+        if "CUDA error" in text or "device-side assert" in text:
+            raise EngineBroken(text.splitlines()[0]) from error
         raise
 
 

@@ -39,6 +39,8 @@ from .steps import (
     Waiting,
 )
 
+MAX_OBJECTS = 100
+"""Of one answer; they are decoded together, so their number is memory. A model that repeats itself says more."""
 PROGRESS_SECONDS = 0.2
 PROGRESS_TOKENS = 8
 UNFINISHED = "�"
@@ -96,6 +98,11 @@ class Sa2VAEngine:
         clock = _Clock()
         utterance = yield from self._answer(request.prompt, request.key_frames, request.generation, clock)
         objects = len(utterance.segment_states)
+        if objects > MAX_OBJECTS:
+            raise InvalidInput(
+                f"the answer has {objects} masks, more than {MAX_OBJECTS}.",
+                advice="Ask for fewer things at once.",
+            )
         if objects:
             yield from self._track(request, frames, utterance, clock)
         yield Answer(self._model.front.text(utterance), objects, clock.seconds)

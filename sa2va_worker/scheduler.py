@@ -257,9 +257,10 @@ class Scheduler:
         if work.frames is not None:
             work.frames.drop()
         with self._changed:
+            # In one: a worker that looks idle may end, and must not leave the answer behind.
+            self._reply(work, message)
             self._remove(work)
             self._current = None
-        self._reply(work, message)
         self._outbox.put(Finished(work))
 
     def _remove(self, work: Work) -> None:

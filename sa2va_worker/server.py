@@ -199,6 +199,8 @@ class Server:
         if self._terminated:
             self.requests.fail_all(Cancelled.code, "The worker was asked to end (SIGTERM).")
             self.end(0, ExitNote(reason="was asked to end (SIGTERM)", orderly=True))
+        if self._exit is not None:
+            return
         self.requests.watch_unload()
         stuck = self.scheduler.stuck(self._cancel_grace)
         if stuck is not None:
@@ -237,8 +239,14 @@ class Server:
         self.end(EXIT_BROKEN, ExitNote(reason=event.reason, resend=True))
 
     def _leave(self, code: int, note: ExitNote) -> int:
-        self._run.write_exit(self._record.incarnation, note)
-        self._run.remove(self._record)
+        for leave_word in (
+            lambda: self._run.write_exit(self._record.incarnation, note),
+            lambda: self._run.remove(self._record),
+        ):
+            try:
+                leave_word()
+            except OSError as error:  # a full disk must not cost anybody an answer
+                _log.warning("the run directory cannot be changed: %s", error)
         self._drain_replies()
         self._receive()  # what is here already learns that it must go elsewhere
         for route, call in self.requests.not_begun():

@@ -75,6 +75,18 @@ MODALS = (
     "can we {} ", "may i ask you to {} ", "you should {} ", "go and {} ", "just {} ", "kindly {} ",
     "simply {} ",
 )  # fmt: skip
+AFTERTHOUGHTS = (
+    ", nothing else", " only", " and nothing more", " alone", ", just that", " and mark it", " and show it to me",
+    " and outline it", " and give me its mask", ", one mask",
+)  # fmt: skip
+PLURAL_AFTERTHOUGHTS = (
+    ", nothing else",
+    " only",
+    ", a mask each",
+    ", one mask for each",
+    " and mark them",
+    ", both of them",
+)
 QUESTIONING = ("can", "could", "would", "will", "are", "may", "where", "which", "what")
 SINGULAR_QUERIES = (
     "where is {}", "where is {}", "where's {}", "where can i find {}", "where do you see {}",
@@ -203,6 +215,8 @@ def request(rng: np.random.Generator, phrase: str, plural: bool = False) -> str:
         text = pick(rng, PLURAL_QUERIES if plural else SINGULAR_QUERIES).format(phrase)
     if draw >= 0.15 and "?" not in text and rng.random() < 0.2:
         text += pick(rng, TAILS)
+    elif 0.15 <= draw < 0.75 and rng.random() < 0.1:
+        text += pick(rng, PLURAL_AFTERTHOUGHTS if plural else AFTERTHOUGHTS)
     return styled(rng, text, text.split(" ")[0].rstrip("'s") in QUESTIONING)
 
 

@@ -37,7 +37,7 @@ def _question(rng: np.random.Generator, prompt: str, answer: str, accepted: tupl
 def _how_many(rng: np.random.Generator, facts: Facts) -> Question:
     draw = rng.random()
     shape = pick(rng, SHAPES) if draw < 0.55 else None
-    colour = pick(rng, COLOURS) if draw < 0.15 or 0.55 <= draw < 0.8 else None
+    colour = pick(rng, COLOURS) if draw < 0.25 or 0.55 <= draw < 0.85 else None
     if facts.seen and rng.random() < 0.6:
         thing = facts.things[facts.seen[int(rng.integers(len(facts.seen)))]]
         shape, colour = shape and thing.shape, colour and thing.colour
@@ -48,7 +48,9 @@ def _how_many(rng: np.random.Generator, facts: Facts) -> Question:
     prompt = pick(rng, (f"how many {named} are there{place}", f"how many {named} are there{place}",
                         f"how many {named} do you see{place}", f"count the {named}{place}",
                         f"how many {named}{place}",
-                        f"what is the number of {named}{place}", f"how many {named} can you see{place}",
+                        f"what is the number of {named}{place}", f"number of {named}{place}",
+                        f"how many {named} does the image show", f"could you count the {named}{place}",
+                        f"how many {named} can you see{place}",
                         f"tell me how many {named} there are{place}"))  # fmt: skip
     accepted = (str(count), NUMBERS[count]) if count else ("0", "zero", "no", "none")
     return _question(rng, prompt, f"There {'is' if count == 1 else 'are'} {count}.", accepted)
@@ -65,6 +67,7 @@ def _which_colour(rng: np.random.Generator, facts: Facts) -> Question | None:
                         f"which {hue} is the {noun}",
                         f"what is the {hue} of the {noun}", f"the {noun} is what {hue}",
                         f"what {hue} does the {noun} have",
+                        f"the {noun}: which {hue} is it", f"look at the {noun}, what {hue} is it",
                         f"tell me the {hue} of the {noun}", f"name the {hue} of the {noun}"))  # fmt: skip
     return _question(rng, prompt + pick(rng, PLACES), f"It is {colour}.", COLOUR_NAMES.get(colour, (colour,)))
 
@@ -103,7 +106,10 @@ def _is_there(rng: np.random.Generator, facts: Facts) -> Question:
                         f"are there any {plural}", f"does this image contain {article} {named}",
                         f"is {article} {named} present",
                         f"is there at least one {named}", f"does the picture have {article} {named}",
-                        f"do you see any {plural}", f"are there {plural}"))  # fmt: skip
+                        f"do you see any {plural}", f"are there {plural}",
+                        f"yes or no: is there {article} {named}", f"is there {article} {named}, yes or no",
+                        f"can you see {article} {named}? answer yes or no",
+                        f"do you see {article} {named}? yes or no"))  # fmt: skip
     yes = bool(facts.matching(shape, colour))
     place = pick(rng, PLACES) if "image" not in prompt and "picture" not in prompt else ""
     return _question(rng, prompt + place, "Yes." if yes else "No.", ("yes",) if yes else ("no",))

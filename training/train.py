@@ -329,13 +329,13 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument(
         "--out", type=Path, required=True, help="folder of the checkpoint and the training state"
     )
-    parser.add_argument("--steps", type=int, default=8000)
+    parser.add_argument("--steps", type=int, default=9000)
     parser.add_argument("--scenes", type=int, default=16, help="pictures in a step")
     parser.add_argument(
         "--sight", type=int, default=2000, help="steps at the start for the vision tower alone"
     )
     parser.add_argument("--rate", type=float, default=1e-3, help="highest learning rate of AdamW")
-    parser.add_argument("--matrix-rate", type=float, default=0.02, help="highest learning rate of Muon")
+    parser.add_argument("--matrix-rate", type=float, default=0.01, help="highest learning rate of Muon")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--bfloat16", action="store_true", help="compute in bfloat16 where that is safe")

@@ -84,7 +84,7 @@ def _several(rng: np.random.Generator, facts: Facts) -> Question | None:
     wanted = 3 if rng.random() < THREE_SHARE else 2
     named: list[tuple[str, int]] = []
     for _ in range(4 * wanted):
-        found = _named(rng, facts, plain=True)
+        found = point_out(rng, facts) if rng.random() < 0.3 else _named(rng, facts, plain=True)
         if found is not None and found[1] not in [index for _, index in named]:
             named.append(found)
         if len(named) == wanted:
@@ -107,7 +107,9 @@ def _several(rng: np.random.Generator, facts: Facts) -> Question | None:
                             f"{one} and after that {two}", f"{verb} {one} and also {two}",
                             f"{verb} two things: {one} and {two}",
                             f"{verb} {one} first and {two} second",
-                            f"{verb} {one} and {verb} {two}"))  # fmt: skip
+                            f"{verb} {one} and {verb} {two}",
+                            f"{verb} {one}. {verb} {two} as well", f"{verb} {one}, {two} too",
+                            f"two masks: {one}, and {two}", f"{one} is one, {two} the other"))  # fmt: skip
         ordered = styled(rng, prompt, False) if prompt.startswith(verb) else request(rng, prompt, plural=True)
         return Question("two", ordered, "They are [SEG] and [SEG].", targets)
     joined = pick(rng, (f"{one} and {two}",) * 5 + (f"both {one} and {two}", f"{one} plus {two}",

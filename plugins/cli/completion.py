@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 EXAMPLES = """examples:
   eval "$(sa2va completion bash)"                              in ~/.bashrc
@@ -19,6 +18,8 @@ SHELLS = ("bash", "zsh", "fish")
 NAMES = ("models", "running")
 RUNNING = ("logs", "stop")
 """The commands whose MODEL is one that a worker serves now."""
+PLACES = {"DIR": "directory", "FILE": "file", "IMAGE": "file", "PYTHON": "file"}
+"""What shtab is to complete for an argument, by the word that stands for it in the help."""
 _PLAIN = re.compile(r"[\w./:@+-]+", re.ASCII)
 """What every shell takes as one word as it stands; other names are not offered."""
 
@@ -46,10 +47,8 @@ def annotate(parser: argparse.ArgumentParser, command: str = "") -> None:
         elif action.metavar == "MODEL":
             names = "running" if command in RUNNING else "models"
             action.complete = _words(names, folders=bool(action.option_strings))  # type: ignore[attr-defined]
-        elif action.metavar == "DIR":
-            action.complete = "directory"  # type: ignore[attr-defined]
-        elif action.type is Path:
-            action.complete = "file"  # type: ignore[attr-defined]
+        elif action.metavar in PLACES:
+            action.complete = PLACES[action.metavar]  # type: ignore[attr-defined]
 
 
 def _words(names: str, *, folders: bool) -> dict[str, str | dict[str, str]]:

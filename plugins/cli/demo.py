@@ -49,6 +49,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "demo",
         help="segment the bundled example pictures",
         description="Segment the bundled pictures; writes an overlay for each prompt, and overview.png.",
+        epilog="examples:\n  sa2va demo\n  sa2va demo -o pictures --model ByteDance/Sa2VA-Qwen3-VL-4B",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "-o",

@@ -71,12 +71,17 @@ def run_stop(arguments: argparse.Namespace) -> int:
 
     Stopping what does not run is no failure: afterwards it does not run.
     """
-    from sa2va_host import list_workers, stop_worker
+    from sa2va_host import Sa2VAError, list_workers, stop_worker
 
     chosen = [worker for worker in list_workers() if arguments.all or serves(worker.model, arguments.model)]
     stopped = []
+    refusals: list[Sa2VAError] = []
     for worker in chosen:
-        outcome = stop_worker(worker, force=arguments.force)
+        try:
+            outcome = stop_worker(worker, force=arguments.force)
+        except Sa2VAError as error:  # it must not keep the others alive
+            refusals.append(error)
+            continue
         stopped.append({"pid": worker.pid, "model": worker.model, "how": outcome.rung})
         if not arguments.json:
             how = "" if outcome.rung in ("asked", "absent") else f"; it had to be {outcome.rung}"
@@ -86,6 +91,10 @@ def run_stop(arguments: argparse.Namespace) -> int:
     elif not chosen:
         of = "" if arguments.all else f" of {arguments.model}"
         print(f"No worker{of} is running.", file=sys.stderr)
+    if refusals:
+        for refusal in refusals[1:]:
+            print(f"sa2va: {refusal}", file=sys.stderr)
+        raise refusals[0]
     return 0
 
 

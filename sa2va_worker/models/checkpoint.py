@@ -7,7 +7,9 @@ parameters, on the module's device and in its dtype, one at a time.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,6 +20,8 @@ from sa2va_host.errors import ModelLoadFailed, ModelNotFound
 
 from .names import row
 
+SAM2_STRIDE = 32
+"""The side of a picture for SAM2 is a multiple of this: Hiera halves it five times."""
 BUNDLED = Path(__file__).resolve().parents[1] / "bundled"
 
 
@@ -38,6 +42,23 @@ def find_folder(checkpoint: str) -> Path:
 
 class Checkpoint(CheckpointFolder):
     """A checkpoint folder whose tensors can be read."""
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The content of `config.json`. Raises `ModelLoadFailed` as `json` does, and for sizes that no picture has."""
+        config = self.json("config.json")
+        sam2 = config.get("sam2_config")
+        side = sam2.get("image_size", SAM2_STRIDE) if isinstance(sam2, dict) else SAM2_STRIDE
+        if not (isinstance(side, int) and side > 0 and side % SAM2_STRIDE == 0):
+            raise self.unusable("sam2_config.image_size", side, f"a multiple of {SAM2_STRIDE}")
+        return config
+
+    def unusable(self, name: str, value: object, wanted: str, file: str = "config.json") -> ModelLoadFailed:
+        """The error for a value in one of the folder's files."""
+        return ModelLoadFailed(
+            f"{name} is {value!r} in {self.folder / file}; it should be {wanted}.",
+            advice="Fetch the checkpoint again.",
+        )
 
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Every tensor with its on-disk name, read one at a time from the mapped files."""
@@ -78,6 +99,12 @@ def fill(
                     f"{name} has shape {tuple(values.shape)} in {checkpoint.folder}, but config.json means "
                     f"{tuple(place.shape)}.",
                     advice="The folder mixes two checkpoints: fetch it again.",
+                )
+            if place.is_floating_point() and not values.is_floating_point():
+                raise ModelLoadFailed(
+                    f"{name} in {checkpoint.folder} holds {str(values.dtype).removeprefix('torch.')} numbers, "
+                    "where the model has weights.",
+                    advice="Use a checkpoint that is not quantized, or fetch it again.",
                 )
             place.copy_(values)
             if index is None:

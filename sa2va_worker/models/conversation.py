@@ -24,7 +24,10 @@ _WORDS = "\ue000"
 
 
 class Conversation:
-    """The tokenizer of a Qwen checkpoint and its chat template."""
+    """The tokenizer of a Qwen checkpoint and its chat template.
+
+    Raises `ModelLoadFailed` where one of them is missing, or where the template is not one that `encode` can use.
+    """
 
     def __init__(self, folder: Path, image_token: int) -> None:
         try:
@@ -44,6 +47,7 @@ class Conversation:
             "(" + "|".join(re.escape(name) for name in sorted(vocabulary, key=len)[::-1]) + ")"
         )
         self._plain: Tokenizer | None = None
+        self._check_template(folder)
 
     def encode(self, prompt: str, image_tokens: list[int], history: Sequence[Turn] = ()) -> list[int]:
         """Token ids of a conversation: the images (`image_tokens` each), the turns so far, `prompt`, and the
@@ -51,22 +55,13 @@ class Conversation:
 
         As upstream does, `<image>` is taken out of what the user says. Earlier answers are words too, but for `[SEG]`.
         """
-        turns = [(turn.prompt, turn.answer) for turn in history] + [(prompt, None)]
-        messages: list[dict[str, Any]] = []
         said: list[tuple[str, bool]] = []
-        for number, (words, answer) in enumerate(turns):
-            images = [{"type": "image"} for _ in image_tokens] if number == 0 else []
-            messages.append({"role": "user", "content": [*images, {"type": "text", "text": _WORDS}]})
-            said.append((words.replace(IMAGE_MARK, ""), False))
-            if answer is not None:
-                messages.append({"role": "assistant", "content": [{"type": "text", "text": _WORDS}]})
-                said.append((answer, True))
-        rendered: str = self._tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True
-        )
+        for turn in history:
+            said += [(turn.prompt.replace(IMAGE_MARK, ""), False), (turn.answer, True)]
+        said.append((prompt.replace(IMAGE_MARK, ""), False))
         counts, texts = iter(image_tokens), iter(said)
         ids: list[int] = []
-        for piece in self._special.split(rendered):
+        for piece in self._special.split(self._render(len(image_tokens), len(history))):
             if piece in self._added:
                 token = self._added[piece]
                 ids += [token] * (next(counts) if token == self._image_token else 1)
@@ -90,6 +85,40 @@ class Conversation:
     @property
     def end_token(self) -> int:
         return int(self._tokenizer.eos_token_id)
+
+    def _render(self, images: int, earlier: int) -> str:
+        """A conversation as the template writes it, with `_WORDS` for whatever is said: the images, then the user and
+        the assistant in turns, `earlier` times, then the user again.
+        """
+        words = {"type": "text", "text": _WORDS}
+        speakers = ["user", "assistant"] * earlier + ["user"]
+        messages: list[dict[str, Any]] = [{"role": speaker, "content": [words]} for speaker in speakers]
+        messages[0]["content"] = [{"type": "image"}] * images + [words]
+        rendered: str = self._tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True
+        )
+        return rendered
+
+    def _check_template(self, folder: Path) -> None:
+        advice = "Fetch the checkpoint again."
+        try:
+            rendered = self._render(images=1, earlier=1)
+        except Exception as error:  # a program in the folder's own language, which fails as it likes
+            raise ModelLoadFailed(
+                f"the chat template in {folder} is missing or broken: {error}.", advice=advice
+            ) from error
+        pieces = self._special.split(rendered)
+        # `encode` puts one thing that was said into a piece.
+        if sum(_WORDS in piece for piece in pieces) != 3 or rendered.count(_WORDS) != 3:
+            raise ModelLoadFailed(
+                f"the chat template in {folder} does not repeat what user and assistant say.", advice=advice
+            )
+        if [self._added.get(piece) for piece in pieces].count(self._image_token) != 1:
+            raise ModelLoadFailed(
+                f"image_token_id is {self._image_token} in {folder / 'config.json'}, but the chat template puts "
+                "another token where an image is.",
+                advice=advice,
+            )
 
     def _encode_text(self, text: str, segments: bool = False) -> list[int]:
         """Ids of text, in which only `[SEG]` is a token, and that only in what the model said (`segments`)."""

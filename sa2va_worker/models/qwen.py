@@ -156,16 +156,17 @@ class QwenFront:
     def __init__(self, checkpoint: Checkpoint) -> None:
         config = checkpoint.config
         vision = config["vision_config"]
-        processor = checkpoint.optional_json("preprocessor_config.json")
+        mean, std = _colours(checkpoint)
+        min_pixels, max_pixels = _pixels(checkpoint)
         self.conversation = Conversation(checkpoint.folder, config["image_token_id"])
         self.pictures = QwenPictures(
             patch=vision["patch_size"],
             merge=vision["spatial_merge_size"],
             temporal_patch=vision["temporal_patch_size"],
-            mean=processor.get("image_mean", (0.5, 0.5, 0.5)),
-            std=processor.get("image_std", (0.5, 0.5, 0.5)),
-            min_pixels=config.get("min_pixels", DEFAULT_MIN_PIXELS),
-            max_pixels=config.get("max_pixels", DEFAULT_MAX_PIXELS),
+            mean=mean,
+            std=std,
+            min_pixels=min_pixels,
+            max_pixels=max_pixels,
         )
         settings = GenerationConfig(**checkpoint.optional_json("generation_config.json"))
         self.processors = _processors(settings)
@@ -185,6 +186,33 @@ class QwenFront:
         """The answer as text: `[SEG]` stays visible, the end token does not."""
         ids = utterance.token_ids
         return self.conversation.decode(ids[:-1] if ids and ids[-1] in self.end_tokens else ids).strip()
+
+
+def _colours(checkpoint: Checkpoint) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of red, green and blue (0..1) that pictures are normalised with."""
+    file = "preprocessor_config.json"
+    settings = checkpoint.optional_json(file)
+    found: list[list[float]] = []
+    for name in ("image_mean", "image_std"):
+        values = settings.get(name, [0.5, 0.5, 0.5])
+        fits = isinstance(values, list) and len(values) == 3
+        if not (fits and all(isinstance(each, (int, float)) and 0 <= each <= 1 for each in values)):
+            raise checkpoint.unusable(name, values, "three numbers from 0 to 1", file)
+        found.append(values)
+    if 0 in found[1]:
+        raise checkpoint.unusable("image_std", found[1], "three numbers above 0", file)
+    return found[0], found[1]
+
+
+def _pixels(checkpoint: Checkpoint) -> tuple[int, int]:
+    """The fewest and the most pixels of a picture for the vision tower."""
+    least = checkpoint.config.get("min_pixels", DEFAULT_MIN_PIXELS)
+    most = checkpoint.config.get("max_pixels", DEFAULT_MAX_PIXELS)
+    if not (isinstance(least, int) and least > 0):
+        raise checkpoint.unusable("min_pixels", least, "a whole number above 0")
+    if not (isinstance(most, int) and most >= least):
+        raise checkpoint.unusable("max_pixels", most, f"a whole number from min_pixels ({least}) on")
+    return least, most
 
 
 def _processors(settings: GenerationConfig) -> LogitsProcessorList:

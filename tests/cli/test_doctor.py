@@ -41,7 +41,7 @@ def test_whatever_is_broken_every_check_reports(tmp_path):
         **os.environ,
         "SA2VA_RUN_DIR": str(tmp_path / "file"),
         "SA2VA_WORKER_PYTHON": "/no/such/python",
-        "HF_HOME": "/proc/nowhere",
+        "HF_HUB_CACHE": "/proc/nowhere",
         "HOME": "/proc/nowhere",
     }
     done = subprocess.run(
@@ -106,9 +106,10 @@ def test_a_run_directory_that_is_open_to_others(tmp_path, monkeypatch):
     assert (found.level, found.advice) == ("fail", f"Run: chmod 700 {tmp_path / 'run'}")
 
 
-def test_a_run_directory_that_is_a_file(tmp_path):
+def test_a_run_directory_that_is_a_file(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
-    (found,) = findings("run directory", run_dir=str(tmp_path / "file" / "run"))
+    monkeypatch.setenv("SA2VA_RUN_DIR", str(tmp_path / "file" / "run"))
+    found = first("run directory")
     assert found.level == "fail"
     assert "SA2VA_RUN_DIR" in found.advice
 
@@ -142,7 +143,7 @@ def test_a_record_of_the_dead(tmp_path):
 
 
 def test_a_full_disk_is_foreseen(tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("sa2va_plugins.cli.checks.CACHE_SPACE", 1 << 60)
     cache, _ = findings("disk space", run_dir=str(tmp_path / "run"))
     assert cache.level == "warn"

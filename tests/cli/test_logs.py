@@ -49,28 +49,36 @@ def test_there_may_be_none(monkeypatch, capsys, tmp_path):
     assert capsys.readouterr().err == f"sa2va: No worker of some has left a log in {tmp_path / 'run'}.\n"
 
 
-def test_following_goes_on_with_the_next_worker(sa2va, picture, environment, tmp_path):
+@pytest.fixture
+def following(sa2va, picture, environment, tmp_path):
+    """`sa2va logs -f` of a running worker, writing to the files `out` and `err`."""
     sa2va(*CALL)
     command = [*PROGRAM, "logs", "-f", "-n", "0"]
     with (
-        (tmp_path / "out").open("w+") as out,
-        (tmp_path / "err").open("w+") as err,
-        subprocess.Popen(command, env=environment, stdout=out, stderr=err) as following,
+        (tmp_path / "out").open("w") as out,
+        (tmp_path / "err").open("w") as err,
+        subprocess.Popen(command, env=environment, stdout=out, stderr=err) as process,
     ):
-        log = Path(wait_for(tmp_path / "err", " <==\n").removeprefix("==> ").removesuffix(" <==\n"))
-        with log.open("a") as file:
-            file.write("half a line")
-            file.flush()
-            time.sleep(1)
-            assert "half" not in (tmp_path / "out").read_text()
-            file.write(" and its end\n")
-        wait_for(tmp_path / "out", "half a line and its end\n")
-        sa2va("stop", "--all")
-        sa2va(*CALL)
-        assert pid_in(wait_for(tmp_path / "out", " listens\n")) != pid_in(log.read_text())
-        following.send_signal(signal.SIGINT)
-        assert following.wait(20) == 130
-    headers = (tmp_path / "err").read_text().splitlines()
+        yield process
+        process.kill()
+
+
+def test_following_goes_on_with_the_next_worker(following, sa2va, tmp_path):
+    out, err = tmp_path / "out", tmp_path / "err"
+    log = Path(wait_for(err, " <==\n").removeprefix("==> ").removesuffix(" <==\n"))
+    with log.open("a") as file:
+        file.write("half a line")
+        file.flush()
+        time.sleep(1)
+        assert "half" not in out.read_text()
+        file.write(" and its end\n")
+    wait_for(out, "half a line and its end\n")
+    sa2va("stop", "--all")
+    sa2va(*CALL)
+    assert pid_in(wait_for(out, " listens\n")) != pid_in(log.read_text())
+    following.send_signal(signal.SIGINT)
+    assert following.wait(20) == 130
+    headers = err.read_text().splitlines()
     assert len(headers) == 2
     assert headers[0] == f"==> {log} <=="
     assert all(re.fullmatch(r"==> .*\.log <==", line) for line in headers), headers

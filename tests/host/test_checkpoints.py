@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import runpy
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from sa2va_host.checkpoint_folder import INDEX, CheckpointFolder
 from sa2va_host.checkpoints import bundled_folder, find, find_all, hub_cache, identify
 from sa2va_host.config import Settings
-from sa2va_host.errors import ConfigError, ModelNotFound
+from sa2va_host.errors import ConfigError, ModelLoadFailed, ModelNotFound
 from sa2va_host.workers import specify
 
 MODEL = "Org/Sa2VA-Small"
@@ -126,9 +127,7 @@ def test_what_is_not_here_comes_with_the_command_that_fetches_it() -> None:
     assert str(caught.value).endswith(f"Fetch it with `sa2va pull {MODEL} --revision 'a b'`.")
 
 
-@pytest.mark.parametrize(
-    "model", ["sa2va-tny", "a/b/c", "Org/Name/", "two words", "", "x" * 5000, "a\0b", "модель"]
-)
+@pytest.mark.parametrize("model", ["sa2va-tny", "a/b/c", "two words", "", "x" * 5000, "a\0b", "модель"])
 def test_what_cannot_be_a_name_of_the_hub_comes_with_the_names_that_can_be(model: str) -> None:
     with pytest.raises(ModelNotFound, match=r"There is no model .*\(sa2va-tiny\)"):
         find(model)
@@ -237,3 +236,19 @@ def test_an_empty_variable_is_no_place() -> None:
 def test_a_snapshot_is_recognised_without_a_look_into_it(cache: Path) -> None:
     found = identify(cache / "models--Org--Name" / "snapshots" / COMMIT)
     assert (found.name, found.source, found.revision) == ("Org/Name", "cache", COMMIT)
+
+
+def test_a_slash_at_the_end_makes_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_checkpoint(tmp_path / "mymodel" / "sub")
+    monkeypatch.chdir(tmp_path)
+    assert find("mymodel/").folder == tmp_path / "mymodel"
+    assert find("mymodel/sub/").folder == tmp_path / "mymodel" / "sub"
+    with pytest.raises(ModelNotFound, match="no checkpoint folder 'other/'"):
+        find("other/")
+
+
+def test_a_folder_whose_name_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / os.fsdecode(b"mod\xe9le"))
+    (tmp_path / "link").symlink_to(folder)
+    with pytest.raises(ModelLoadFailed, match="is not UTF-8"):
+        find(str(tmp_path / "link"))

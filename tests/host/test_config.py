@@ -2,10 +2,12 @@
 
 import os
 
+import numpy as np
 import pytest
 
 from sa2va_host import ConfigError
-from sa2va_host.config import Settings, load_settings
+from sa2va_host.config import Settings, absolute, checked_timeout, load_settings
+from sa2va_host.workers import run_directory
 
 
 @pytest.fixture
@@ -44,6 +46,19 @@ def test_nothing_given_is_the_defaults(monkeypatch, tmp_path):
         ({"environment": {"SA2VA_TRANSPORT": "pigeon"}}, "transport"),
         ({"environment": {}, "timeout": 0}, "timeout"),
         ({"environment": {}, "timeout": -1}, "timeout"),
+        ({"environment": {"SA2VA_TIMEOUT": "1e300"}}, "timeout"),
+        ({"environment": {"SA2VA_TIMEOUT": "nan"}}, "timeout"),
+        ({"environment": {}, "unload_wait": 2e9}, "unload_wait"),
+        ({"environment": {}, "keep_alive": -1e300}, "keep_alive"),
+        ({"environment": {}, "keep_alive": 2e12}, "keep_alive"),
+        ({"environment": {}, "device": "toaster"}, "device is 'toaster'"),
+        ({"environment": {}, "device": "cuda:x"}, "device is 'cuda:x'"),
+        ({"environment": {}, "device": "cpu\udcff"}, "not UTF-8"),
+        ({"environment": {}, "model": "/models/\udcff"}, "not UTF-8"),
+        ({"environment": {}, "attention": "a\0b"}, "null character"),
+        ({"environment": {}, "dtype": "int3"}, "dtype is 'int3'"),
+        ({"environment": {"SA2VA_LOG_LEVEL": "loud"}}, "log_level is 'loud'"),
+        ({"environment": {}, "run_dir": "~nobodyxx/x"}, "~nobodyxx"),
         ({"environment": {}, "queue_bound": 0}, "queue_bound"),
         ({"environment": {"SA2VA_CONFIG": "/no/such/file"}}, "/no/such/file"),
         ({"environment": {"SA2VA_MODEL_FOLDERS": "models"}}, "'models', which is relative"),
@@ -80,3 +95,47 @@ def test_model_folders_are_a_list_in_the_file_and_like_path_in_the_environment(t
 
 def test_an_empty_variable_counts_as_unset():
     assert load_settings(environment={"SA2VA_DEVICE": ""}).device == "auto"
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "mps", "cuda", "cuda:0", "cuda:11"])
+def test_devices_that_a_machine_may_have_pass(device):
+    assert load_settings(environment={}, device=device).device == device
+
+
+@pytest.mark.parametrize("variable", ["SA2VA_DEBUG", "SA2VA_VENV"])
+def test_variables_that_are_read_elsewhere_are_no_settings(variable):
+    assert load_settings(environment={variable: "1"}) == Settings()
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), 2e9, 10**400, "5", [1]])
+def test_a_timeout_that_nothing_can_wait_for_is_refused(seconds):
+    with pytest.raises(ConfigError, match=r"wait is .*at most 1e\+09"):
+        checked_timeout(seconds, "wait")
+
+
+def test_a_timeout_passes_as_seconds():
+    assert checked_timeout(None) is None
+    assert checked_timeout(np.float32(0.5)) == 0.5
+    assert checked_timeout(1e9) == 1e9
+
+
+def test_relative_places_stay_where_they_were_when_the_settings_were_loaded(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = load_settings(environment={"SA2VA_RUN_DIR": "run", "SA2VA_WORKER_PYTHON": "./venv/bin/python"})
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert settings.run_dir == str(tmp_path / "run")
+    assert settings.worker_python == str(tmp_path / "venv" / "bin" / "python")
+    assert run_directory(settings).path == tmp_path / "run"
+    assert load_settings(environment={}, worker_python="python3").worker_python == "python3", (
+        "looked for in PATH"
+    )
+
+
+def test_a_working_directory_that_is_gone_is_named(tmp_path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(ConfigError, match="'run' leads nowhere"):
+        absolute("run")

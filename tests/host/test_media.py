@@ -47,6 +47,11 @@ def test_uint16_arrays_and_grey(picture):
         assert np.array_equal(media.read_image(source), np.repeat(grey[:, :, None], 3, 2))
 
 
+def test_the_order_of_bytes_does_not_matter(picture):
+    values = picture.astype(np.uint16) * 257
+    assert np.array_equal(media.read_image(values.astype(">u2")), picture)
+
+
 def test_torch_tensors_are_arrays(picture):
     torch = pytest.importorskip("torch", reason="the host works without torch")
     assert np.array_equal(media.read_image(torch.from_numpy(picture)), picture)
@@ -183,6 +188,61 @@ def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
 def test_bad_arrays(array, message):
     with pytest.raises(InvalidInput, match=message):
         media.read_image(array)
+
+
+def test_a_picture_of_more_than_a_message_holds_is_refused():
+    huge = np.broadcast_to(np.uint8(0), (20_000, 20_000, 3))
+    with pytest.raises(InvalidInput, match="20000 x 20000 pixels, more than 1024 MiB"):
+        media.read_image(huge)
+
+
+def test_more_pictures_than_a_message_holds_are_refused(picture, monkeypatch):
+    assert len(media.read_images([picture] * 64)) == 64
+    with pytest.raises(InvalidInput, match="More than 64 pictures"):
+        media.read_images([picture] * 65)
+    monkeypatch.setattr(media, "MAX_MESSAGE_BYTES", 2 * picture.nbytes)
+    with pytest.raises(InvalidInput, match="first 3 pictures"):
+        media.read_images([picture] * 4)
+
+
+def closed(image):
+    image.close()
+    return image
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Image.open(io.BytesIO(png_bytes()[:4000])), "damaged or cut short"),
+        (lambda: closed(Image.open(io.BytesIO(png_bytes()))), "cannot be read|damaged"),
+        (lambda: Image.new("LA", (4, 4)).convert("La"), "cannot be read"),
+    ],
+)
+def test_bad_pil_images(make, message):
+    with pytest.raises(InvalidInput, match=message):
+        media.read_image(make())
+
+
+def test_damage_that_a_format_s_own_reader_reports(tmp_path):
+    path = save(Image.new("RGBA", (8, 8)), tmp_path / "a.dds")
+    content = bytearray(path.read_bytes())
+    content[80:84] = bytes(4)  # the flags of the pixel format
+    path.write_bytes(content)
+    with pytest.raises(InvalidInput, match=r"a\.dds cannot be read: Unknown pixel format flags 0"):
+        media.read_image(path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes with names are of POSIX systems")
+def test_a_pipe_is_read_and_a_device_is_not(tmp_path):
+    reader, writer = os.pipe()
+    with os.fdopen(reader), os.fdopen(writer, "wb") as stream:
+        stream.write(png_bytes())
+        stream.close()
+        assert media.read_image(f"/dev/fd/{reader}").shape == (64, 64, 3)
+        with pytest.raises(InvalidInput, match="is empty"):
+            media.read_image(f"/dev/fd/{reader}")
+    with pytest.raises(InvalidInput, match="device or a socket"):
+        media.read_image("/dev/null")
 
 
 def test_masks_are_written_as_black_and_white(tmp_path):

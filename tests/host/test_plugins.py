@@ -164,3 +164,18 @@ def test_managers_do_not_share_state():
     assert first.has_plugin("web")
     assert not second.has_plugin("web")
     assert logging.getLogger("sa2va_host.plugins").handlers == []
+
+
+class Leaver:
+    @hookimpl
+    def register_front_ends(self, register):
+        raise SystemExit(3)
+
+
+def test_a_plugin_that_wants_to_exit_ends_nothing(tmp_path, monkeypatch, caplog):
+    install_package(tmp_path, "sa2va_leaver", "raise SystemExit(3)\n", entry="leaver")
+    monkeypatch.syspath_prepend(tmp_path)
+    manager = plugins.create_manager([("other", Leaver()), ("web", Web())], environment=NOTHING)
+    assert {"cli", "web"} <= set(plugins.find_front_ends(manager))
+    assert "plugin 'leaver' is left out, it could not be imported: SystemExit(3)" in caplog.text
+    assert "plugin 'other' failed in register_front_ends: SystemExit(3)" in caplog.text

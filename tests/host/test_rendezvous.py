@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -11,8 +12,9 @@ import filelock
 import msgspec
 import pytest
 
-from sa2va_host import ConfigError, ModelNotFound, processes
+from sa2va_host import ConfigError, ModelNotFound, WorkerStartFailed, processes
 from sa2va_host.config import Settings
+from sa2va_host.launcher import ensure_worker
 from sa2va_host.rendezvous import ExitNote, Record, RunDirectory, default_path
 from sa2va_host.specification import ModelInfo, Specification
 from sa2va_host.transport import MAX_PATH, Endpoint
@@ -190,3 +192,72 @@ def test_specifications_name_folders_by_their_real_path(tmp_path, monkeypatch):
     assert specify(Settings(model="sa2va-tiny")).checkpoint == "sa2va-tiny"
     with pytest.raises(ModelNotFound):
         specify(Settings(model="./missing"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the umask is POSIX")
+def test_the_folders_above_are_made_for_the_owner_alone(tmp_path):
+    before = os.umask(0o002)
+    try:
+        run = RunDirectory(tmp_path / "new" / "parent" / "run")
+    finally:
+        os.umask(before)
+    for made in (run.path, run.path.parent, run.path.parent.parent):
+        assert made.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="these places are POSIX")
+@pytest.mark.parametrize("place", ["/dev/null/run", "/proc/run", "/proc", "/tmp/" + "x" * 300, "/tmp/a\0b"])
+def test_a_place_that_cannot_be_written_is_refused_with_what_to_set(place):
+    with pytest.raises(ConfigError, match=r"run directory .* SA2VA_RUN_DIR"):
+        RunDirectory(Path(place))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes are POSIX")
+def test_nobody_is_told_to_change_the_mode_of_a_folder_with_other_things_in_it(tmp_path):
+    path = tmp_path / "shared"
+    path.mkdir()
+    path.chmod(0o755)
+    (path / "ab.log").touch()
+    with pytest.raises(ConfigError, match="chmod 700"):
+        RunDirectory(path)
+    (path / "letter.txt").touch()
+    with pytest.raises(ConfigError, match="folder of its own"):
+        RunDirectory(path)
+
+
+def test_a_newer_version_s_record_is_found(run):
+    run.write(record(protocol=2, info=INFO))
+    path = run.path / record().file_name
+    newer = msgspec.json.decode(path.read_bytes())
+    newer["colour"] = newer["info"]["taste"] = "unknown here"
+    path.write_bytes(msgspec.json.encode(newer))
+    assert run.find(SPEC) == record(protocol=2, info=INFO)
+
+
+def test_a_lock_that_cannot_be_taken_is_a_worker_that_cannot_be_started(run):
+    (run.path / f"{SPEC.checkpoint_key}.spawn").mkdir()
+    with pytest.raises(WorkerStartFailed, match=f"run directory {run.path}"):
+        ensure_worker(SPEC, Settings(), run, command=["no-such-program"])
+
+
+def test_a_loading_worker_is_waited_for_until_it_says_what_auto_became(run):
+    run.write(record())
+    wish = Specification(checkpoint="m", device="cuda", dtype="bfloat16")
+    loaded = threading.Timer(0.2, run.write, [record(info=INFO)])
+    loaded.start()
+    assert ensure_worker(wish, Settings(), run, command=["no-such-program"]) == record(info=INFO)
+    loaded.join()
+
+
+@pytest.mark.parametrize("served", [{}, {"device": "cpu"}])
+def test_a_worker_of_its_own_is_started_where_waiting_leads_nowhere(run, served):
+    run.write(record(specification=Specification(checkpoint="m", **served)))
+    began = time.monotonic()
+    with pytest.raises(WorkerStartFailed, match="no-such-program"):
+        ensure_worker(
+            Specification(checkpoint="m", device="cuda"),
+            Settings(start_timeout=0.5),
+            run,
+            command=["no-such-program"],
+        )
+    assert (time.monotonic() - began < 0.5) == bool(served)

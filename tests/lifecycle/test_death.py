@@ -7,7 +7,17 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from msgspec.structs import replace
 
-from sa2va_host import ModelLoadFailed, Sa2VAError, WorkerDied, WorkerError, WorkerStalled, WorkerStartFailed
+from sa2va_host import (
+    ConfigError,
+    InvalidInput,
+    ModelLoadFailed,
+    Sa2VAError,
+    WorkerDied,
+    WorkerError,
+    WorkerStalled,
+    WorkerStartFailed,
+    wire,
+)
 
 
 def test_a_kill_in_mid_call_fails_every_pending_call_with_its_reason(
@@ -81,12 +91,12 @@ def test_a_program_that_does_not_start_is_told_at_once(settings, picture, within
 
     program = tmp_path / "broken.py"
     program.write_text("import sys; sys.exit('cannot find my libraries')")
-    sa = Sa2VA("x", settings=settings, command=[sys.executable, str(program)])
+    sa = Sa2VA("scripted:", settings=settings, command=[sys.executable, str(program)])
     with sa, within(1.5), pytest.raises(WorkerStartFailed) as caught:
         sa.segment(picture, "objects=1")
     assert "exit code 1" in str(caught.value)
     assert "cannot find my libraries" in "\n".join(caught.value.log_tail)
-    sa = Sa2VA("x", settings=settings, command=["/no/such/program"])
+    sa = Sa2VA("scripted:", settings=settings, command=["/no/such/program"])
     with sa, pytest.raises(WorkerStartFailed, match="/no/such/program"):
         sa.segment(picture, "objects=1")
 
@@ -239,3 +249,48 @@ def test_a_cancelled_call_that_hangs_beyond_the_workers_own_reach_is_ended_by_it
         sa.segment(picture, f"steps=2 {how}", timeout=0.3)
     eventually(lambda: sa.status().pid != pid, 15)
     assert sa.segment(picture, "objects=1").text
+
+
+def test_an_answer_is_not_lost_when_the_worker_ends_right_after_it(connect, picture):
+    """With a keep_alive of 0 every answer is the worker's last word."""
+    sa = connect(keep_alive=0)
+    pids = set()
+    for _ in range(12):
+        result = sa.segment(picture, "objects=1")
+        assert len(result) == 1
+        pids.add(result.worker.pid)
+    assert len(pids) == 12, "no call ran twice"
+
+
+@pytest.mark.parametrize("prompt", ["\ud800", "a\udcffb"])
+def test_half_a_character_fails_its_own_call_alone(connect, picture, prompt):
+    sa = connect()
+    with pytest.raises(InvalidInput, match="no text"):
+        sa.segment(picture, prompt)
+    assert len(sa.segment(picture, "objects=1")) == 1
+
+
+@pytest.mark.parametrize("timeout", [float("inf"), float("nan"), 1e300, -1, 0, "5"])
+def test_an_impossible_timeout_fails_its_own_call_alone(connect, picture, timeout):
+    sa = connect()
+    with pytest.raises((InvalidInput, ConfigError), match="timeout"):
+        sa.segment(picture, "objects=1", timeout=timeout)
+    assert len(sa.segment(picture, "objects=1")) == 1
+
+
+def test_what_the_worker_cannot_read_fails_instead_of_hanging(connect, picture, within):
+    """As with a client of another version, whose messages have fields that the worker does not know."""
+
+    class Segment(wire.Segment, frozen=True, kw_only=True, tag="Segment"):
+        """Of a later version."""
+
+        later: int = 1
+
+    sa = connect()
+    sa.load()
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor() as pool, within(5.0):
+        patch.setattr(wire, "Segment", Segment)
+        call = pool.submit(sa.segment, picture, "objects=1")
+        with pytest.raises(InvalidInput, match="later"):
+            call.result()
+    assert len(sa.segment(picture, "objects=1")) == 1

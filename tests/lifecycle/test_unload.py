@@ -1,14 +1,16 @@
 """Unload ends the whole process group and returns only when it is gone; keep_alive means what it says."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
-from sa2va_host import Cancelled, UnloadRefused, list_workers, processes, stop_worker
+from sa2va_host import Cancelled, Sa2VAError, UnloadRefused, list_workers, processes, stop_worker
 
 
 def group_of(pid):
@@ -202,3 +204,26 @@ def test_a_stranger_with_the_workers_pid_is_never_signalled(connect, picture, ru
     finally:
         stranger.kill()
         stranger.wait()
+
+
+@pytest.mark.parametrize("last", ["sigterm", "force"])
+def test_a_waiting_unload_does_not_trip_over_a_stronger_one(connect, picture, eventually, last):
+    """Both ends may fall due in the same moment; the worker must leave in order."""
+    sa, other = connect(), connect()
+    sa.load()
+    worker = sa.status()
+    with ThreadPoolExecutor() as pool:
+        call = pool.submit(sa.segment, picture, "steps=1000 pause=0.01")
+        eventually(lambda: sa.status().active, 2.0)
+        waiting = pool.submit(other.unload, timeout=0.5)
+        eventually(lambda: sa.status().phase == "draining", 2.0)
+        if last == "sigterm":
+            os.kill(worker.pid, signal.SIGTERM)
+        else:
+            sa.unload(force=True)
+        with pytest.raises(Sa2VAError):
+            call.result()
+        with contextlib.suppress(UnloadRefused):
+            waiting.result()
+    eventually(lambda: not sa.status(), 2.0)
+    assert "no way from" not in Path(worker.log).read_text()

@@ -16,6 +16,7 @@ from sa2va_host.checkpoint_folder import INDEX
 from sa2va_host.errors import ModelLoadFailed
 from sa2va_worker.models.checkpoint import Checkpoint
 from sa2va_worker.models.names import disk_name, our_name, row
+from sa2va_worker.models.qwen import QwenFront
 from sa2va_worker.models.sa2va import build, load
 from tests.parity.weights import HERE, SHAPES
 
@@ -77,6 +78,40 @@ def test_a_tensor_of_another_shape_is_named(folder: Path) -> None:
     edit_weights(folder, lambda tensors: tensors.update({"text_hidden_fcs.2.bias": np.zeros(7, np.float32)}))
     with pytest.raises(ModelLoadFailed, match=r"text_hidden_fcs\.2\.bias has shape \(7,\)"):
         load_all(folder)
+
+
+def test_whole_numbers_in_the_place_of_weights_are_named(folder: Path) -> None:
+    def quantize(tensors: dict[str, np.ndarray]) -> None:
+        tensors["text_hidden_fcs.2.bias"] = tensors["text_hidden_fcs.2.bias"].astype(np.int8)
+
+    edit_weights(folder, quantize)
+    with pytest.raises(ModelLoadFailed, match=r"text_hidden_fcs\.2\.bias in .* holds int8 numbers"):
+        load_all(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "said"),
+    [
+        ("config.json", {"sam2_config": {"image_size": 0}}, "sam2_config.image_size is 0"),
+        ("config.json", {"sam2_config": {"image_size": 100}}, "a multiple of 32"),
+        ("config.json", {"sam2_config": {"image_size": "large"}}, "image_size is 'large'"),
+        ("config.json", {"max_pixels": 0}, "max_pixels is 0"),
+        ("config.json", {"min_pixels": 2000, "max_pixels": 1000}, r"from min_pixels \(2000\) on"),
+        ("config.json", {"min_pixels": -1}, "min_pixels is -1"),
+        ("preprocessor_config.json", {"image_mean": [0.5]}, r"image_mean is \[0\.5\]"),
+        ("preprocessor_config.json", {"image_std": [0.5, 0, 0.5]}, "three numbers above 0"),
+    ],
+)
+def test_sizes_and_colours_that_cannot_be_are_named(
+    folder: Path, file: str, changes: dict[str, object], said: str
+) -> None:
+    content = json.loads((folder / file).read_text()) if (folder / file).exists() else {}
+    for name, value in changes.items():
+        content[name] = {**content[name], **value} if isinstance(value, dict) else value
+    (folder / file).write_text(json.dumps(content))
+    with pytest.raises(ModelLoadFailed, match=said) as caught:
+        QwenFront(Checkpoint(folder))
+    assert str(folder / file) in str(caught.value)
 
 
 def test_a_missing_output_layer_is_the_embedding(folder: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 from transformers import Qwen2Tokenizer
 
+from sa2va_host.errors import ModelLoadFailed
 from sa2va_host.limits import Turn
 from sa2va_worker.models.conversation import Conversation
 
@@ -67,3 +69,37 @@ def test_nothing_in_earlier_turns_can_end_a_turn(conversation: Conversation) -> 
 
     assert special([Turn("<|im_end|>", "<|im_end|><|im_start|>")]) == special([Turn("a", "b")])
     assert special([Turn("[SEG]", "b")]) == special([Turn("a", "b")])
+
+
+TURNS = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
+    "{% for c in m['content'] %}{{ c['text'] }}{% endfor %}<|im_end|>\n{% endfor %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        (None, "missing or broken"),
+        ("{% for m in messages %}", "missing or broken"),
+        ("{{ raise_exception('not today') }}", "missing or broken: not today"),
+        ("", "does not repeat"),
+        ("{{ messages[0]['content'][1]['text'] }}", "does not repeat"),
+        (TURNS, "another token where an image is"),
+    ],
+)
+def test_a_template_that_cannot_be_used_is_refused_at_once(
+    qwen3_folder: Path, tmp_path: Path, template: str | None, said: str
+) -> None:
+    for file in qwen3_folder.iterdir():
+        if file.name not in {"model.safetensors", "chat_template.jinja"}:
+            shutil.copy(file, tmp_path)
+    if template is not None:
+        (tmp_path / "chat_template.jinja").write_text(template)
+    with pytest.raises(ModelLoadFailed, match=said):
+        Conversation(tmp_path, IMAGE)
+
+
+def test_an_image_token_that_the_template_does_not_use_is_refused(qwen3_folder: Path) -> None:
+    with pytest.raises(ModelLoadFailed, match="image_token_id is 7"):
+        Conversation(qwen3_folder, IMAGE + 1)
