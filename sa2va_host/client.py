@@ -16,7 +16,7 @@ import msgspec
 
 from .cancellation import Cancellation
 from .choice import choose
-from .config import Settings, load_settings
+from .config import Settings, checked_timeout, load_settings
 from .errors import InvalidInput
 from .events import Event
 from .session import Session
@@ -114,7 +114,7 @@ class Sa2VA:
         from .media import read_image
         from .outcomes import to_segmentation
 
-        prompt = _checked(prompt)
+        prompt = checked_prompt(prompt)
         with self._session.reserve() as room:
             picture = read_image(image)
             headers, buffers = arrays.pack([picture])
@@ -149,7 +149,7 @@ class Sa2VA:
         from .outcomes import to_segmentation
         from .video import Video
 
-        prompt = _checked(prompt)
+        prompt = checked_prompt(prompt)
         side = 0
 
         def on_note(call: Call, note: Note) -> None:
@@ -202,16 +202,16 @@ class Sa2VA:
         """
         from . import arrays, wire
         from .limits import Turn
-        from .media import read_image
+        from .media import read_images
         from .outcomes import to_chat_answer
 
-        prompt = _checked(prompt)
-        turns = [Turn(_checked(said), answer) for said, answer in history]
+        prompt = checked_prompt(prompt)
+        turns = [Turn(checked_prompt(said), answer) for said, answer in history]
         sources: Sequence[Any] = (
             images if isinstance(images, (list, tuple)) else [] if images is None else [images]
         )
         with self._session.reserve() as room:
-            headers, buffers = arrays.pack([read_image(source) for source in sources])
+            headers, buffers = arrays.pack(read_images(sources))
             outcome = self._session.call(
                 room,
                 lambda call: wire.Chat(
@@ -308,7 +308,7 @@ class Sa2VA:
         found = self._find()
         if found is None:
             return Stopped(0, "absent", 0.0)
-        wait = self.settings.unload_wait if timeout is None else timeout
+        wait = self.settings.unload_wait if timeout is None else (timeout and checked_timeout(timeout)) or 0.0
         return stop(*found, force=force, wait=wait)
 
     def _find(self) -> tuple[Record, RunDirectory] | None:
@@ -317,7 +317,8 @@ class Sa2VA:
         return None if record is None else (record, run)
 
 
-def _checked(prompt: object) -> str:
+def checked_prompt(prompt: object) -> str:
+    """The prompt, if the model can be asked that. Raises `InvalidInput`."""
     if not isinstance(prompt, str):
         raise InvalidInput(f"The prompt is {prompt!r}.", advice="It must be text, such as 'the red circle'.")
     if not prompt.replace("<image>", "").strip():

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from .errors import InvalidInput, WorkerError
 from .hookspecs import MaskProcessor, Options, Process
+from .limits import MAX_BUFFER_BYTES
 
 
 def checked(
@@ -80,6 +81,11 @@ def probabilities_of(given: NDArray[Any], size: tuple[int, ...]) -> NDArray[np.f
         )
     if array.dtype != np.bool_ and array.dtype.kind != "f":
         raise InvalidInput(f"The probabilities are {array.dtype}; float in 0..1 or bool is needed.")
+    if array.size * 4 > MAX_BUFFER_BYTES:
+        raise InvalidInput(
+            f"The probabilities of {len(array)} objects take more than {MAX_BUFFER_BYTES >> 30} GiB.",
+            advice="Process fewer objects at once.",
+        )
     values = array.astype(np.float32)
     if values.size and not (values.min() >= 0 and values.max() <= 1):  # NaN fails this too
         raise InvalidInput("The probabilities have values outside 0..1.")

@@ -162,8 +162,10 @@ class _SomeFailed(InvalidInput):
 
 
 def _jobs(images: list[Path], prompts: list[str], folder: Path) -> list[Job]:
+    from sa2va_host.client import checked_prompt
     from sa2va_host.saving import distinct_stems
 
+    prompts = [checked_prompt(prompt) for prompt in prompts]
     slugs = distinct_stems([pictures.slug(prompt) for prompt in prompts])
     endings = [f".{slug}" for slug in slugs] if len(prompts) > 1 else [""]
     return [

@@ -158,7 +158,6 @@ def test_masks_are_changed_as_asked(sa2va, picture, tmp_path):
     ("arguments", "message"),
     [
         (("--save", "mask"), "There is nothing to save of the kind 'mask'"),
-        (("--process", "sharpen"), "There is no mask processor 'sharpen'"),
         (("--process", "vitmatte:eroding=3"), "has no option 'eroding'"),
         (("--process", "vitmatte:erode"), "not of the form OPTION=VALUE"),
         (("--grow", "1000"), "grow is 1000"),
