@@ -37,16 +37,21 @@ def test_every_package_is_installed():
     assert set(packages) == expected
 
 
+def _normal(name: str) -> str:
+    """A distribution's name as indexes compare it (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
 def test_every_requirement_is_pinned():
     pins = dict(
         line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line
     )
-    pins = {name.lower(): version for name, version in pins.items()}
+    pins = {_normal(name): version for name, version in pins.items()}
     requirements = [
         *PROJECT["project"]["dependencies"],
         *(line for extra in PROJECT["project"]["optional-dependencies"].values() for line in extra),
     ]
-    names = {re.split(r"[<>=!;\[ ]", line, maxsplit=1)[0] for line in requirements}
+    names = {_normal(re.split(r"[<>=!;\[ ]", line, maxsplit=1)[0]) for line in requirements}
     assert names - set(pins) == set(NOT_PINNED)
     assert "+" not in pins["torch"]
 

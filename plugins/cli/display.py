@@ -92,6 +92,8 @@ class Display:
                 TimeElapsedColumn(),
                 console=Console(stderr=True),
                 transient=True,
+                # Else rich would show on the terminal what a pipe is waiting for.
+                redirect_stdout=sys.stdout.isatty(),
             )
             self._task = self._bar.add_task(phase, total=None, amount="")
             self._bar.start()

@@ -7,9 +7,12 @@ import json
 import numpy as np
 import psutil
 import pytest
+from numpy.typing import NDArray
 
 from sa2va_host import Sa2VA
 from sa2va_worker.models.checkpoint import BUNDLED, Checkpoint, find_folder
+from training import heldout, scores
+from training.evaluate import Counts, Generator, OwnGenerator, evaluate
 from training.heldout import draw_clip, draw_picture
 
 NAME = "sa2va-tiny"
@@ -75,3 +78,24 @@ def test_its_configuration_says_what_upstreams_leave_out() -> None:
     config = json.loads((BUNDLED / NAME / "config.json").read_text())
     assert {"sam2_config", "min_pixels", "max_pixels"} <= set(config)
     assert "auto_map" not in config
+
+
+@pytest.mark.parametrize("generator", [OwnGenerator(), heldout], ids=["own", "second"])
+def test_it_finds_what_is_meant_on_scenes_it_has_not_seen(model: Sa2VA, generator: Generator) -> None:
+    """Far below its page's figures, which are means of many more scenes, and far above chance."""
+
+    def segment(image: NDArray[np.uint8], prompt: str) -> scores.Answer:
+        result = model.segment(image, prompt)
+        return scores.Answer(result.text, result.masks()[:, None])
+
+    def segment_video(frames: NDArray[np.uint8], prompt: str) -> scores.Answer:
+        result = model.segment_video(frames, prompt)
+        return scores.Answer(result.text, result.masks())
+
+    found = evaluate(generator, segment, segment_video, Counts(pictures=16, prompts=4, clips=2), seed=21)
+    means = {name: float(np.mean(values)) for name, values in found.values.items() if values}
+    assert means["right_object"] >= 0.7
+    assert means["single_iou"] >= 0.6
+    assert means["refused"] >= 0.7
+    assert means["question"] >= 0.4
+    assert means["video"] >= 0.2
