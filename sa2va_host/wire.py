@@ -42,9 +42,7 @@ from .specification import ModelInfo
 
 
 class ArrayHeader(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Describes the buffer frame number ``buffer`` (0 is the first after the payload): C order, ``size``
-    bytes.
-    """
+    """Describes the buffer number ``buffer`` (0 is the first after the payload): C order, ``size`` bytes."""
 
     dtype: DType
     shape: Shape
@@ -137,9 +135,7 @@ class Process(Message, frozen=True, kw_only=True):
 
 
 class Cancel(Message, frozen=True, kw_only=True):
-    """Stop this call, queued or running. Answered by ``Failed(code="cancelled")`` unless it was done
-    already.
-    """
+    """Stop this call, queued or running. Answered by ``Failed(code="cancelled")`` unless it was done."""
 
     call: CallId
 

@@ -148,6 +148,13 @@ class Sa2VAEngine:
         yield Progress("encoding", 0, len(pictures), "frames")
         with clock("encoding"):
             utterance, patches = loaded.front.prepare(prompt, pictures, history)
+        room = loaded.model.language.longest
+        if len(utterance.prompt_ids) >= room:
+            raise InvalidInput(
+                f"the prompt and its pictures take {len(utterance.prompt_ids)} tokens, and the model reads fewer"
+                f" than {room}.",
+                advice="Shorten the prompt, or show fewer or smaller pictures.",
+            )
         yield Progress("encoding", len(pictures), len(pictures), "frames")
         tokens = loaded.model.language.speak(
             utterance,

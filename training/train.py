@@ -222,10 +222,8 @@ def train(arguments: argparse.Namespace) -> None:
         learner.load_state_dict(saved["learner"])
         optimizers.restore(saved["optimizers"])
         average.state, first = saved["average"], saved["step"]
-    print(
-        f"{sum(p.numel() for p in model.parameters()):,} parameters, steps {first} to {plan.steps}",
-        flush=True,
-    )
+    count = sum(p.numel() for p in model.parameters())
+    print(f"{count:,} parameters, steps {first} to {plan.steps}", flush=True)
     began, shown, seen = time.monotonic(), time.monotonic(), Meters()
     last = min(plan.steps, arguments.stop_after or plan.steps)
     for step, batch in zip(range(first, last), batches(folder, arguments, plan, first), strict=False):

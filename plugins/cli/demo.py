@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
+import shutil
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +64,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         help="where to write (default: demo)",
     )
     options.add_model(parser, default="sa2va-tiny")
+    options.add_json(parser)
     parser.set_defaults(command=run)
 
 
@@ -75,13 +79,17 @@ def run(arguments: argparse.Namespace) -> int:
     seconds: list[float] = []
     with Display() as display, options.connect(arguments, display) as sa:
         model = sa.settings.model
-        print(f"Model {model}. The first call starts its worker, the others find it warm.", flush=True)
+        if not arguments.json:
+            print(f"Model {model}. The first call starts its worker, the others find it warm.", flush=True)
         for scene in SCENES:
             begun = time.monotonic()
             cards.append(_ask(sa, scene, arguments.output))
             seconds.append(time.monotonic() - begun)
             pid = sa.status().pid
-            print(f"  {seconds[-1]:6.2f} s  worker {pid}  {scene.prompt!r}: {cards[-1].answer}", flush=True)
+            if not arguments.json:
+                print(
+                    f"  {seconds[-1]:6.2f} s  worker {pid}  {scene.prompt!r}: {cards[-1].answer}", flush=True
+                )
     first = f"first answer after {seconds[0]:.1f} s" if display.started_worker else "it was warm already"
     overview = draw_sheet(
         "Say what you mean, get masks",
@@ -89,7 +97,18 @@ def run(arguments: argparse.Namespace) -> int:
         cards,
     )
     path = media.write_image(arguments.output / "overview.png", overview)
-    print(f"Look at {path}. `sa2va ps` shows the worker while it stays warm, `sa2va stop --all` ends it.")
+    if arguments.json:
+        answers = [
+            {"prompt": card.prompt, "text": card.answer, "seconds": round(took, 3)}
+            for card, took in zip(cards, seconds, strict=True)
+        ]
+        print(json.dumps({"answers": answers, "overview": str(path), "model": model}, indent=2))
+        return 0
+    # After the first run from a checkout the command is in an environment that no shell knows of.
+    command = "sa2va" if shutil.which("sa2va") else sys.argv[0]
+    print(
+        f"Look at {path}. `{command} ps` shows the worker while it stays warm, `{command} stop --all` ends it."
+    )
     return 0
 
 

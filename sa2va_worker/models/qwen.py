@@ -61,6 +61,8 @@ class Qwen3VLLanguage(nn.Module):
         self.config._attn_implementation = attention  # noqa: SLF001 - its public setter needs a built model
         self.model = Qwen3VLForConditionalGeneration(self.config)
         self.hidden_size: int = config["text_config"]["hidden_size"]
+        self.longest: int = config["text_config"].get("max_position_embeddings", 32_768)
+        """How many tokens a conversation may have, the answer's included."""
         self._before_norm: Tensor | None = None
         self.model.model.language_model.norm.register_forward_pre_hook(self._keep_before_norm)
 

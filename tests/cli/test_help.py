@@ -8,7 +8,7 @@ from sa2va_plugins.cli.main import main
 
 
 @pytest.mark.parametrize(
-    "command", ["ps", "stop", "logs", "config", "plugins", "doctor", "setup", "completion"]
+    "command", ["demo", "ps", "stop", "logs", "config", "plugins", "doctor", "setup", "completion"]
 )
 def test_every_command_says_what_it_does_and_shows_how(command, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
@@ -20,7 +20,7 @@ def test_every_command_says_what_it_does_and_shows_how(command, capsys, monkeypa
     assert [line for line in rest.splitlines() if len(line) > 80] == []
 
 
-@pytest.mark.parametrize("command", ["ps", "stop", "config", "plugins", "doctor"])
+@pytest.mark.parametrize("command", ["demo", "ps", "stop", "config", "plugins", "doctor"])
 def test_what_a_script_may_read_is_one_document(command, capsys):
     main([command, "--help"])
     assert "--json" in capsys.readouterr().out

@@ -12,7 +12,7 @@ from sa2va_host.errors import InvalidInput, ModelLoadFailed, ModelNotFound
 from sa2va_host.specification import Specification
 from sa2va_worker.engine import Sa2VAEngine
 from sa2va_worker.models.tracker import Tracker
-from sa2va_worker.steps import Masks, Picture, Progress, SegmentRequest, Token, Waiting
+from sa2va_worker.steps import ChatRequest, Masks, Picture, Progress, SegmentRequest, Token, Waiting
 from tests.worker.conftest import Frames, Heard, load_engine, segment
 
 
@@ -92,6 +92,11 @@ def test_a_long_video_is_remembered_in_a_window(engine: Sa2VAEngine) -> None:
 def test_an_empty_prompt_is_refused(engine: Sa2VAEngine, prompt: str) -> None:
     with pytest.raises(InvalidInput, match="prompt is empty"):
         list(segment(engine, prompt, noise(1)))
+
+
+def test_a_prompt_too_long_for_the_model_is_refused_at_once(engine: Sa2VAEngine) -> None:
+    with pytest.raises(InvalidInput, match="tokens"):
+        list(engine.chat(ChatRequest("漢字 " * 100_000)))
 
 
 def test_a_picture_too_long_for_the_model_is_refused(engine: Sa2VAEngine) -> None:
