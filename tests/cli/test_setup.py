@@ -40,7 +40,9 @@ def distribution(tmp_path, monkeypatch):
     real = metadata.distribution("sa2va-host")
     info = tmp_path / "site" / f"{OURS}.dist-info"
     info.mkdir(parents=True)
-    text = re.sub(r"^Version: .*$", "Version: 7.8.9", real.read_text("METADATA") or "", flags=re.MULTILINE)
+    # A checkout that was installed in place has a folder of the older kind too, which may be found first.
+    about = real.read_text("METADATA") or real.read_text("PKG-INFO") or ""
+    text = re.sub(r"^Version: .*$", "Version: 7.8.9", about, flags=re.MULTILINE)
     (info / "METADATA").write_text(text)
     (info / "entry_points.txt").write_text(real.read_text("entry_points.txt") or "")
     monkeypatch.syspath_prepend(info.parent)

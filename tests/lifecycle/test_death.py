@@ -246,7 +246,7 @@ def test_a_cancelled_call_that_hangs_beyond_the_workers_own_reach_is_ended_by_it
     sa.load()
     pid = sa.status().pid
     with pytest.raises(TimeoutError):
-        sa.segment(picture, f"steps=2 {how}", timeout=0.3)
+        sa.segment(picture, f"steps=2 {how}", timeout=1.5)  # long enough to have begun
     eventually(lambda: sa.status().pid != pid, 15)
     assert sa.segment(picture, "objects=1").text
 
