@@ -207,7 +207,12 @@ def test_the_whole_way(index, distribution, tmp_path):
 
     def setup(*arguments):
         return subprocess.run(
-            [*PROGRAM, "setup", *arguments], env=environment, capture_output=True, text=True, check=False
+            [*PROGRAM, "setup", *arguments],
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
         )
 
     wheel = next(index.glob("accelerate-*"))
