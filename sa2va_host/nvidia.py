@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 Answer = TypeVar("Answer")
+_DEVICES = ("/dev/nvidiactl", "/dev/dxg")
+"""What a Linux with an NVIDIA driver has, or one inside Windows; looking costs less than loading the library."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,8 @@ def compute_pids() -> set[int]:
 
 def _ask(question: Callable[[], Answer]) -> Answer | None:
     """What NVML answers; None where it is not there or fails."""
+    if sys.platform == "linux" and not any(Path(device).exists() for device in _DEVICES):
+        return None
     try:
         import pynvml
 

@@ -11,7 +11,6 @@ import time
 from dataclasses import dataclass
 
 from . import processes, wire
-from .calls import to_error
 from .control import ask
 from .errors import WorkerError
 from .nvidia import compute_pids
@@ -58,6 +57,8 @@ def _climb(record: Record, run: RunDirectory, *, force: bool, wait: float) -> st
         question = wire.Unload(call=1, force=force, wait=0.0 if force else wait)
         answer = ask(record, question, ANSWER_WITHIN + (0.0 if force else wait))
         if isinstance(answer, wire.Failed):
+            from .calls import to_error
+
             raise to_error(answer)
         if isinstance(answer, (wire.Unloading, wire.Ending)) and _leaves(process):
             return "asked"
