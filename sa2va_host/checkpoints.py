@@ -38,11 +38,6 @@ class Found:
     """The commit (40 hex digits) of a checkpoint in the hub's cache."""
 
     @property
-    def checkpoint(self) -> str:
-        """What a `Specification` calls it: the bundled name, or the folder."""
-        return self.name if self.source == "bundled" else str(self.folder)
-
-    @property
     def contents(self) -> CheckpointFolder:
         """What is in the folder."""
         return CheckpointFolder(self.folder)

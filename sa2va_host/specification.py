@@ -18,7 +18,7 @@ _CHOSEN = ("device", "dtype", "attention")
 class Specification(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One model as asked for. Two equal specifications share one worker.
 
-    ``checkpoint`` is a bundled name (``"sa2va-tiny"``) or an absolute folder; ``"auto"`` elsewhere means
+    ``checkpoint`` is an absolute folder, since two installations may bundle one name; ``"auto"`` elsewhere means
     "whatever the running worker has, or the best this machine offers".
     """
 

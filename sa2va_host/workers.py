@@ -53,7 +53,7 @@ def specify(settings: Settings) -> Specification:
     model, revision = choose(settings).model, settings.revision
     if ":" not in model or is_path(model):
         found = find(model, revision=revision, folders=settings.model_folders)
-        model, revision = found.checkpoint, found.revision
+        model, revision = str(found.folder), found.revision
     return Specification(
         checkpoint=model,
         revision=revision,

@@ -46,7 +46,7 @@ def make_snapshot(cache: Path, commit: str = COMMIT, *revisions: str, model: str
 
 def test_the_bundled_model_is_found_by_name_and_by_path(tmp_path: Path) -> None:
     found = find("sa2va-tiny")
-    assert (found.checkpoint, found.source, found.revision) == ("sa2va-tiny", "bundled", "")
+    assert (found.folder, found.source, found.revision) == (bundled_folder() / "sa2va-tiny", "bundled", "")
     assert (found.contents.family, found.contents.problem) == ("qwen3_vl", "")
     (tmp_path / "link").symlink_to(bundled_folder() / "sa2va-tiny")
     assert find(str(tmp_path / "link")) == found
@@ -252,3 +252,14 @@ def test_a_folder_whose_name_is_not_utf_8_is_refused(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(folder)
     with pytest.raises(ModelLoadFailed, match="is not UTF-8"):
         find(str(tmp_path / "link"))
+
+
+def test_two_installations_of_one_bundled_model_do_not_share_a_worker(tmp_path, monkeypatch):
+    here = specify(Settings(model="sa2va-tiny"))
+    other = tmp_path / "bundled" / "sa2va-tiny"
+    other.mkdir(parents=True)
+    (other / "config.json").write_text("{}")
+    monkeypatch.setattr("sa2va_host.checkpoints.bundled_folder", lambda: tmp_path / "bundled")
+    there = specify(Settings(model="sa2va-tiny"))
+    assert there.checkpoint == str(other)
+    assert not there.is_served_by(here)

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from sa2va_host import ConfigError, ModelNotFound, WorkerStartFailed, processes
+from sa2va_host.checkpoints import find
 from sa2va_host.config import Settings
 from sa2va_host.launcher import ensure_worker
 from sa2va_host.rendezvous import ExitNote, Record, RunDirectory, default_path
@@ -189,7 +190,7 @@ def test_specifications_name_folders_by_their_real_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("./model", str(folder), str(tmp_path / "link"), "./link/../model"):
         assert specify(Settings(model=name)).checkpoint == str(folder)
-    assert specify(Settings(model="sa2va-tiny")).checkpoint == "sa2va-tiny"
+    assert specify(Settings(model="sa2va-tiny")).checkpoint == str(find("sa2va-tiny").folder)
     with pytest.raises(ModelNotFound):
         specify(Settings(model="./missing"))
 
