@@ -143,8 +143,10 @@ def write_whole(path: str | os.PathLike[str], write: Callable[[IO[bytes]], objec
         with temporary.open("xb") as stream:
             write(stream)
         temporary.replace(target)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename, error.filename2 = str(target), None  # what the caller asked for
         raise
     return target
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
@@ -274,6 +275,16 @@ def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file modes are of POSIX systems")
+def test_a_failed_write_names_the_file_that_was_asked_for(tmp_path):
+    def full(stream):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError, match="No space left") as raised:
+        media.write_whole(tmp_path / "mask.png", full)
+    assert raised.value.filename == str(tmp_path / "mask.png")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_written_files_have_usual_permissions(tmp_path):
     plain = tmp_path / "plain"
     plain.touch()

@@ -120,6 +120,27 @@ def test_clients_take_turns_and_each_keeps_its_order(world, engine):
     assert "abab" in letters or "baba" in letters
 
 
+def test_a_worker_does_not_look_idle_before_its_answer_is_out(engine):
+    """One that looks idle may end, with a keep_alive of 0 at once."""
+    idle, answered = [], threading.Event()
+
+    class Watched(Outbox):
+        def put(self, event):
+            if isinstance(event, Reply) and isinstance(event.message, wire.Answer):
+                idle.append(not scheduler.works())
+            super().put(event)
+            if isinstance(event, Finished):
+                answered.set()
+
+    scheduler = Scheduler(Watched(lambda: None), max_active=2)
+    run = (lambda: engine, lambda e: e.load(None), lambda: None)
+    threading.Thread(target=scheduler.run, args=run, daemon=True).start()
+    scheduler.add(chat(b"A", 1, "a"))
+    assert answered.wait(3)
+    assert idle == [False]
+    assert not scheduler.works()
+
+
 def test_no_more_calls_are_begun_than_allowed(world, engine):
     scheduler, until = world
     engine.gate.clear()
