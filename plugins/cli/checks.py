@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from .text import byte_size, seconds
+
 if TYPE_CHECKING:
     from sa2va_host.config import Settings
     from sa2va_host.interpreters import Interpreter
@@ -64,8 +66,8 @@ def _system(_: Settings) -> Iterator[Finding]:
     memory = psutil.virtual_memory()
     yield Finding(
         "ok",
-        f"{platform.platform()}, {os.cpu_count()} processors, {_size(memory.available)} of {_size(memory.total)}"
-        " memory free",
+        f"{platform.platform()}, {os.cpu_count()} processors, "
+        f"{byte_size(memory.available)} of {byte_size(memory.total)} memory free",
     )
 
 
@@ -129,7 +131,7 @@ def _disk_space(settings: Settings) -> Iterator[Finding]:
 def _space(folder: Path, wanted: int, advice: str) -> Finding:
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(existing).free
-    message = f"{_size(free)} free for {folder}"
+    message = f"{byte_size(free)} free for {folder}"
     return Finding("ok", message) if free >= wanted else Finding("warn", message, advice)
 
 
@@ -138,7 +140,7 @@ def _shared_memory(_: Settings) -> Iterator[Finding]:
     if not folder.is_dir():
         return
     usage = shutil.disk_usage(folder)
-    message = f"{_size(usage.free)} of {_size(usage.total)} free in {folder}"
+    message = f"{byte_size(usage.free)} of {byte_size(usage.total)} free in {folder}"
     if usage.total <= CONTAINER_SHARED_MEMORY:
         yield Finding("warn", message, "Start the container with more, such as --shm-size=1g.")
     else:
@@ -149,7 +151,7 @@ def _workers(settings: Settings) -> Iterator[Finding]:
     from sa2va_host import list_workers, processes
     from sa2va_host.workers import run_directory
 
-    from .workers import seconds, short_name
+    from .workers import short_name
 
     workers = list_workers(settings)
     if not workers:
@@ -203,7 +205,7 @@ def accelerators(found: Interpreter, driver: Driver | None) -> Iterator[Finding]
     if driver is not None:
         yield Finding("ok", f"NVIDIA driver {driver.version}, up to CUDA {driver.cuda}")
         for gpu in driver.gpus:
-            yield Finding("ok", f"{gpu.name}, {_size(gpu.free)} of {_size(gpu.memory)} free")
+            yield Finding("ok", f"{gpu.name}, {byte_size(gpu.free)} of {byte_size(gpu.memory)} free")
     if found.devices:
         yield Finding("ok", f"torch can use {', '.join(found.devices)}")
     elif driver is None or not driver.gpus:
@@ -231,11 +233,6 @@ def _major(version: str) -> int:
 
 def _listed(versions: Mapping[str, str | None]) -> str:
     return ", ".join(f"{name} {version or '-'}" for name, version in versions.items())
-
-
-def _size(size: int) -> str:
-    """Bytes in the unit that people think of."""
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
 CHECKS: dict[str, Check] = {

@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from . import options
-from .workers import table
+from .text import byte_size, table
 
 if TYPE_CHECKING:
     from sa2va_host.checkpoints import Found
@@ -84,15 +84,15 @@ def run_pull(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(document(found), indent=2, ensure_ascii=False))
     else:
-        print(f"{found.name} is here, {size(found)} in {found.folder}")
+        print(f"{found.name} is here, {byte_size(found.contents.size_on_disk)} in {found.folder}")
     return 0
 
 
 def row(found: Found) -> tuple[str, ...]:
     """One line of `sa2va models`."""
     fields = document(found)
-    state = fields["problem"] or "ok"
-    return found.name, fields["family"] or "?", size(found), found.source, state, str(found.folder)
+    family, state = fields["family"] or "?", fields["problem"] or "ok"
+    return found.name, family, byte_size(fields["size"]), found.source, state, str(found.folder)
 
 
 def document(found: Found) -> dict[str, Any]:
@@ -107,9 +107,3 @@ def document(found: Found) -> dict[str, Any]:
         "path": str(found.folder),
         "problem": problem or None,
     }
-
-
-def size(found: Found) -> str:
-    """`8.9 GB` or `10 MB`."""
-    count = found.contents.size_on_disk
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shlex
 import shutil
@@ -11,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from . import options
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -62,6 +65,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     )
     parser.add_argument("--no-config", action="store_true", help="leave the configuration file alone")
     parser.add_argument("--dry-run", action="store_true", help="only print the commands")
+    options.add_json(parser)
     parser.set_defaults(command=run)
 
 
@@ -72,33 +76,40 @@ def run(arguments: argparse.Namespace) -> int:
     from sa2va_host.errors import Sa2VAError
     from sa2va_host.interpreters import inspect
 
+    def say(line: str) -> None:
+        print(line, file=sys.stderr if arguments.json else sys.stdout, flush=True)
+
+    def end(commands: list[list[str]], made: Interpreter | None = None, file: Path | None = None) -> int:
+        if arguments.json:
+            print(document(commands, made, file))
+        return 0
+
     settings, file = load_settings(), settings_file()
     wanted = requirements(*arguments.extra) if arguments.extra else []
     wanted += [arguments.torch] if arguments.torch else []
     if arguments.path is None and (present := _present(settings.worker_python, wanted)):
-        print(
-            f"The worker has all it needs in {describe(present)}. To make another environment, give --path."
-        )
-        return 0
+        say(f"The worker has all it needs in {describe(present)}. To make another environment, give --path.")
+        return end([], present)
     environment = Environment(_folder(arguments.path))
-    for command in environment.commands(
-        arguments.python, arguments.torch, arguments.extra, arguments.constraint
-    ):
-        print(shlex.join(command), flush=True)
+    commands = list(
+        environment.commands(arguments.python, arguments.torch, arguments.extra, arguments.constraint)
+    )
+    for command in commands:
+        say(shlex.join(command))
         if not arguments.dry_run:
             _execute(command)
     if arguments.dry_run:
-        return 0
+        return end(commands)
     made = inspect(str(environment.interpreter))
     if problems := made.problems(wanted):
         raise Sa2VAError(f"The worker cannot run in {environment.folder}: {', '.join(problems)}.")
-    print(f"The worker can run in {describe(made)}.")
+    say(f"The worker can run in {describe(made)}.")
     if not arguments.no_config:
         write_setting(file, "worker_python", str(environment.interpreter))
-        print(f"worker_python is set in {file}.")
+        say(f"worker_python is set in {file}.")
         if os.environ.get("SA2VA_WORKER_PYTHON"):
             print("Unset SA2VA_WORKER_PYTHON: it comes before the file.", file=sys.stderr)
-    return 0
+    return end(commands, made, None if arguments.no_config else file)
 
 
 @dataclass(frozen=True)
@@ -136,6 +147,19 @@ class Environment:
             yield [*install, "--no-build-isolation", *flash]
         else:
             yield [*install, *packages]
+
+
+def document(commands: list[list[str]], interpreter: Interpreter | None, file: Path | None) -> str:
+    """What `--json` prints: the commands of this set-up, the worker's Python (null after a dry run), and the
+    configuration file that names it now (null where none was changed).
+    """
+    found = interpreter and {
+        "executable": interpreter.executable,
+        "python": interpreter.python,
+        "versions": interpreter.versions,
+        "devices": interpreter.devices,
+    }
+    return json.dumps({"commands": commands, "worker": found, "config": file and str(file)}, indent=2)
 
 
 def describe(interpreter: Interpreter) -> str:
