@@ -229,7 +229,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--pictures", type=int, default=Counts.pictures)
     parser.add_argument("--prompts", type=int, default=Counts.prompts, help="for each picture")
     parser.add_argument("--clips", type=int, default=Counts.clips)
-    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--seed", type=int, default=8)
     parser.add_argument(
         "--out", type=Path, action="append", default=[], help=".json, or a .md page; repeatable"
     )
