@@ -34,16 +34,21 @@ if TYPE_CHECKING:
         WorkerStalled,
         WorkerStartFailed,
     )
+    from .generation import Generation
     from .refine import Refinement
     from .results import Segmentation
+    from .tracks import Track, TrackedFrame
     from .workers import list_workers, stop_worker
 
 _HOME = {
     "AsyncSa2VA": "asynchronous",
     "Cancellation": "cancellation",
     "Sa2VA": "client",
+    "Generation": "generation",
     "Refinement": "refine",
     "Segmentation": "results",
+    "Track": "tracks",
+    "TrackedFrame": "tracks",
     "list_workers": "workers",
     "stop_worker": "workers",
     "Cancelled": "errors",
@@ -69,6 +74,7 @@ __all__ = [
     "Cancelled",
     "ConfigError",
     "DeadlineExceeded",
+    "Generation",
     "InvalidInput",
     "ModelLoadFailed",
     "ModelNotFound",
@@ -78,6 +84,8 @@ __all__ = [
     "Sa2VA",
     "Sa2VAError",
     "Segmentation",
+    "Track",
+    "TrackedFrame",
     "UnloadRefused",
     "WorkerBusy",
     "WorkerDied",

@@ -26,6 +26,12 @@ class CheckpointFolder:
 
     folder: Path
 
+    @property
+    def name(self) -> str:
+        """The folder's name, or in the hub's cache, where folders are named after commits, the model's."""
+        repo = self.folder.parent.parent
+        return repo.name.rpartition("--")[2] if self.folder.parent.name == "snapshots" else self.folder.name
+
     @cached_property
     def config(self) -> dict[str, Any]:
         """The content of `config.json`. Raises as `json` does."""
@@ -95,7 +101,9 @@ class CheckpointFolder:
 
     @property
     def family(self) -> str:
-        """``qwen3_vl``, ``qwen2_5_vl`` or ``internvl`` by `config.json`; empty where it does not tell."""
+        """``qwen3_vl``, ``qwen2_5_vl``, ``internvl``, or for a model that reads words alone its own type (``qwen3``),
+        by `config.json`; empty where it does not tell.
+        """
         try:
             config = self.config
         except ModelLoadFailed:
@@ -104,7 +112,10 @@ class CheckpointFolder:
         kind = text.get("model_type") if isinstance(text, dict) else None
         if isinstance(kind, str):
             return kind.removesuffix("_text")
-        return "internvl" if isinstance(config.get("llm_config"), dict) else ""
+        if isinstance(config.get("llm_config"), dict):
+            return "internvl"
+        kind = config.get("model_type")
+        return kind if isinstance(kind, str) and kind != MODEL_TYPE else ""
 
     @property
     def problem(self) -> str:

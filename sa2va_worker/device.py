@@ -1,8 +1,9 @@
-"""Where and how a model runs: device, dtype and attention; and what PyTorch says when memory or device fail."""
+"""Where and how a model runs: device and dtype; and what PyTorch says when memory or device fail."""
 
 from __future__ import annotations
 
 import contextlib
+import traceback
 from collections.abc import Iterator
 
 import torch
@@ -10,51 +11,61 @@ import torch
 from sa2va_host.errors import ModelLoadFailed, OutOfMemory
 from sa2va_host.specification import AUTO, Specification
 
-from .steps import EngineBroken
+from .steps import EngineBroken, MemoryUse
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-ATTENTION = ("sdpa", "eager")
-_NO_ROOM = ("DefaultCPUAllocator", "not enough memory", "can't allocate memory")
-"""How PyTorch says it on a processor, in a plain RuntimeError (c10/core/impl/alloc_cpu.cpp)."""
+_NO_ROOM = ("DefaultCPUAllocator", "not enough memory", "can't allocate memory", "Cannot allocate memory")
+"""How PyTorch says it on a processor, in a plain RuntimeError (c10/core/impl/alloc_cpu.cpp), the last one of files that
+are mapped (aten/src/ATen/MapAllocator.cpp).
+"""
 
 
 @contextlib.contextmanager
-def memory_errors(device: torch.device) -> Iterator[None]:
-    """Turn what PyTorch raises when memory or the device fails into what the server understands."""
+def memory_errors(device: torch.device, advice: str = "") -> Iterator[None]:
+    """Turn what PyTorch raises when memory or the device fails into what the server understands.
+
+    ``advice`` is what to do when memory fails.
+    """
     try:
         yield
+    except OutOfMemory:  # said in our own words already
+        raise
     except (MemoryError, RuntimeError) as error:
         text = str(error)
         if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(say in text for say in _NO_ROOM):
+            traceback.clear_frames(error.__traceback__)  # they hold what the failed call computed so far
             if device.type == "cuda":
                 torch.cuda.empty_cache()
             raise OutOfMemory(
                 f"the {device.type.upper()} ran out of memory: {text.splitlines()[0] if text else 'no room'}.",
-                advice="Use fewer key frames or a smaller checkpoint, or free memory that other programs hold.",
+                advice=advice or "Use a smaller checkpoint, or free memory that other programs hold.",
             ) from error
         if "CUDA error" in text or "device-side assert" in text:
             raise EngineBroken(text.splitlines()[0]) from error
         raise
 
 
-def choose(spec: Specification) -> tuple[torch.device, torch.dtype, str]:
-    """Concrete device, dtype and attention for a specification. Raises `ModelLoadFailed` for what cannot be had."""
-    if spec.quantization not in (AUTO, "none"):
-        raise ModelLoadFailed(f"quantization {spec.quantization!r} is not supported.", advice="Use 'none'.")
-    attention = "sdpa" if spec.attention == AUTO else spec.attention
-    if attention not in ATTENTION:
-        raise ModelLoadFailed(
-            f"attention {spec.attention!r} is not supported.",
-            advice=f"Use one of: auto, {', '.join(ATTENTION)}.",
-        )
+def memory_use(device: torch.device) -> MemoryUse:
+    """Device memory in bytes; on a CPU all zero, since the process's own memory is the system's to tell."""
+    if device.type != "cuda":
+        return MemoryUse()
+    return MemoryUse(
+        torch.cuda.memory_allocated(device),
+        torch.cuda.memory_reserved(device),
+        torch.cuda.max_memory_allocated(device),
+    )
+
+
+def choose(spec: Specification) -> tuple[torch.device, torch.dtype]:
+    """Concrete device and dtype for a specification. Raises `ModelLoadFailed` for what cannot be had."""
     device = _device(spec.device)
     if spec.dtype == AUTO:
-        return device, _best_dtype(device), attention
+        return device, _best_dtype(device)
     if spec.dtype not in DTYPES:
         raise ModelLoadFailed(
             f"dtype {spec.dtype!r} is unknown.", advice=f"Use one of: auto, {', '.join(DTYPES)}."
         )
-    return device, DTYPES[spec.dtype], attention
+    return device, DTYPES[spec.dtype]
 
 
 def _device(name: str) -> torch.device:

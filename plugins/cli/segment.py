@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from sa2va_host.errors import InvalidInput, OutOfMemory, Sa2VAError
 
-from . import editing, options, pictures
+from . import editing, generation, options, pictures
 from .display import Display
 
 if TYPE_CHECKING:
-    from sa2va_host import Sa2VA
+    from sa2va_host import Generation, Sa2VA
     from sa2va_host.cancellation import Cancellation
     from sa2va_host.results import AnsweredBy
     from sa2va_host.saving import Kind, Saved
@@ -84,6 +84,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     )
     options.add_model(parser)
     options.add_json(parser)
+    generation.add_to(parser)
     editing.add_to(parser)
     parser.set_defaults(command=run)
 
@@ -116,6 +117,7 @@ class Plan:
     kinds: tuple[Kind, ...]
     threshold: float
     editing: editing.Editing
+    generation: Generation
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -124,7 +126,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     words = arguments.save.split(",")
     kinds = checked_kinds(() if words == ["none"] else words)
-    plan = Plan(kinds, arguments.threshold, editing.read(arguments))
+    plan = Plan(kinds, arguments.threshold, editing.read(arguments), generation.read(arguments))
     editing.check_processors(plan.editing)
     jobs = _jobs(pictures.find(arguments.images), arguments.prompts, arguments.output)
     _check_inputs_stay(jobs)
@@ -162,7 +164,7 @@ class _SomeFailed(InvalidInput):
 
 
 def _jobs(images: list[Path], prompts: list[str], folder: Path) -> list[Job]:
-    from sa2va_host.client import checked_prompt
+    from sa2va_host.prompts import checked_prompt
     from sa2va_host.saving import distinct_stems
 
     prompts = [checked_prompt(prompt) for prompt in prompts]
@@ -204,15 +206,17 @@ def _work(sa: Sa2VA, jobs: list[Job], plan: Plan) -> Iterator[tuple[Job, list[Fi
 
 
 def _do(sa: Sa2VA, job: Job, plan: Plan, cancellation: Cancellation) -> list[Finding] | Sa2VAError:
-    """One picture, read once, and each prompt about it."""
+    """One picture, and all prompts about it in one call."""
     from sa2va_host import media
     from sa2va_host.saving import save
 
     findings: list[Finding] = []
     try:
         picture = media.read_image(job.image)
-        for prompt, stem in job.asked:
-            result = sa.segment(picture, prompt, cancellation=cancellation)
+        prompts = [prompt for prompt, _ in job.asked]
+        results = sa.segment_each(picture, prompts, generation=plan.generation, cancellation=cancellation)
+        timings = results[0].timings  # of the call, which all prompts share
+        for (prompt, stem), result in zip(job.asked, results, strict=True):
             maps = plan.editing.probabilities(sa, picture, result, cancellation)
             saved = save(
                 result,
@@ -225,8 +229,9 @@ def _do(sa: Sa2VA, job: Job, plan: Plan, cancellation: Cancellation) -> list[Fin
                 probabilities=maps,
             )
             findings.append(
-                Finding(job.image, prompt, result.text, result.size, result.timings, result.worker, saved)
+                Finding(job.image, prompt, result.text, result.size, timings, result.worker, saved)
             )
+            timings = {}
     except (InvalidInput, OutOfMemory) as error:
         return error
     return findings
@@ -248,10 +253,8 @@ def _print(findings: list[Finding], *, with_names: bool) -> None:
 
 def document(findings: list[Finding], failures: list[tuple[Path, Sa2VAError]], model: str) -> dict[str, Any]:
     """The one document that `--json` prints; `errors` is there only where a picture failed."""
-    timings: dict[str, float] = {}
-    for finding in findings:
-        for phase, seconds in finding.timings.items():
-            timings[phase] = timings.get(phase, 0.0) + seconds
+    from sa2va_host.timings import together
+
     printed: dict[str, Any] = {
         "results": [
             {
@@ -265,7 +268,7 @@ def document(findings: list[Finding], failures: list[tuple[Path, Sa2VAError]], m
         ],
         "model": model,
         "worker": options.worker_document(findings[-1].worker) if findings else None,
-        "timings": timings,
+        "timings": together(finding.timings for finding in findings),
     }
     if failures:
         printed["errors"] = [{"image": str(image), "error": str(error)} for image, error in failures]

@@ -15,6 +15,7 @@ Shapes: `S` is the image size (1024 upstream), `C` the width (256 upstream).
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -162,12 +163,16 @@ class Memory:
 class Sam2(nn.Module):
     """Encode frames, decode masks, remember and recall. Holds weights only; what to remember is `tracker`'s matter."""
 
-    def __init__(self, settings: Mapping[str, Any], attention: str = "sdpa") -> None:
+    def __init__(
+        self, settings: Mapping[str, Any], attention: str = "sdpa", two_decoders: bool = False
+    ) -> None:
         super().__init__()
         settings = {**HIERA_LARGE, **settings}
         self.image_size: int = settings["image_size"]
         self.width: int = settings["hidden_dim"]
         self.model = Sam2VideoModel(sam2_video_config(settings, attention))
+        self.original_decoder = copy.deepcopy(self.model.mask_decoder) if two_decoders else None
+        """SAM2's own mask decoder where a checkpoint has it beside the fine-tuned one, which answers (Sa2VA-i)."""
         self.encoder_calls = 0
         """How many frames the image encoder has seen; tests and benchmarks hold it to one per frame."""
 

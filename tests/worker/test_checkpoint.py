@@ -16,7 +16,7 @@ from sa2va_host.checkpoint_folder import INDEX
 from sa2va_host.errors import ModelLoadFailed
 from sa2va_worker.models.checkpoint import Checkpoint
 from sa2va_worker.models.names import disk_name, our_name, row
-from sa2va_worker.models.qwen import QwenFront
+from sa2va_worker.models.qwen_front import QwenFront
 from sa2va_worker.models.sa2va import build, load
 from tests.parity.weights import HERE, SHAPES
 
@@ -121,7 +121,70 @@ def test_a_missing_output_layer_is_the_embedding(folder: Path) -> None:
     for _ in load(model, checkpoint):
         pass
     language = model.language.model
-    assert torch.equal(language.lm_head.weight, language.model.language_model.embed_tokens.weight)
+    assert language.lm_head.weight is language.model.language_model.embed_tokens.weight
+
+
+def test_everything_in_memory_comes_from_the_files_or_was_computed(folder: Path) -> None:
+    """What the allocator gives is filled with NaN first, so that nothing of it can pass for weights or tables."""
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert torch.empty(4).isnan().all()
+        checkpoint = Checkpoint(folder)
+        model = build(checkpoint, torch.device("cpu"), torch.float32)
+        assert any(parameter.isnan().any() for parameter in model.parameters())
+        for _ in load(model, checkpoint):
+            pass
+    finally:
+        torch.use_deterministic_algorithms(False)
+    for name, values in (*model.named_parameters(), *model.named_buffers()):
+        assert values.isfinite().all(), name
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_no_numbers_are_named(folder: Path, value: float) -> None:
+    edit_weights(folder, lambda tensors: tensors["text_hidden_fcs.2.bias"].__setitem__(3, value))
+    with pytest.raises(ModelLoadFailed, match=r"text_hidden_fcs\.2\.bias in .* infinite or no numbers"):
+        load_all(folder)
+
+
+def test_weights_too_large_for_the_dtype_are_named(folder: Path) -> None:
+    edit_weights(folder, lambda tensors: tensors["text_hidden_fcs.2.bias"].__setitem__(3, 1e6))
+    load_all(folder)
+    checkpoint = Checkpoint(folder)
+    with pytest.raises(ModelLoadFailed, match=r"text_hidden_fcs\.2\.bias in .* in float16") as caught:
+        for _ in load(build(checkpoint, torch.device("cpu"), torch.float16), checkpoint):
+            pass
+    assert "bfloat16" in caught.value.advice
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "said"),
+    [
+        ("text_config", {"vocab_size": 10**12}, r"has shape \(308, 64\)"),
+        ("text_config", {"hidden_size": 10**9}, "has shape"),
+        ("text_config", {"num_hidden_layers": 10**8}, "num_hidden_layers is 100000000"),
+        ("text_config", {"num_hidden_layers": 60}, "tensors missing"),
+        ("vision_config", {"depth": 10**8}, "depth is 100000000"),
+        ("vision_config", {"deepstack_visual_indexes": [0] * 10**5}, "deepstack_visual_indexes is"),
+        ("sam2_config", {"stages": [1, 2, 10**8, 1]}, "stages is"),
+        ("sam2_config", {"memory_attention_layers": 10**8}, "memory_attention_layers is"),
+        ("sam2_config", {"image_size": 32 * 10**6}, "tables of [0-9]+ numbers"),
+        ("text_config", {"hidden_act": "telepathy"}, "no model that can be built"),
+        ("text_config", {"num_attention_heads": 0}, "no model that can be built"),
+        ("text_config", {"hidden_size": -64}, "no model that can be built"),
+        ("vision_config", {"spatial_merge_size": "two"}, "no model that can be built"),
+    ],
+)
+def test_settings_that_mean_another_model_are_refused_before_memory_is_taken(
+    folder: Path, part: str, changes: dict[str, object], said: str
+) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config[part] |= changes
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelLoadFailed, match=said) as caught:
+        build(Checkpoint(folder), torch.device("cpu"), torch.float32)
+    assert str(folder) in str(caught.value)
+    assert len(str(caught.value)) < 1000
 
 
 def break_json(folder: Path) -> None:
