@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from training.backgrounds import draw_background
 from training.colours import uniform
 from training.looks import Look, Pose, covered, draw_angle, draw_look, put, set_apart, stamp
-from training.motion import Path, draw_late_path, draw_path
+from training.motion import Path, draw_late_path, draw_passing_path, draw_path
 from training.scene import COLOURS, SHAPES, Clip, Picture, Thing
 
 COUNTS = (0.08, 0.14, 0.20, 0.22, 0.18, 0.11, 0.07)
@@ -18,6 +18,8 @@ CLIP_COUNTS = (0.15, 0.30, 0.33, 0.22)
 LEAST_VISIBLE = 0.45
 LEAST_INSIDE = 0.62
 LATE_SHARE = 0.18
+PASSING_SHARE = 0.3
+"""Of the things after a clip's first, those that cross the way of another."""
 
 
 def draw_picture(rng: np.random.Generator, size: tuple[int, int]) -> Picture:
@@ -48,7 +50,7 @@ def draw_clip(rng: np.random.Generator, size: tuple[int, int], frames: int) -> C
             continue
         for _ in range(8):
             radius = _radius(rng, size)
-            path = draw_path(rng, size, frames, radius, draw_angle(rng))
+            path = _path(rng, size, frames, radius, paths)
             if _fits(first, areas, look, path.poses[0]):
                 break
         else:
@@ -58,6 +60,16 @@ def draw_clip(rng: np.random.Generator, size: tuple[int, int], frames: int) -> C
         looks.append(look)
         paths.append(path)
     return _rendered(rng, backgrounds, looks, paths)
+
+
+def _path(
+    rng: np.random.Generator, size: tuple[int, int], frames: int, radius: float, others: list[Path]
+) -> Path:
+    angle = draw_angle(rng)
+    if not others or rng.random() >= PASSING_SHARE:
+        return draw_path(rng, size, frames, radius, angle)
+    met = others[int(rng.integers(len(others)))].poses[frames // 2]
+    return draw_passing_path(rng, size, frames, radius, angle, (met.x, met.y))
 
 
 def draw_kinds(rng: np.random.Generator, count: int) -> list[tuple[str, str]]:

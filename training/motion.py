@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from training.colours import uniform
 from training.looks import Pose
 
-FASTEST = 0.03
-"""Of the shorter side, per frame."""
+SLOWEST, FASTEST = 0.004, 0.07
+"""Of the shorter side, per frame; most things are slow."""
 
 
 @dataclass(frozen=True)
@@ -29,20 +29,43 @@ def draw_path(
     start = margin + rng.random(2) * (np.array(size[::-1]) - 2 * margin)
     steps = np.arange(frames, dtype=np.float64)
     draw = rng.random()
-    speed = uniform(rng, (0.004, FASTEST)) * min(size)
+    speed = _speed(rng) * min(size)
     heading = uniform(rng, (0, 2 * np.pi))
+    exits = np.concatenate([np.array(size[::-1]) - start, start]) + 1.6 * radius
     if draw < 0.15:
         centres = np.repeat(start[None], frames, 0)
-    elif draw < 0.4:
+    elif draw < 0.3:
         centres = start + steps[:, None] * speed * _towards(heading)
-    elif draw < 0.65:
+    elif draw < 0.5:
         centres = _bounced(start + steps[:, None] * speed * _towards(heading), margin, np.array(size[::-1]))
-    elif draw < 0.85:
+    elif draw < 0.65:
         centres = _curved(rng, start, speed, heading, frames)
-    else:
-        exits = np.concatenate([np.array(size[::-1]) - start, start]) + 1.6 * radius
+    elif draw < 0.75:
         centres = _out_and_back(rng, start, speed, exits, frames)
+    else:
+        centres = _away_and_back(rng, start, exits, frames)
     return _posed(rng, centres, radius, angle)
+
+
+def draw_passing_path(
+    rng: np.random.Generator,
+    size: tuple[int, int],
+    frames: int,
+    radius: float,
+    angle: float,
+    other: tuple[float, float],
+) -> Path:
+    """A path that starts inside, crosses `other` (x, y) and goes on as far beyond it."""
+    span = np.array(size[::-1])
+    margin = np.minimum(span / 2, radius)
+    start = margin + rng.random(2) * (span - 2 * margin)
+    middle = np.array(other)
+    end = np.clip(2 * middle - start, 0.5 * radius, span - 0.5 * radius)
+    begin, met = frames * uniform(rng, (0.05, 0.35)), frames * uniform(rng, (0.5, 0.7))
+    steps = np.arange(frames, dtype=np.float64)
+    first, then = _eased(steps, begin, met), _eased(steps, met, frames * uniform(rng, (0.85, 1.3)))
+    centres = start + first[:, None] * (middle - start) + then[:, None] * (end - middle)
+    return _posed(rng, np.asarray(centres, np.float64), radius, angle)
 
 
 def draw_late_path(rng: np.random.Generator, size: tuple[int, int], frames: int, radius: float) -> Path:
@@ -53,7 +76,7 @@ def draw_late_path(rng: np.random.Generator, size: tuple[int, int], frames: int,
     inwards = _towards(side * np.pi / 2)
     border = inside.copy()
     border[side % 2] = 0.0 if side < 2 else (width, height)[side % 2]
-    speed = uniform(rng, (0.015, FASTEST)) * min(size)
+    speed = uniform(rng, (0.015, FASTEST / 2)) * min(size)
     entry = uniform(rng, (0.25, 0.6)) * frames
     drift = _towards(side * np.pi / 2 + np.pi / 2) * uniform(rng, (-0.008, 0.008)) * min(size)
     steps = np.arange(frames, dtype=np.float64)[:, None]
@@ -61,6 +84,16 @@ def draw_late_path(rng: np.random.Generator, size: tuple[int, int], frames: int,
     return _posed(
         rng, begin + (steps - entry) * (inwards * speed + drift), radius, uniform(rng, (0, 2 * np.pi))
     )
+
+
+def _speed(rng: np.random.Generator) -> float:
+    return float(np.exp(uniform(rng, (float(np.log(SLOWEST)), float(np.log(FASTEST))))))
+
+
+def _eased(steps: NDArray[np.float64], begin: float, end: float) -> NDArray[np.float64]:
+    """0 before `begin`, 1 after `end`, half a cosine between."""
+    share = np.clip((steps - begin) / max(1e-6, end - begin), 0, 1)
+    return np.asarray((1 - np.cos(np.pi * share)) / 2, np.float64)
 
 
 def _towards(heading: float) -> NDArray[np.float64]:
@@ -100,6 +133,21 @@ def _out_and_back(
     reach = min(float(exits[side]), speed * period / np.pi)
     swing = np.abs(reach * np.sin(np.pi * np.arange(frames) / period))
     return np.asarray(start + swing[:, None] * _towards(side * np.pi / 2), np.float64)
+
+
+def _away_and_back(
+    rng: np.random.Generator, start: NDArray[np.float64], exits: NDArray[np.float64], frames: int
+) -> NDArray[np.float64]:
+    """Waits, leaves by a near border, stays out of view for a while and comes back; `exits` as above."""
+    side = int(exits.argsort()[int(rng.random() < 0.3)])
+    leave = frames * uniform(rng, (0.05, 0.45))
+    gone = leave + max(2.0, frames * uniform(rng, (0.12, 0.35)))
+    back = gone + frames * uniform(rng, (0.02, 0.4))
+    steps = np.arange(frames, dtype=np.float64)
+    away = _eased(steps, leave, gone) - _eased(
+        steps, back, back + max(2.0, frames * uniform(rng, (0.12, 0.35)))
+    )
+    return np.asarray(start + away[:, None] * float(exits[side]) * _towards(side * np.pi / 2), np.float64)
 
 
 def _posed(rng: np.random.Generator, centres: NDArray[np.float64], radius: float, angle: float) -> Path:

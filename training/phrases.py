@@ -49,6 +49,9 @@ TAILS = (
     " in the scene", " in the photo", " in this frame", " in the video", " on this picture", " now",
     " you see",
     " as a mask", " with a mask", " if you can", " shown here", " precisely", " in this image for me",
+    " in all frames", " in each frame", " throughout", " throughout the video", " during the clip",
+    " from start to end", " over the whole clip", " in this footage", " all the way through", " as it moves",
+    " from the first frame to the last", " across the clip",
 )  # fmt: skip
 VERBS = (
     "segment", "segment", "segment", "segment", "find", "find", "locate", "show", "show me", "mark",
@@ -64,6 +67,7 @@ VERBS = (
     "generate a segmentation mask for", "provide the segmentation of", "do a segmentation of",
     "show me the mask of",
     "output the mask of", "cover", "delineate", "track", "focus on", "crop out", "catch", "tag", "output",
+    "track", "follow", "follow", "keep track of", "keep following", "stay on", "keep an eye on",
 )  # fmt: skip
 MODALS = (
     "can you {} ", "could you {} ", "would you {} ", "will you {} ", "can you please {} ",
@@ -100,10 +104,15 @@ SINGULAR_QUERIES = (
     "mask of {}", "mask for {}", "the mask of {}", "segmentation of {}", "segmentation mask of {}",
     "a mask for {}",
     "segmentation mask for {}", "pixels of {}", "location of {}", "region of {}", "target: {}",
-    "my target is {}",
+    "my target is {}", "a mask of {} for each frame", "keep {} masked in all frames", "track where {} goes",
+    "where does {} go", "hold the mask on {} until the end", "watch {} and mask it in the clip",
 )  # fmt: skip
 PLURAL_QUERIES = (
-    *(query for query in SINGULAR_QUERIES if " is" not in query and "'s {" not in query),
+    *(
+        query
+        for query in SINGULAR_QUERIES
+        if not {"is", "where's", "goes", "does", "it"} & set(query.split())
+    ),
     "where are {}",
     "where are {}",
     "show me where {} are",

@@ -26,13 +26,13 @@ from training.batch import Batch, BatchMaker
 from training.learner import Learner, Weights
 from training.tiny import tie, write_folder, write_weights
 
-QUESTIONS, CLIP_QUESTIONS, CLIP_FRAMES = 8, 4, 8
+QUESTIONS, CLIP_QUESTIONS, CLIP_FRAMES = 8, 4, 12
 SIGHT_SHARE = 0.4
 WAYS = ("token_to_image", "image_to_token")
 
 
 class Plan:
-    """How the run changes with time; `steps` in all, with `scenes` pictures (a quarter as many clips) in each.
+    """How the run changes with time; `steps` in all, with `scenes` pictures (a fifth as many clips) in each.
 
     The first `sight` steps, and two fifths of the others, teach the vision tower alone what shapes and colours are and
     where things lie: seeing takes many more pictures than asking, and eight questions cost as much as four pictures.
@@ -82,7 +82,7 @@ class Steps(Dataset[Batch]):
         if rng.random() < self._plan.clip_share(step):
             key_frames = int(rng.choice((1, 2, 3, 5), p=(0.25, 0.15, 0.2, 0.4)))
             return self._maker.clips(
-                rng, max(1, self._plan.scenes // 4), CLIP_QUESTIONS, CLIP_FRAMES, key_frames
+                rng, max(1, self._plan.scenes // 5), CLIP_QUESTIONS, CLIP_FRAMES, key_frames
             )
         return self._maker.pictures(rng, self._plan.scenes, QUESTIONS)
 

@@ -23,7 +23,7 @@ from training.pointing import point_out
 from training.quizzes import quiz
 from training.scene import COLOURS, SHAPES, Clip, Kind, Picture, Question
 
-SHARES: dict[Kind, float] = {"single": 0.34, "two": 0.13, "group": 0.08, "absent": 0.14, "question": 0.31}
+SHARES: dict[Kind, float] = {"single": 0.33, "two": 0.19, "group": 0.08, "absent": 0.14, "question": 0.26}
 CLIP_SHARES: dict[Kind, float] = {"single": 0.58, "two": 0.18, "group": 0.10, "absent": 0.14}
 THREE_SHARE = 0.15
 """Of the prompts for several things, those that name three."""
@@ -100,7 +100,7 @@ def _several(rng: np.random.Generator, facts: Facts) -> Question | None:
                             f"{one} and {two} and {three}", f"{one} plus {two} plus {three}"))  # fmt: skip
         return Question("two", request(rng, listed, plural=True), "They are [SEG], [SEG] and [SEG].", targets)
     one, two = phrases
-    if rng.random() < 0.15:
+    if rng.random() < 0.3:
         verb = pick(rng, ("segment", "find", "mask", "show", "locate", "highlight", "give me"))
         prompt = pick(rng, (f"{verb} {one}, then {two}", f"{verb} {one} and then {two}",
                             f"first {one}, then {two}",
@@ -109,11 +109,15 @@ def _several(rng: np.random.Generator, facts: Facts) -> Question | None:
                             f"{verb} {one} first and {two} second",
                             f"{verb} {one} and {verb} {two}",
                             f"{verb} {one}. {verb} {two} as well", f"{verb} {one}, {two} too",
+                            f"{verb} {one}. {verb} {two} too", f"{verb} {one}. also {verb} {two}",
+                            f"{verb} {one}. then {verb} {two}", f"{verb} {one}, and {two} too",
+                            f"{verb} {one}, and {two} as well", f"{verb} {one}, and also {two}",
+                            f"{verb} {one}, and {verb} {two}", f"{verb} {one}; {two} too",
                             f"two masks: {one}, and {two}", f"{one} is one, {two} the other"))  # fmt: skip
         ordered = styled(rng, prompt, False) if prompt.startswith(verb) else request(rng, prompt, plural=True)
         return Question("two", ordered, "They are [SEG] and [SEG].", targets)
     joined = pick(rng, (f"{one} and {two}",) * 5 + (f"both {one} and {two}", f"{one} plus {two}",
-                        f"{one}, {two}",
+                        f"{one}, {two}", f"{one}, and {two}",
                         f"{one} & {two}", f"{one} as well as {two}", f"{one} together with {two}",
                         f"{one} + {two}",
                         f"{one} and also {two}", f"{one} along with {two}"))  # fmt: skip

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from .findings import Finding, bytes_in_words, listed
+from .findings import Finding, listed
 from .interpreter_checks import other_pythons, worker_python
+from .text import byte_size, seconds
 
 if TYPE_CHECKING:
     from sa2va_host.config import Settings
@@ -53,7 +54,7 @@ def _system(_: Settings) -> Iterator[Finding]:
     python = f"{platform.python_implementation()} {platform.python_version()}"
     yield Finding("ok", f"{python}, {sys.executable}")
     memory = psutil.virtual_memory()
-    free = f"{bytes_in_words(memory.available)} of {bytes_in_words(memory.total)} memory free"
+    free = f"{byte_size(memory.available)} of {byte_size(memory.total)} memory free"
     yield Finding("ok", f"{platform.platform()}, {os.cpu_count()} processors, {free}")
 
 
@@ -128,7 +129,7 @@ def _disk_space(settings: Settings) -> Iterator[Finding]:
 def _space(folder: Path, wanted: int, advice: str) -> Finding:
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(existing).free
-    message = f"{bytes_in_words(free)} free for {folder}"
+    message = f"{byte_size(free)} free for {folder}"
     return Finding("ok", message) if free >= wanted else Finding("warning", message, advice)
 
 
@@ -137,7 +138,7 @@ def _shared_memory(_: Settings) -> Iterator[Finding]:
     if not folder.is_dir():
         return
     usage = shutil.disk_usage(folder)
-    message = f"{bytes_in_words(usage.free)} of {bytes_in_words(usage.total)} free in {folder}"
+    message = f"{byte_size(usage.free)} of {byte_size(usage.total)} free in {folder}"
     if usage.total <= CONTAINER_SHARED_MEMORY:
         yield Finding("warning", message, "Start the container with more, such as --shm-size=1g.")
     else:
@@ -176,7 +177,7 @@ def _workers(settings: Settings) -> Iterator[Finding]:
     from sa2va_host import list_workers, processes
     from sa2va_host.workers import run_directory
 
-    from .workers import seconds, short_name
+    from .workers import short_name
 
     workers = list_workers(settings)
     if not workers:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 from collections.abc import Iterator
+
+from . import options
 
 EXAMPLES = """examples:
   eval "$(sa2va completion bash)"                              in ~/.bashrc
@@ -34,6 +37,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("what", metavar="SHELL", choices=(*SHELLS, *NAMES), help=", ".join(SHELLS))
+    options.add_json(parser)
     parser.set_defaults(command=run)
 
 
@@ -73,10 +77,12 @@ def _words(names: str, *, folders: bool) -> dict[str, str | dict[str, str]]:
 def run(arguments: argparse.Namespace) -> int:
     """Called by `main` with the parsed arguments; returns the exit code."""
     if arguments.what in NAMES:
-        names = running_models() if arguments.what == "running" else known_models()
-        for name in dict.fromkeys(names):
-            if _PLAIN.fullmatch(name):
-                print(name)
+        found = running_models() if arguments.what == "running" else known_models()
+        names = [name for name in dict.fromkeys(found) if _PLAIN.fullmatch(name)]
+        if arguments.json:
+            names = [json.dumps({arguments.what: names})]
+        for line in names:
+            print(line)
         return 0
     import shtab
 
@@ -84,7 +90,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     parser = build_parser()
     annotate(parser)
-    print(shtab.complete(parser, arguments.what))
+    script = shtab.complete(parser, arguments.what)
+    print(json.dumps({"shell": arguments.what, "script": script}) if arguments.json else script)
     return 0
 
 

@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict
 
 from . import options
-from .workers import table
+from .text import table
 
 EXAMPLES = """examples:
   sa2va plugins

@@ -22,8 +22,3 @@ class Finding:
 def listed(versions: Mapping[str, str | None]) -> str:
     """Distributions with their versions, those that are installed."""
     return ", ".join(f"{name} {version}" for name, version in versions.items() if version)
-
-
-def bytes_in_words(size: int) -> str:
-    """Bytes in the unit that people think of."""
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"

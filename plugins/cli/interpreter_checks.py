@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from .advisories import affecting
-from .findings import Finding, bytes_in_words, listed
+from .findings import Finding, listed
+from .text import byte_size
 
 if TYPE_CHECKING:
     from sa2va_host.config import Settings
@@ -111,9 +112,7 @@ def accelerators(found: Interpreter, driver: Driver | None) -> Iterator[Finding]
     if driver is not None:
         yield Finding("ok", f"NVIDIA driver {driver.version}, up to CUDA {driver.cuda}")
         for gpu in driver.gpus:
-            yield Finding(
-                "ok", f"{gpu.name}, {bytes_in_words(gpu.free)} of {bytes_in_words(gpu.memory)} free"
-            )
+            yield Finding("ok", f"{gpu.name}, {byte_size(gpu.free)} of {byte_size(gpu.memory)} free")
     built = f"torch, built {f'for CUDA {found.cuda}' if found.cuda else 'without CUDA'},"
     if found.devices:
         yield Finding("ok", f"{built} can use {', '.join(found.devices)}")

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import re
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, NoReturn
+from typing import IO, TYPE_CHECKING, NoReturn, TypeAlias
 
+from . import options
 from .workers import serves
 
 if TYPE_CHECKING:
@@ -22,9 +24,13 @@ EXAMPLES = """examples:
   sa2va logs                    what the newest worker wrote
   sa2va logs -f                 and what it goes on to write, until Ctrl-C
   sa2va logs -n 20 sa2va-tiny   the last lines of one model's worker
+  sa2va logs --json             {"log": path, "lines": [...]}; with -f such a
+                                document for whatever comes
 
 Ctrl-C is how -f ends, and the exit code is 130 then.
 """
+Writer: TypeAlias = "Callable[[Path, Iterable[bytes]], None]"
+"""Prints lines of a log, which it is also told."""
 _POLL = 0.2
 _LISTENS = re.compile(rb" worker \d+ of (.+) listens$", re.MULTILINE)
 """An early line of a worker's log (`sa2va_worker.process`): all that names the model of one that has ended."""
@@ -50,6 +56,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser.add_argument(
         "-n", "--lines", type=_count, metavar="N", help="only the last N lines (default: all)"
     )
+    options.add_json(parser)
     parser.set_defaults(command=run)
 
 
@@ -64,13 +71,14 @@ def run(arguments: argparse.Namespace) -> int:
     if not logs:
         of = f" of {model}" if model else ""
         raise InvalidInput(f"No worker{of} has left a log in {directory.path}.")
+    write = _write_document if arguments.json else _write
     if arguments.follow:
         try:
-            follow(directory, model, logs[-1], arguments.lines)
+            follow(directory, model, logs[-1], arguments.lines, write)
         except KeyboardInterrupt:  # how following ends; nothing was cancelled that a message should tell of
             return 130
     with _open(logs[-1]) as file:
-        _write(_last(file, arguments.lines))
+        write(logs[-1], _last(file, arguments.lines))
     return 0
 
 
@@ -94,15 +102,19 @@ def ended_logs(directory: RunDirectory, model: str | None) -> list[Path]:
     return [log for _, log in sorted(found)]
 
 
-def follow(directory: RunDirectory, model: str | None, log: Path, last: int | None) -> NoReturn:
+def follow(
+    directory: RunDirectory, model: str | None, log: Path, last: int | None, write: Writer
+) -> NoReturn:
     """Write the last lines of the log and then each that is added, to it or to the log of the worker after it."""
     while True:
         with _open(log) as file:
-            _write(_last(whole_lines(file), last))
+            write(log, _last(whole_lines(file), last))
             while not (living := living_logs(directory, model)) or log in living:
                 time.sleep(_POLL)
-                _write(whole_lines(file))
-            _write(file)
+                if lines := list(whole_lines(file)):
+                    write(log, lines)
+            if rest := list(file):
+                write(log, rest)
         log, last = living[-1], None
 
 
@@ -131,9 +143,14 @@ def _open(log: Path) -> IO[bytes]:
     return log.open("rb")
 
 
-def _write(lines: Iterable[bytes]) -> None:
+def _write(_log: Path, lines: Iterable[bytes]) -> None:
     sys.stdout.buffer.writelines(lines)
     sys.stdout.buffer.flush()
+
+
+def _write_document(log: Path, lines: Iterable[bytes]) -> None:
+    texts = [line.decode("utf-8", "replace").rstrip("\n") for line in lines]
+    print(json.dumps({"log": str(log), "lines": texts}, ensure_ascii=False), flush=True)
 
 
 def _count(text: str) -> int:

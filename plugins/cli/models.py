@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import options
-from .findings import bytes_in_words
-from .workers import table
+from .text import byte_size, table
 
 if TYPE_CHECKING:
     from sa2va_host.checkpoints import Found
@@ -128,15 +127,15 @@ def run_pull(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(document(found), indent=2, ensure_ascii=False))
     else:
-        print(f"{found.name} is here, {size(found)} in {found.folder}")
+        print(f"{found.name} is here, {byte_size(found.contents.size_on_disk)} in {found.folder}")
     return 0
 
 
 def row(found: Found) -> tuple[str, ...]:
     """One line of `sa2va models`."""
     fields = document(found)
-    state = fields["problem"] or "ok"
-    return found.name, fields["family"] or "?", size(found), found.source, state, str(found.folder)
+    family, state = fields["family"] or "?", fields["problem"] or "ok"
+    return found.name, family, byte_size(fields["size"]), found.source, state, str(found.folder)
 
 
 def document(found: Found) -> dict[str, Any]:
@@ -172,8 +171,3 @@ def known_document(model: KnownModel, settings: Settings) -> dict[str, Any]:
         "licence": model.licence or None,
         "command": pull_command(model.name, own.revision if own else ""),
     }
-
-
-def size(found: Found) -> str:
-    """`8.9 GB` or `10 MB`."""
-    return bytes_in_words(found.contents.size_on_disk)

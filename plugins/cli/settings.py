@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from . import options
-from .workers import table
+from .text import table
 
 EXAMPLES = """examples:
   sa2va config

@@ -5,6 +5,7 @@ checkpoints that bring their own code, which wants older libraries.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shlex
 import shutil
@@ -13,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from . import options
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -83,6 +86,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     )
     parser.add_argument("--no-config", action="store_true", help="leave the configuration file alone")
     parser.add_argument("--dry-run", action="store_true", help="only print the commands")
+    options.add_json(parser)
     parser.set_defaults(command=run)
 
 
@@ -95,6 +99,15 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.extra and arguments.kind != WORKER:
         raise InvalidInput(f"The environment {arguments.kind} has no extras.", advice="Leave --extra out.")
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr if arguments.json else sys.stdout, flush=True)
+
+    def end(commands: list[list[str]], made: Interpreter | None = None, file: Path | None = None) -> int:
+        if arguments.json:
+            print(document(commands, made, file))
+        return 0
+
     settings, file = load_settings(model=arguments.model), settings_file()
     environment = Environment(_folder(arguments.path, arguments.kind), arguments.kind)
     wanted = requirements(*arguments.extra) if arguments.extra else []
@@ -103,32 +116,32 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.kind != WORKER and not arguments.model:
         python = str(environment.interpreter)
     if arguments.path is None and (present := _present(python, arguments.kind, wanted)):
-        print(
-            f"The worker has all it needs in {describe(present)}. To make another environment, give --path."
-        )
-        return 0
+        say(f"The worker has all it needs in {describe(present)}. To make another environment, give --path.")
+        return end([], present)
     print(_announcement(environment), file=sys.stderr)
-    for command in environment.commands(
-        arguments.python, arguments.torch, arguments.extra, arguments.constraint
-    ):
-        print(shlex.join(command), flush=True)
+    commands = list(
+        environment.commands(arguments.python, arguments.torch, arguments.extra, arguments.constraint)
+    )
+    for command in commands:
+        say(shlex.join(command))
         if not arguments.dry_run:
             _execute(command)
     if arguments.dry_run:
-        return 0
+        return end(commands)
     made = inspect(str(environment.interpreter), arguments.kind)
     if problems := made.problems(wanted):
         raise Sa2VAError(f"The worker cannot run in {environment.folder}: {', '.join(problems)}.")
-    print(f"The worker can run in {describe(made)}.")
+    say(f"The worker can run in {describe(made)}.")
     if arguments.kind != WORKER and not arguments.model:
-        print(f"Give it to a model with `sa2va setup {arguments.kind} --model ORG/NAME`, or in {file}:")
-        print(f'[models."ORG/NAME"]\nworker_python = "{environment.interpreter}"')
-    elif not arguments.no_config:
+        say(f"Give it to a model with `sa2va setup {arguments.kind} --model ORG/NAME`, or in {file}:")
+        say(f'[models."ORG/NAME"]\nworker_python = "{environment.interpreter}"')
+        return end(commands, made)
+    if not arguments.no_config:
         write_setting(file, "worker_python", str(environment.interpreter), arguments.model)
-        print(f"worker_python is set in {file}{f' for {arguments.model}' if arguments.model else ''}.")
+        say(f"worker_python is set in {file}{f' for {arguments.model}' if arguments.model else ''}.")
         if os.environ.get("SA2VA_WORKER_PYTHON"):
             print("Unset SA2VA_WORKER_PYTHON: it comes before the file.", file=sys.stderr)
-    return 0
+    return end(commands, made, None if arguments.no_config else file)
 
 
 @dataclass(frozen=True)
@@ -167,6 +180,19 @@ class Environment:
             yield [*install, "--no-build-isolation", *flash]
         else:
             yield [*install, *packages]
+
+
+def document(commands: list[list[str]], interpreter: Interpreter | None, file: Path | None) -> str:
+    """What `--json` prints: the commands of this set-up, the worker's Python (null after a dry run), and the
+    configuration file that names it now (null where none was changed).
+    """
+    found = interpreter and {
+        "executable": interpreter.executable,
+        "python": interpreter.python,
+        "versions": interpreter.versions,
+        "devices": interpreter.devices,
+    }
+    return json.dumps({"commands": commands, "worker": found, "config": file and str(file)}, indent=2)
 
 
 def describe(interpreter: Interpreter) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import options
+from .text import byte_size, seconds, table
 
 if TYPE_CHECKING:
     from sa2va_host.status import WorkerStatus
@@ -132,7 +133,7 @@ def row(worker: WorkerStatus) -> tuple[str, ...]:
         worker.dtype if worker.quantization == "none" else f"{worker.dtype}, {worker.quantization}",
         worker.phase,
         seconds(worker.phase_seconds),
-        f"{memory / 1e6:.0f} MB",
+        byte_size(memory),
         left,
     )
 
@@ -155,17 +156,3 @@ def document(worker: WorkerStatus) -> dict[str, Any]:
         "finished_calls": worker.finished_calls,
         "log": worker.log,
     }
-
-
-def seconds(value: float) -> str:
-    """`7 s`, `4 min`, `3 h`: as coarse as people want it."""
-    if value < 100:
-        return f"{value:.0f} s"
-    return f"{value / 60:.0f} min" if value < 6000 else f"{value / 3600:.0f} h"
-
-
-def table(rows: list[tuple[str, ...]]) -> str:
-    """Rows as aligned columns, two spaces apart."""
-    widths = [max(len(line[column]) for line in rows) for column in range(len(rows[0]))]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in rows)
-    return "\n".join(line.rstrip() for line in lines)

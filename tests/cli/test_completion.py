@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import shutil
 import subprocess
@@ -89,3 +90,12 @@ def test_no_name_that_a_shell_would_run(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("SA2VA_MODEL_FOLDERS", str(tmp_path))
     assert main(["completion", "models"]) == 0
     assert capsys.readouterr().out.splitlines() == ["sa2va-tiny", "Sa2VA-good"]
+    assert main(["completion", "models", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"models": ["sa2va-tiny", "Sa2VA-good"]}
+
+
+def test_the_script_in_a_document(capsys):
+    assert main(["completion", "bash"]) == 0
+    script = capsys.readouterr().out
+    assert main(["completion", "bash", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"shell": "bash", "script": script.removesuffix("\n")}

@@ -20,7 +20,11 @@ def test_every_command_says_what_it_does_and_shows_how(command, capsys, monkeypa
     assert [line for line in rest.splitlines() if len(line) > 80] == []
 
 
-@pytest.mark.parametrize("command", ["demo", "ps", "stop", "config", "plugins", "doctor"])
+@pytest.mark.parametrize(
+    "command",
+    ["segment", "chat", "demo", "ps", "stop", "logs", "models", "pull", "config", "plugins", "doctor", "setup",
+     "completion"],
+)  # fmt: skip
 def test_what_a_script_may_read_is_one_document(command, capsys):
     main([command, "--help"])
     assert "--json" in capsys.readouterr().out

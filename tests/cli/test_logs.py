@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -41,6 +42,15 @@ def test_of_the_running_worker_and_then_of_the_one_that_ended(sa2va, picture, en
         ended = sa2va(*arguments)
         assert ended.stderr == running.stderr
         assert ended.stdout.startswith(running.stdout)
+
+
+def test_as_a_document(sa2va, picture, environment):
+    sa2va(*CALL)
+    text = sa2va("logs").stdout
+    document = json.loads(sa2va("logs", "--json").stdout)
+    assert document["lines"][: len(text.splitlines())] == text.splitlines()
+    assert Path(document["log"]).read_text().startswith(text)
+    assert json.loads(sa2va("logs", "--json", "-n", "0").stdout)["lines"] == []
 
 
 def test_there_may_be_none(monkeypatch, capsys, tmp_path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -63,6 +64,16 @@ def test_only_printing_the_commands(distribution, without_uv, tmp_path, capsys):
     )
     assert flash.startswith(f"{start}--no-build-isolation 'flash-attn>=")
     assert not folder.exists()
+
+
+def test_as_a_document(distribution, without_uv, tmp_path, capsys):
+    folder = tmp_path / "env"
+    assert main(["setup", "--dry-run", "--json", "--path", str(folder)]) == 0
+    said = capsys.readouterr()
+    document = json.loads(said.out)
+    assert document["commands"][0] == [sys.executable, "-m", "venv", str(folder)]
+    assert said.err.splitlines()[1:] == [shlex.join(command) for command in document["commands"]]
+    assert (document["worker"], document["config"]) == (None, None)
 
 
 def test_uv_is_preferred(distribution, tmp_path, monkeypatch, capsys):
