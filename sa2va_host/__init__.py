@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from .generation import Generation
     from .refine import Refinement
     from .results import Segmentation
-    from .tracks import Track, TrackedFrame
+    from .tracked_frame import TrackedFrame
+    from .tracks import Track
     from .workers import list_workers, stop_worker
 
 _HOME = {
@@ -48,7 +49,7 @@ _HOME = {
     "Refinement": "refine",
     "Segmentation": "results",
     "Track": "tracks",
-    "TrackedFrame": "tracks",
+    "TrackedFrame": "tracked_frame",
     "list_workers": "workers",
     "stop_worker": "workers",
     "Cancelled": "errors",

@@ -23,14 +23,16 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from .hookspecs import Options
+    from .limits import ConditionOn
     from .outcomes import ChatAnswer
     from .region_prompts import Region
     from .results import Segmentation
     from .specification import ModelInfo
     from .status import WorkerStatus
     from .stopping import Stopped
-    from .tracks import Track, TrackedFrame
-    from .video import Source
+    from .tracked_frame import TrackedFrame
+    from .tracks import Track
+    from .video import Source, WhichFrames
 
 Result = TypeVar("Result")
 
@@ -71,9 +73,11 @@ class AsyncSa2VA:
         self,
         frames: Iterable[Source] | AsyncIterable[Source],
         prompt: str | Sequence[str],
-        key_frames: str = "first:5",
+        key_frames: WhichFrames = "first:5",
         *,
         frame_count: int | None = None,
+        condition_on: ConditionOn = "vectors",
+        ask_again: str = "never",
         generation: Generation = GREEDY,
         timeout: float | None = None,
     ) -> AsyncTrack:
@@ -85,6 +89,8 @@ class AsyncSa2VA:
                 prompt,
                 key_frames,
                 frame_count=frame_count,
+                condition_on=condition_on,
+                ask_again=ask_again,
                 generation=generation,
                 timeout=timeout,
                 cancellation=cancellation,
@@ -96,8 +102,10 @@ class AsyncSa2VA:
         self,
         frames: Iterable[Source] | AsyncIterable[Source],
         prompt: str,
-        key_frames: str = "first:5",
+        key_frames: WhichFrames = "first:5",
         *,
+        condition_on: ConditionOn = "vectors",
+        ask_again: str = "never",
         generation: Generation = GREEDY,
         timeout: float | None = None,
     ) -> Segmentation:
@@ -107,6 +115,8 @@ class AsyncSa2VA:
             _on_this_loop(frames),
             prompt,
             key_frames,
+            condition_on=condition_on,
+            ask_again=ask_again,
             generation=generation,
             timeout=timeout,
         )

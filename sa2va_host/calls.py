@@ -166,6 +166,7 @@ class Call:
         elif isinstance(message, wire.Answer):
             self._outcome.text = message.text
             self._outcome.objects = message.objects
+            self._outcome.notes = message.notes
             self._outcome.timings.update(message.timings)
             self._finish()
         elif isinstance(message, wire.Failed):

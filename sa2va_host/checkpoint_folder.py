@@ -7,6 +7,7 @@ index of the safetensors files are read; code and pickles in the folder are neve
 from __future__ import annotations
 
 import json
+import stat
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -38,11 +39,16 @@ class CheckpointFolder:
         return self.json("config.json")
 
     def json(self, name: str) -> dict[str, Any]:
-        """A JSON object from the folder. Raises `ModelLoadFailed` if it is absent, huge, damaged or not an object."""
+        """A JSON object from the folder. Raises `ModelLoadFailed` if it is absent, huge, damaged or not an object, and
+        for what is no file: reading a pipe or a device might never end.
+        """
         path = self.folder / name
         again = "Fetch the checkpoint again."
         try:
-            if path.stat().st_size > MAX_JSON_BYTES:
+            about = path.stat()
+            if not stat.S_ISREG(about.st_mode):
+                raise ModelLoadFailed(f"{path} is no file.", advice=again)
+            if about.st_size > MAX_JSON_BYTES:
                 raise ModelLoadFailed(
                     f"{path} is larger than {MAX_JSON_BYTES >> 20} MiB, which no such file is."
                 )
@@ -72,8 +78,11 @@ class CheckpointFolder:
                 f"{self.folder} holds {why}.", advice="Use a checkpoint with model.safetensors files."
             )
         weight_map = self.json(INDEX).get("weight_map")
-        if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
-            raise ModelLoadFailed(f"{self.folder / INDEX} has no usable weight_map.")
+        usable = isinstance(weight_map, dict) and all(isinstance(name, str) for name in weight_map.values())
+        if not (weight_map and usable):
+            raise ModelLoadFailed(
+                f"{self.folder / INDEX} has no usable weight_map.", advice="Fetch the checkpoint again."
+            )
         names = list(dict.fromkeys(weight_map.values()))
         for name in names:
             if Path(name).name != name or not name.endswith(".safetensors"):

@@ -19,6 +19,7 @@ from .choice import choose
 from .config import Settings, checked_timeout, load_settings
 from .events import Event
 from .generation import GREEDY, Generation
+from .limits import ConditionOn
 from .prompts import checked_prompt, checked_prompts
 from .session import Session
 from .specification import ModelInfo
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from .rendezvous import Record, RunDirectory
     from .results import Segmentation
     from .tracks import Track
-    from .video import Source
+    from .video import Source, WhichFrames
 
 
 class Sa2VA:
@@ -166,9 +167,11 @@ class Sa2VA:
         self,
         frames: Iterable[Source],
         prompt: str | Sequence[str],
-        key_frames: str = "first:5",
+        key_frames: WhichFrames = "first:5",
         *,
         frame_count: int | None = None,
+        condition_on: ConditionOn = "vectors",
+        ask_again: str = "never",
         generation: Generation = GREEDY,
         timeout: float | None = None,
         cancellation: Cancellation | None = None,
@@ -176,9 +179,15 @@ class Sa2VA:
         """Find what ``prompt`` describes and follow it through the frames: an iterator of one result for each frame,
         as the worker tracks them, in constant memory. Several prompts share one pass over the frames.
 
-        ``key_frames`` says how many of the first frames the language model sees, as upstream does; the tracker is
-        prompted on those and sees all. ``frame_count``, where the frames have no length of their own, is how many are
-        expected; only progress needs it.
+        ``key_frames`` are those that the language model sees; the tracker is conditioned on them, and sees all.
+        ``"first:5"`` takes the first ones, as upstream does, ``"uniform:12"`` as many evenly over the video, which must
+        have a length and be readable twice; or give them yourself, by their places. ``condition_on`` is what the
+        tracker is told of them: ``"vectors"``, as upstream does, or ``"masks"``, as Sa2VA-i does. ``frame_count`` is
+        how many frames there are, where they have no length of their own: progress and spread key frames need it.
+
+        ``ask_again`` is for videos with cuts: ``"every:100"`` asks anew every so many frames, ``"cuts"`` at each cut
+        that is seen, about the first frames from there on. Then each prompt is one object, all that its answers
+        describe, and progress and ``timeout`` are those of a single asking.
         """
         from .tracks import Track
 
@@ -189,6 +198,8 @@ class Sa2VA:
             key_frames,
             keep_alive=self.settings.keep_alive,
             frame_count=frame_count,
+            condition_on=condition_on,
+            ask_again=ask_again,
             generation=generation,
             timeout=timeout,
             cancellation=cancellation,
@@ -198,15 +209,24 @@ class Sa2VA:
         self,
         frames: Iterable[Source],
         prompt: str,
-        key_frames: str = "first:5",
+        key_frames: WhichFrames = "first:5",
         *,
+        condition_on: ConditionOn = "vectors",
+        ask_again: str = "never",
         generation: Generation = GREEDY,
         timeout: float | None = None,
         cancellation: Cancellation | None = None,
     ) -> Segmentation:
         """The same as one result, once all frames are done; its logits grow with the video."""
         with self.track(
-            frames, prompt, key_frames, generation=generation, timeout=timeout, cancellation=cancellation
+            frames,
+            prompt,
+            key_frames,
+            condition_on=condition_on,
+            ask_again=ask_again,
+            generation=generation,
+            timeout=timeout,
+            cancellation=cancellation,
         ) as track:
             return track.collect()
 

@@ -21,7 +21,7 @@ from .errors import ConfigError
 from .limits import MAX_SECONDS
 from .specification import QUANTIZATIONS
 
-_DEVICE = re.compile(r"auto|cpu|mps|cuda(:[0-9]{1,3})?")
+_DEVICE = re.compile(r"auto|balanced|cpu|mps|offload|cuda(:[0-9]{1,3})?")
 _WORDS = {
     "transport": ("auto", "ipc", "tcp"),
     "dtype": ("auto", "float32", "bfloat16", "float16"),
@@ -67,6 +67,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     offline: bool = False
     """`sa2va pull` refuses. Nothing else touches the network, but for a kernel that ``attention`` names."""
     device: str = "auto"
+    """auto, cpu, mps, cuda, cuda:N; balanced spreads the model over all NVIDIA GPUs, offload keeps in the computer's
+    memory what one has no room for.
+    """
     dtype: str = "auto"
     attention: str = "auto"
     """auto, sdpa, flash_attention_2, eager, or a prebuilt kernel's name, such as `kernels-community/flash-attn2`, which
@@ -211,7 +214,10 @@ def check(settings: Settings) -> Settings:
         if getattr(settings, name) not in words:
             raise ConfigError(f"{name} is {getattr(settings, name)!r}.", advice=f"Use {', '.join(words)}.")
     if not _DEVICE.fullmatch(settings.device):
-        raise ConfigError(f"device is {settings.device!r}.", advice="Use auto, cpu, cuda, cuda:N or mps.")
+        raise ConfigError(
+            f"device is {settings.device!r}.",
+            advice="Use auto, cpu, cuda, cuda:N, mps, balanced or offload.",
+        )
     for name in ("start_timeout", "stall_limit", "cancel_grace", "unload_wait", "timeout"):
         checked_timeout(getattr(settings, name), name)
     if not -MAX_SECONDS <= settings.keep_alive <= MAX_SECONDS:

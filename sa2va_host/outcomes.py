@@ -22,6 +22,7 @@ class Outcome:
     image_size: int = 0
     info: ModelInfo | None = None
     timings: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     said: list[tuple[str, int]] = field(default_factory=list)
     """For each prompt the answer and how many of the objects are its own; empty where the engine does not tell."""
     masks: dict[int, NDArray[np.float32]] = field(default_factory=dict)
@@ -63,6 +64,7 @@ def to_segmentation(outcome: Outcome, size: tuple[int, ...], frames: int, *, is_
         image_size=outcome.image_size,
         is_video=is_video,
         timings=outcome.timings,
+        notes=outcome.notes,
         worker=AnsweredBy(outcome.pid, outcome.created),
     )
 

@@ -6,7 +6,7 @@ came over the wire, and turns them into probabilities and masks at the input's s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,8 @@ class Segmentation:
     is_video: bool = False
     timings: Mapping[str, float] = field(default_factory=dict)
     """Seconds by phase, tokens per second, peak memory: see `sa2va_host.timings`."""
+    notes: Sequence[str] = ()
+    """What there is to know about how it was done, a sentence each."""
     worker: AnsweredBy | None = None
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""The answer about a video, frame by frame as the worker tracks it: `Track` and what it yields.
+"""The answer about a video, frame by frame as the worker tracks it.
 
 Made by `sa2va_host.client`, on which `segment_video` and the asynchronous client rest too. Holds one frame's logits at
 a time, so a video of any length passes through in constant memory.
@@ -7,88 +7,36 @@ a time, so a video of any length passes through in constant memory.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 import numpy as np
 from msgspec.structs import replace as replaced
-from numpy.typing import NDArray
 
 from . import arrays, wire
 from .calls import Call, Credit, Done, FrameMasks, Said, Started
-from .errors import WorkerError
+from .errors import InvalidInput, WorkerError
 from .events import TextPiece
 from .generation import GREEDY, Generation
-from .masks import Logits, Mask, Probability, sigmoid
+from .key_frames import KeyFrames
+from .limits import ConditionOn
+from .masks import sigmoid
 from .outcomes import Outcome, check_answered, to_segmentation
 from .results import AnsweredBy, Segmentation
-from .video import Source, Video
+from .shots import split
+from .timings import together
+from .tracked_frame import TrackedFrame
+from .video import Source, Video, WhichFrames, wrong_size
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from .book import Room
     from .cancellation import Cancellation
-    from .refine import Refinement
     from .session import Session
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class TrackedFrame:
-    """What was found in one frame. An object keeps its place in all arrays through the video."""
-
-    index: int
-    """Counted from 0, of the frames that were given."""
-    answers: tuple[Said, ...]
-    """What was said to each prompt, the same in every frame; the objects are theirs, in this order."""
-    logits: Logits
-    """float32 `[objects, h, w]`, low resolution, before the sigmoid."""
-    presence: NDArray[np.float32] | None
-    """float32 `[objects]`: the model's probability, 0..1, that the object is in the frame; None where it has none."""
-    size: tuple[int, int]
-    """`(height, width)` of the video."""
-    image_size: int
-    """The side in pixels of the square that the mask decoder saw."""
-
-    def __len__(self) -> int:
-        """How many objects are followed, those that are not in this frame included."""
-        return len(self.logits)
-
-    def __bool__(self) -> bool:
-        """Always true: a frame without objects is a frame."""
-        return True
-
-    @property
-    def text(self) -> str:
-        """What was said, a line for each prompt."""
-        return "\n".join(answer.text for answer in self.answers)
-
-    def each(self) -> list[TrackedFrame]:
-        """For each prompt the objects that are its own."""
-        parts, end = [], 0
-        for answer in self.answers:
-            start, end = end, end + answer.objects
-            presence = None if self.presence is None else self.presence[start:end]
-            parts.append(replace(self, answers=(answer,), logits=self.logits[start:end], presence=presence))
-        return parts
-
-    def as_picture(self) -> Segmentation:
-        """The same as the answer about a picture."""
-        return Segmentation(self.text, self.logits[:, None], self.size, self.image_size)
-
-    def probabilities(
-        self, refinement: Refinement | None = None, threshold: float = 0.5, guide: Source | None = None
-    ) -> Probability:
-        """float32 `[objects, height, width]`, 0..1, as `Segmentation.probabilities` says."""
-        return self.as_picture().probabilities(refinement, threshold, guide)
-
-    def masks(
-        self, threshold: float = 0.5, refinement: Refinement | None = None, guide: Source | None = None
-    ) -> Mask:
-        """bool `[objects, height, width]`, as `Segmentation.masks` says."""
-        return self.as_picture().masks(threshold, refinement, guide)
 
 
 class Track:
@@ -105,32 +53,45 @@ class Track:
         session: Session,
         frames: Iterable[Source],
         prompts: list[str],
-        key_frames: str,
+        key_frames: WhichFrames,
         *,
         keep_alive: float,
         frame_count: int | None = None,
+        condition_on: ConditionOn = "vectors",
+        ask_again: str = "never",
         generation: Generation = GREEDY,
         timeout: float | None = None,
         cancellation: Cancellation | None = None,
     ) -> None:
         self._answer = _Answer()
-        self._tracked = _follow(
+        shots = split(frames, ask_again)
+        opening = wire.Segment(
+            call=0,
+            keep_alive=keep_alive,
+            prompts=prompts,
+            key_frames=[],
+            tracked=True,
+            frame_count=frame_count if shots is None else None,
+            generation=generation,
+            condition_on=condition_on,
+        )
+        ask = partial(
+            _follow,
             self._answer,
             session,
-            frames,
-            key_frames,
-            wire.Segment(
-                call=0,
-                keep_alive=keep_alive,
-                prompts=prompts,
-                key_frames=[],
-                tracked=True,
-                frame_count=frame_count,
-                generation=generation,
-            ),
-            timeout,
-            cancellation,
+            key_frames=key_frames,
+            opening=opening,
+            timeout=timeout,
+            cancellation=cancellation,
         )
+        if shots is not None and (
+            not isinstance(key_frames, str) or KeyFrames.parse(key_frames).kind != "first"
+        ):
+            raise InvalidInput(
+                "Where the model is asked again, the key frames are the first ones of each shot.",
+                advice="Use 'first:5' or another number.",
+            )
+        self._tracked = ask(frames=frames) if shots is None else _follow_shots(self._answer, shots, ask)
 
     def __iter__(self) -> Self:
         return self
@@ -164,6 +125,11 @@ class Track:
     def timings(self) -> Mapping[str, float]:
         """As `sa2va_host.timings` explains them; empty before the end."""
         return self._answer.outcome.timings
+
+    @property
+    def notes(self) -> list[str]:
+        """What there is to know about how it was done, a sentence each; empty before the end."""
+        return self._answer.outcome.notes
 
     @property
     def worker(self) -> AnsweredBy | None:
@@ -205,20 +171,27 @@ class _Answer:
 def _follow(
     answer: _Answer,
     session: Session,
+    *,
     frames: Iterable[Source],
-    key_frames: str,
+    key_frames: WhichFrames,
     opening: wire.Segment,
     timeout: float | None,
     cancellation: Cancellation | None,
 ) -> Generator[TrackedFrame, None, None]:
     """Ask for what ``opening`` says, without its key frames, and yield frame after frame."""
     with session.reserve() as room:
-        answer.video = video = Video(frames, key_frames)
+        answer.video = video = Video(frames, key_frames, opening.frame_count)
         headers, buffers = arrays.pack(video.key_frames)
         frame_count = video.length or opening.frame_count
         notes = session.follow(
             room,
-            lambda call: replaced(opening, call=call, key_frames=headers, frame_count=frame_count),
+            lambda call: replaced(
+                opening,
+                call=call,
+                key_frames=headers,
+                key_positions=video.key_positions,
+                frame_count=frame_count,
+            ),
             buffers,
             timeout,
             cancellation,
@@ -251,6 +224,48 @@ def _follow(
                 elif isinstance(note, Done):
                     answer.outcome = call.future.result()
                     _complete(answer, len(opening.prompts), answer.outcome.objects)
+
+
+def _follow_shots(
+    answer: _Answer,
+    shots: Iterable[Iterable[Source]],
+    ask: Callable[..., Generator[TrackedFrame, None, None]],
+) -> Generator[TrackedFrame, None, None]:
+    """Ask about shot after shot. What is found in one cannot be told to be what was found in another, so there is one
+    object for each prompt, in every frame.
+    """
+    size, begin, timings = (0, 0), 0, answer.outcome.timings
+    for shot in shots:
+        answer.said.clear()
+        answer.unsaid = ""
+        with contextlib.closing(_every_frame(answer, ask(frames=shot))) as tracked:
+            for frame in tracked:
+                if begin and frame.size != size:
+                    raise wrong_size(begin, frame.size, size)
+                size = frame.size
+                yield replace(frame.as_one_each(), index=begin + frame.index)
+        assert answer.video is not None
+        begin += answer.video.taken
+        timings = together([timings, answer.outcome.timings])
+        answer.outcome = replace(answer.outcome, timings=timings)
+
+
+def _every_frame(
+    answer: _Answer, tracked: Generator[TrackedFrame, None, None]
+) -> Generator[TrackedFrame, None, None]:
+    """What is tracked; where nothing was found, every frame without an object."""
+    found = False
+    with contextlib.closing(tracked):
+        for frame in tracked:
+            found = True
+            yield frame
+    if found:
+        return
+    video, image_size = answer.video, answer.outcome.image_size
+    assert video is not None
+    nothing = np.zeros((0, image_size // 4, image_size // 4), np.float32)
+    for index in video.skip():
+        yield TrackedFrame(index, tuple(answer.said), nothing, nothing[:, 0, 0], video.size, image_size)
 
 
 def _complete(answer: _Answer, prompts: int, objects: int) -> None:

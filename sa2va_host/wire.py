@@ -26,11 +26,13 @@ from .limits import (
     MAX_BUFFERS,
     MAX_PAYLOAD,
     CallId,
+    ConditionOn,
     Count,
     DType,
     Lines,
     Name,
     Options,
+    Positions,
     Prompt,
     Prompts,
     Scores,
@@ -78,7 +80,8 @@ class Segment(Message, frozen=True, kw_only=True):
     """Segment an image (``tracked`` false, one key frame, the image) or a video, whose frames follow as
     `Frames`.
 
-    ``key_frames`` are uint8 ``[height, width, 3]`` at full size. Each of ``prompts`` gets an answer of its own, a
+    ``key_frames`` are uint8 ``[height, width, 3]`` at full size, and ``key_positions`` their places among the frames,
+    from 0 upwards; empty where they are the first ones. Each of ``prompts`` gets an answer of its own, a
     `Said`; the objects of all of them share the frames and every `Masks`.
     """
 
@@ -89,6 +92,8 @@ class Segment(Message, frozen=True, kw_only=True):
     tracked: bool = False
     frame_count: Count | None = None
     generation: Generation = GREEDY
+    key_positions: Positions = []
+    condition_on: ConditionOn = "vectors"
 
 
 class Frames(Message, frozen=True, kw_only=True):
@@ -253,6 +258,8 @@ class Answer(Message, frozen=True, kw_only=True):
     text: Text
     objects: Small = 0
     timings: Timings = {}
+    notes: Lines = []
+    """What the caller should know about how it was done, a sentence each."""
 
 
 class Failed(Message, frozen=True, kw_only=True):

@@ -13,6 +13,10 @@ from sa2va_host.specification import AUTO, Specification
 
 from .steps import EngineBroken, MemoryUse
 
+BALANCED = "balanced"
+"""The word for all NVIDIA GPUs together."""
+OFFLOAD = "offload"
+"""The word for one NVIDIA GPU and, for what it has no room for, the computer's memory."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _NO_ROOM = ("DefaultCPUAllocator", "not enough memory", "can't allocate memory", "Cannot allocate memory")
 """How PyTorch says it on a processor, in a plain RuntimeError (c10/core/impl/alloc_cpu.cpp), the last one of files that
@@ -45,27 +49,60 @@ def memory_errors(device: torch.device, advice: str = "") -> Iterator[None]:
         raise
 
 
-def memory_use(device: torch.device) -> MemoryUse:
-    """Device memory in bytes; on a CPU all zero, since the process's own memory is the system's to tell."""
-    if device.type != "cuda":
-        return MemoryUse()
+def memory_use(*devices: torch.device) -> MemoryUse:
+    """Device memory in bytes, of all devices together; on a CPU zero, since the process's own memory is the system's
+    to tell.
+    """
+    gpus = [device for device in devices if device.type == "cuda"]
     return MemoryUse(
-        torch.cuda.memory_allocated(device),
-        torch.cuda.memory_reserved(device),
-        torch.cuda.max_memory_allocated(device),
+        sum(map(torch.cuda.memory_allocated, gpus)),
+        sum(map(torch.cuda.memory_reserved, gpus)),
+        sum(map(torch.cuda.max_memory_allocated, gpus)),
     )
 
 
 def choose(spec: Specification) -> tuple[torch.device, torch.dtype]:
-    """Concrete device and dtype for a specification. Raises `ModelLoadFailed` for what cannot be had."""
-    device = _device(spec.device)
+    """The one concrete device, and dtype, for a specification. Raises `ModelLoadFailed` for what cannot be had."""
+    (device, *others), dtype = choose_all(spec)
+    if others:
+        raise ModelLoadFailed(
+            f"device {spec.device!r} is for models that load natively, and this one runs code of its own.",
+            advice="Use auto, cpu, cuda, cuda:N or mps.",
+        )
+    return device, dtype
+
+
+def choose_all(spec: Specification) -> tuple[tuple[torch.device, ...], torch.dtype]:
+    """Concrete devices, and dtype, for a specification. Raises `ModelLoadFailed` for what cannot be had.
+
+    The first device computes everything but what others hold of the language model's layers; a processor after it
+    only keeps them.
+    """
+    if spec.device == OFFLOAD and spec.quantization not in (AUTO, "none"):
+        raise ModelLoadFailed(
+            f"quantization {spec.quantization} does not go with device 'offload': rounded weights stay on one device.",
+            advice="Leave out one of the two.",
+        )
+    devices = _devices(spec.device)
     if spec.dtype == AUTO:
-        return device, _best_dtype(device)
+        return devices, _best_dtype(devices[0])
     if spec.dtype not in DTYPES:
         raise ModelLoadFailed(
             f"dtype {spec.dtype!r} is unknown.", advice=f"Use one of: auto, {', '.join(DTYPES)}."
         )
-    return device, DTYPES[spec.dtype]
+    return devices, DTYPES[spec.dtype]
+
+
+def _devices(name: str) -> tuple[torch.device, ...]:
+    if name not in (BALANCED, OFFLOAD):
+        return (_device(name),)
+    gpus = tuple(torch.device("cuda", index) for index in range(torch.cuda.device_count()))
+    if not gpus:
+        raise ModelLoadFailed(
+            f"device {name!r} needs an NVIDIA GPU, and PyTorch {torch.__version__} finds none on this machine.",
+            advice="Use --device auto, or install a PyTorch build for the GPU.",
+        )
+    return gpus if name == BALANCED else (gpus[0], torch.device("cpu"))
 
 
 def _device(name: str) -> torch.device:
@@ -76,7 +113,7 @@ def _device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise ModelLoadFailed(
-            f"device {name!r} is unknown.", advice="Use auto, cpu, cuda, cuda:N or mps."
+            f"device {name!r} is unknown.", advice="Use auto, cpu, cuda, cuda:N, mps, balanced or offload."
         ) from error
     usable = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": mps}
     if not usable.get(device.type, False) or (

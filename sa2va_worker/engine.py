@@ -7,6 +7,7 @@ closing a generator cancels its call. Tests and batch programs may call it direc
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -15,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from sa2va_host.errors import InvalidInput
 from sa2va_host.generation import MAX_NEW_TOKENS, Generation
@@ -24,26 +24,25 @@ from sa2va_host.specification import ModelInfo, Specification
 
 from . import attention
 from .clock import Clock
-from .device import choose, memory_errors
+from .device import choose_all, memory_errors, memory_use
+from .following import OWN_DECODER, Follower
 from .models import quantization
 from .models.checkpoint import Checkpoint, find_folder
 from .models.families import family
 from .models.language import Front, Utterance
 from .models.sa2va import ChatModel, Sa2VA, build, load, need_of
 from .models.sampling import Sampler
-from .models.tracker import Tracker
 from .steps import (
     Answer,
     ChatRequest,
     FrameSource,
     MemoryUse,
-    Picture,
     Progress,
     Said,
     SegmentRequest,
     Step,
 )
-from .streaming import Logits, Scores, check_objects, stream_masks, stream_tokens
+from .streaming import check_objects, stream_masks, stream_tokens
 
 PROGRESS_SECONDS = 0.2
 
@@ -61,7 +60,8 @@ class Sa2VAEngine:
 
     def load(self, spec: Specification) -> Iterator[Step]:
         """Load what `spec` names. Raises `ModelNotFound`, `ModelLoadFailed` or `OutOfMemory`."""
-        device, dtype = choose(spec)
+        devices, dtype = choose_all(spec)
+        device, *others = devices
         attending = attention.choose(spec.attention, device, dtype)
         bits = quantization.choose(spec.quantization)
         checkpoint = Checkpoint(find_folder(spec.checkpoint))
@@ -69,7 +69,7 @@ class Sa2VAEngine:
         total = checkpoint.size
         yield Progress("loading", 0, total, "bytes")
         with memory_errors(device):
-            model = build(checkpoint, device, dtype, attending.name, bits)
+            model = build(checkpoint, device, dtype, attending.name, bits, others)
             front = kind.front(checkpoint)
             done, shown = 0, time.monotonic()
             for size in load(model, checkpoint):
@@ -91,17 +91,17 @@ class Sa2VAEngine:
             quantization=bits,
             checkpoint=spec.checkpoint,
             revision=spec.revision,
-            details={"torch": str(torch.__version__), **attending.details},
+            details={"torch": str(torch.__version__), **_shares(model), **attending.details},
         )
-        self._loaded = _Loaded(model, front, info, device, need.advice(dtype, bits))
+        self._loaded = _Loaded(model, front, info, devices, need.advice(dtype, bits))
         yield Progress("loading", total, total, "bytes")
 
     def segment(self, request: SegmentRequest, frames: FrameSource) -> Iterator[Step]:
         """Answer each prompt, then one mask for each `[SEG]` of the answers in every frame.
 
         The language model sees the key frames; the tracker sees every frame once, whatever the number of objects, and
-        the first frames, as many as there are key frames, are its conditioning frames. Raises `InvalidInput` at
-        once, and not at the first step, for a checkpoint that chats and no more.
+        the key frames are its conditioning frames. Raises `InvalidInput` at once, and not at the first step, for a
+        checkpoint that chats and no more.
         """
         return self._segment(self._model.sa2va, request, frames)
 
@@ -120,9 +120,14 @@ class Sa2VAEngine:
         check_objects(len(states))
         if states:
             with clock("tracking"), torch.inference_mode():
-                follower = _Follower(sa2va, states, len(request.key_frames))
+                follower = Follower(sa2va, states, request)
+            for _ in follower.look_ahead(clock, loaded.guard):
+                yield Progress("tracking", 0, request.frame_count, "frames")
             yield from stream_masks(frames, follower.step, request.frame_count, clock, loaded.guard)
-        yield Answer("\n".join(map(loaded.front.text, answers)), len(states), clock.timings)
+        notes = (
+            [OWN_DECODER] if request.condition_on == "masks" and sa2va.sam2.original_decoder is None else []
+        )
+        yield Answer("\n".join(map(loaded.front.text, answers)), len(states), clock.timings, notes)
 
     def chat(self, request: ChatRequest) -> Iterator[Step]:
         """Answer in words alone."""
@@ -134,14 +139,7 @@ class Sa2VAEngine:
 
     def memory(self) -> MemoryUse:
         """Device memory in bytes; on a CPU all zero, since the process's own memory is the system's to tell."""
-        if self._loaded is None or self._loaded.device.type != "cuda":
-            return MemoryUse()
-        device = self._loaded.device
-        return MemoryUse(
-            torch.cuda.memory_allocated(device),
-            torch.cuda.memory_reserved(device),
-            torch.cuda.max_memory_allocated(device),
-        )
+        return MemoryUse() if self._loaded is None else memory_use(*self._loaded.devices)
 
     @property
     def _model(self) -> _Loaded:
@@ -182,39 +180,18 @@ class Sa2VAEngine:
         return utterance
 
 
-class _Follower:
-    """The objects of all prompts, followed from frame to frame."""
-
-    def __init__(self, sa2va: Sa2VA, states: list[Tensor], key_frames: int) -> None:
-        """`states` `[hidden]` of each `[SEG]`."""
-        self._sam2 = sa2va.sam2
-        self._tracker = Tracker(sa2va.sam2, sa2va.prompts(states))
-        self._objects, self._key_frames, self._frame = len(states), key_frames, 0
-
-    def step(self, picture: Picture) -> tuple[Logits, Scores]:
-        """Encode the next frame once, and find each object in it."""
-        features = self._sam2.encode(self._sam2.pixels(torch.from_numpy(np.array(picture)).unsqueeze(0)))
-        decoded = self._tracker.step(
-            features.expand(self._objects), conditioning=self._frame < self._key_frames
-        )
-        self._frame += 1
-        return decoded.logits.to(torch.float32).cpu().numpy(), decoded.presence.to(
-            torch.float32
-        ).cpu().numpy()
-
-
 @dataclass(frozen=True)
 class _Loaded:
     model: ChatModel
     front: Front[Any]
     info: ModelInfo
-    device: torch.device
+    devices: Sequence[torch.device]
     memory_advice: str
     """What to do when a call runs out of memory."""
 
     def guard(self) -> AbstractContextManager[None]:
         """Around everything that a call does with the device."""
-        return memory_errors(self.device, self.memory_advice)
+        return memory_errors(self.devices[0], self.memory_advice)
 
     @property
     def sa2va(self) -> Sa2VA:
@@ -225,6 +202,16 @@ class _Loaded:
                 advice="Load a Sa2VA checkpoint to segment, or ask this one with chat.",
             )
         return self.model
+
+
+def _shares(model: ChatModel) -> dict[str, str]:
+    """How many decoder layers each device holds, where there are several: `cuda:0 20, cuda:1 16`."""
+    shares = Counter(map(str, model.places))
+    return (
+        {"layers": ", ".join(f"{device} {count}" for device, count in shares.items())}
+        if len(shares) > 1
+        else {}
+    )
 
 
 def _limit(generation: Generation, prompt: int, longest: int) -> int:

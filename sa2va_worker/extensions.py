@@ -7,7 +7,6 @@ or the code that a trusted checkpoint brings), and runs processors beside it on 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import sys
 import time
@@ -91,7 +90,7 @@ class PluginEngine:
 
     def _choose(self, spec: Specification) -> Engine:
         folder = CheckpointFolder(Path(spec.checkpoint))
-        config = _config(folder.folder)
+        config = _config(folder)
         for family in self._families.values():
             if _claims(family, config):
                 _log.info("%s is served by the model family %r", spec.checkpoint, family.name)
@@ -130,13 +129,12 @@ def _is_native(config: Mapping[str, Any]) -> bool:
     return True
 
 
-def _config(folder: Path) -> dict[str, Any]:
-    """The folder's configuration; empty where there is none, which our own engine has the words for."""
+def _config(folder: CheckpointFolder) -> dict[str, Any]:
+    """The folder's configuration; empty where it cannot be read, which our own engine has the words for."""
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return folder.config
+    except ModelLoadFailed:
         return {}
-    return config if isinstance(config, dict) else {}
 
 
 @contextlib.contextmanager

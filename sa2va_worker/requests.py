@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -109,12 +110,16 @@ class Requests:
             raise InvalidInput(
                 f"{len(pictures)} pictures: an image has exactly one, a video one or more key frames"
             )
+        if message.key_positions:
+            _check_positions(message.key_positions, len(pictures))
         request = SegmentRequest(
             prompts=message.prompts,
             key_frames=pictures,
             tracked=message.tracked,
             frame_count=message.frame_count,
             generation=message.generation,
+            key_positions=message.key_positions,
+            condition_on=message.condition_on,
         )
         work = Work(client.route, message.call, 0.0, request)
         if message.tracked:
@@ -319,6 +324,15 @@ def _pictures(found: list[NDArray[np.generic]]) -> list[NDArray[np.uint8]]:
             )
         pictures.append(array.view(np.uint8))
     return pictures
+
+
+def _check_positions(positions: Sequence[int], pictures: int) -> None:
+    """Raises `InvalidInput` unless each key frame has a place of its own. Tracking goes forwards: one is the first."""
+    ascending = all(before < after for before, after in pairwise(positions))
+    if len(positions) != pictures or positions[0] != 0 or not ascending:
+        raise InvalidInput(
+            f"{pictures} key frames have {len(positions)} places, which must ascend from 0: {positions}"
+        )
 
 
 def _regions(found: list[NDArray[np.generic]], pictures: list[NDArray[np.uint8]]) -> list[NDArray[np.bool_]]:

@@ -251,7 +251,13 @@ class Scheduler:
             self._outbox.put(Reply(work.route, processed, tuple(buffers)))
         elif isinstance(step, Answer):
             timings = {**step.timings, **self._measured()}
-            answer = wire.Answer(call=work.call, text=step.text, objects=step.objects, timings=timings)
+            answer = wire.Answer(
+                call=work.call,
+                text=step.text,
+                objects=step.objects,
+                timings=timings,
+                notes=list(step.notes),
+            )
             self._finish(work, answer)
         else:
             work.waiting = True

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sa2va_host.generation import GREEDY, Generation
-from sa2va_host.limits import Turn
+from sa2va_host.limits import ConditionOn, Turn
 from sa2va_host.specification import ModelInfo, Specification
 
 Picture: TypeAlias = NDArray[np.uint8]
@@ -98,6 +98,8 @@ class Answer:
     text: str
     objects: int = 0
     timings: Mapping[str, float] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    """What the caller should know about how it was done, a sentence each."""
 
 
 Step = Progress | Token | Said | Masks | Processed | Waiting | Answer
@@ -108,8 +110,9 @@ class SegmentRequest:
     """Segment what each of ``prompts`` describes, in answers of their own, and track all of it together.
 
     ``key_frames`` are the full-size pictures that the language model sees: the image itself when
-    ``tracked`` is false (exactly one), else the key frames of the video. ``frame_count`` is the video's
-    length where it is known.
+    ``tracked`` is false (exactly one), else the key frames of the video, at ``key_positions`` among its
+    frames, ascending from 0; without these they are the first ones. ``frame_count`` is the video's length where it is
+    known. Key frames come in their place among the streamed frames too.
     """
 
     kind: ClassVar = "segment"
@@ -118,6 +121,13 @@ class SegmentRequest:
     tracked: bool = False
     frame_count: int | None = None
     generation: Generation = GREEDY
+    key_positions: Sequence[int] = ()
+    condition_on: ConditionOn = "vectors"
+
+    @property
+    def positions(self) -> Sequence[int]:
+        """Where among the frames the key frames are."""
+        return self.key_positions or range(len(self.key_frames))
 
     @property
     def nbytes(self) -> int:

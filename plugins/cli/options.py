@@ -26,7 +26,11 @@ def add_model(parser: argparse.ArgumentParser, default: str | None = None) -> No
         f" (default: {default or 'the best that is here; see sa2va models'})",
     )
     add_revision(parser)
-    parser.add_argument("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    parser.add_argument(
+        "--device",
+        metavar="NAME",
+        help="auto, cpu, cuda, cuda:1, mps, balanced (over all GPUs), offload (default: auto)",
+    )
     parser.add_argument("--dtype", metavar="NAME", help="auto, float32, bfloat16, float16 (default: auto)")
     parser.add_argument(
         "--quantization",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import re
 import sys
@@ -10,7 +11,6 @@ import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -133,8 +133,7 @@ def run(arguments: argparse.Namespace) -> int:
     findings: list[Finding] = []
     failures: list[tuple[Path, Sa2VAError]] = []
     with Display(pictures=len(jobs)) as display, options.connect(arguments, display) as sa:
-        # Needed for the masks: imported while the worker works, which hides its time.
-        threading.Thread(target=import_module, args=("cv2",), name="sa2va-import").start()
+        threading.Thread(target=_import_opencv, name="sa2va-import").start()
         for number, (job, found) in enumerate(_work(sa, jobs, plan), start=1):
             if isinstance(found, Sa2VAError):
                 failures.append((job.image, found))
@@ -161,6 +160,12 @@ def run(arguments: argparse.Namespace) -> int:
 class _SomeFailed(InvalidInput):
     def __init__(self, failed: int, jobs: int) -> None:
         super().__init__(f"{failed} of {jobs} pictures failed, as said above; the others are done.")
+
+
+def _import_opencv() -> None:
+    """Needed for the masks: imported while the worker works, which hides its time."""
+    with contextlib.suppress(ImportError):  # the masks will say it in words, or do without
+        import cv2  # noqa: F401
 
 
 def _jobs(images: list[Path], prompts: list[str], folder: Path) -> list[Job]:

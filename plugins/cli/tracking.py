@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from sa2va_host.cancellation import Cancellation
     from sa2va_host.clip import Clip, Frame
     from sa2va_host.layers import Layer
+    from sa2va_host.limits import ConditionOn
     from sa2va_host.recording import Recording
     from sa2va_host.results import AnsweredBy
+    from sa2va_host.video import WhichFrames
 
     from .editing import Editing
 
@@ -26,6 +28,8 @@ class Plan:
     prompts: list[str]
     stems: list[str]
     key_frames: str
+    condition_on: ConditionOn
+    ask_again: str
     threshold: float
     presence: float
     resolve_overlaps: bool
@@ -57,24 +61,29 @@ class Outcome:
     """`(height, width)` of the frames."""
     timings: Mapping[str, float] = field(default_factory=dict)
     worker: AnsweredBy | None = None
+    notes: Sequence[str] = ()
+    """What there is to know about how it was done."""
 
 
 def follow(
     sa: Sa2VA, clip: Clip, plan: Plan, recording: Recording, begin: Callable[[], object], outcome: Outcome
 ) -> None:
-    """Record what is found; each frame is read once, and kept until it is answered for.
+    """Record what is found; each frame is read, and kept until it is answered for.
 
     ``begin`` is called before anything is recorded. What comes of it is told to ``outcome`` as it comes.
     """
     from sa2va_host.cancellation import Cancellation
 
     cancellation = Cancellation()
+    key_frames = _key_frames(clip, plan.key_frames)
     given, shown = tee(clip)
     with sa.track(
         (frame.picture for frame in given),
         plan.prompts,
-        plan.key_frames,
+        key_frames,
         frame_count=clip.frame_count,
+        condition_on=plan.condition_on,
+        ask_again=plan.ask_again,
         generation=plan.generation,
         cancellation=cancellation,
     ) as track:
@@ -87,6 +96,18 @@ def follow(
             recording.add(frame, layers)
             outcome.size = tracked.size
     outcome.answers, outcome.timings, outcome.worker = track.answers, track.timings, track.worker
+    outcome.notes = track.notes
+
+
+def _key_frames(clip: Clip, words: str) -> WhichFrames:
+    """Key frames that lie further on are read now, in a pass of their own; the first ones need none."""
+    from sa2va_host.key_frames import KeyFrames, pick
+
+    wanted = KeyFrames.parse(words)
+    if wanted.kind == "first":
+        return words
+    chosen = pick(clip, wanted.positions(clip.frame_count))
+    return {place: frame.picture for place, frame in chosen.items()}
 
 
 def _layers(

@@ -96,7 +96,22 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "--key-frames",
         default="first:5",
         metavar="WHICH",
-        help="the frames that the language model sees (default: %(default)s)",
+        help="the frames that the language model sees, and the tracker is conditioned on: first:N, or uniform:N for N"
+        " evenly over the video (default: %(default)s)",
+    )
+    frames.add_argument(
+        "--condition-on",
+        choices=("vectors", "masks"),
+        default="vectors",
+        help="what the tracker is told of the key frames: vectors as upstream does, or masks that are found there"
+        " first, as Sa2VA-i does (default: vectors)",
+    )
+    frames.add_argument(
+        "--ask-again",
+        default="never",
+        metavar="WHEN",
+        help="for videos with cuts: every:N asks the model anew every N frames, cuts at each cut; a prompt is one"
+        " object then (default: never)",
     )
     masks = parser.add_argument_group("masks")
     masks.add_argument(
@@ -158,7 +173,7 @@ def run(arguments: argparse.Namespace) -> int:
                     file=sys.stderr,
                 )
             raise
-        warnings = [*clip.warnings, *recording.warnings]
+        warnings = [*clip.warnings, *recording.warnings, *outcome.notes]
         for warning in warnings[said:]:
             print(f"sa2va: {warning}", file=sys.stderr)
     printed = document(outcome, plan, recording, warnings, arguments.input, sa.settings.model)
@@ -202,6 +217,8 @@ def _plan(arguments: argparse.Namespace) -> Plan:
         prompts,
         distinct_stems([pictures.slug(prompt) for prompt in prompts]),
         arguments.key_frames,
+        arguments.condition_on,
+        arguments.ask_again,
         arguments.threshold,
         arguments.presence,
         arguments.resolve_overlaps,
@@ -228,6 +245,8 @@ def _settings(arguments: argparse.Namespace, sa: Sa2VA, plan: Plan) -> dict[str,
         "model": [sa.settings.model, sa.settings.revision, sa.settings.dtype, sa.settings.quantization],
         "prompts": plan.prompts,
         "key_frames": plan.key_frames,
+        "condition_on": plan.condition_on,
+        "ask_again": plan.ask_again,
         "masks": [plan.threshold, plan.presence, plan.resolve_overlaps],
         "editing": to_builtins(plan.editing),
         "generation": to_builtins(plan.generation),

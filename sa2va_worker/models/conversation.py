@@ -60,7 +60,8 @@ class Conversation(Vocabulary):
             rendered = self._render(images=0 if self._image_token is None else 1, earlier=1)
         except Exception as error:  # a program in the folder's own language, which fails as it likes
             raise ModelLoadFailed(
-                f"the chat template in {folder} is missing or broken: {error}.", advice=advice
+                f"the chat template in {folder} is missing or broken: {str(error).rstrip('.')}.",
+                advice=advice,
             ) from error
         pieces = self.split(rendered)
         # `encode` puts one thing that was said into a piece.

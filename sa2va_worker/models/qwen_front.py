@@ -58,20 +58,18 @@ class QwenFront(QwenTextFront):
     """For models that see, with SAM2 (`segments`) or without."""
 
     def __init__(self, checkpoint: Checkpoint, segments: bool = True) -> None:
-        config = checkpoint.config
-        vision = config["vision_config"]
         mean, std = _colours(checkpoint)
         min_pixels, max_pixels = _pixels(checkpoint)
         self.pictures = QwenPictures(
-            patch=vision["patch_size"],
-            merge=vision["spatial_merge_size"],
-            temporal_patch=vision["temporal_patch_size"],
+            patch=_size(checkpoint, "patch_size"),
+            merge=_size(checkpoint, "spatial_merge_size"),
+            temporal_patch=_size(checkpoint, "temporal_patch_size"),
             mean=mean,
             std=std,
             min_pixels=min_pixels,
             max_pixels=max_pixels,
         )
-        self._image_token: int = config["image_token_id"]
+        self._image_token: int = checkpoint.config["image_token_id"]
         super().__init__(checkpoint, self._image_token, segments)
 
     def prepare(
@@ -98,6 +96,14 @@ def refuse_regions(regions: Sequence[NDArray[np.bool_]]) -> None:
             "this model takes no region prompts.",
             advice="Use a checkpoint of the InternVL families for them.",
         )
+
+
+def _size(checkpoint: Checkpoint, name: str) -> int:
+    """A side of what the vision tower takes for one piece of a picture."""
+    value = checkpoint.config["vision_config"].get(name)
+    if not (isinstance(value, int) and value > 0):
+        raise checkpoint.unusable(f"vision_config.{name}", value, "a whole number above 0")
+    return value
 
 
 def _colours(checkpoint: Checkpoint) -> tuple[list[float], list[float]]:
@@ -131,8 +137,12 @@ def _end_tokens(
     settings: GenerationConfig, checkpoint: Checkpoint, conversation: Conversation
 ) -> frozenset[int]:
     text = checkpoint.config.get("text_config", checkpoint.config)
-    found = next(
-        (each for each in (settings.eos_token_id, text.get("eos_token_id")) if each is not None),
-        conversation.end_token,
-    )
-    return frozenset(found if isinstance(found, list) else [found])
+    stored = {"generation_config.json": settings.eos_token_id, "config.json": text.get("eos_token_id")}
+    for file, found in stored.items():
+        if found is None:
+            continue
+        tokens = found if isinstance(found, list) else [found]
+        if not all(isinstance(token, int) for token in tokens):
+            raise checkpoint.unusable("eos_token_id", found, "the id of a token, or a list of them", file)
+        return frozenset(tokens)
+    return frozenset([conversation.end_token])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers.initialization import no_init_weights
 
 from sa2va_host.errors import ModelLoadFailed
+from sa2va_worker.device_map import dispatch
 from sa2va_worker.placement import Need, allocate, check_room
 
 from .checkpoint import Checkpoint
@@ -28,6 +29,9 @@ _DEPTHS = ("num_hidden_layers", "depth", "memory_attention_layers", "stages", "d
 
 class ChatModel(nn.Module):
     """A language model alone: it answers in words."""
+
+    places: Sequence[torch.device] = ()
+    """Where each decoder layer lies, in a model over several devices."""
 
     def __init__(self, config: Mapping[str, Any], attention: str = "sdpa") -> None:
         super().__init__()
@@ -54,7 +58,8 @@ class Sa2VA(ChatModel):
 
     def prompts(self, segment_states: list[Tensor]) -> Tensor:
         """`[SEG]` states `[hidden]` -> SAM2 prompts `[objects, C]`."""
-        states: Tensor = self.text_hidden_fcs(torch.stack(segment_states))
+        # The language model's last layer may be on another device.
+        states: Tensor = self.text_hidden_fcs(torch.stack(segment_states).to(self.language.device))
         return states
 
     @property
@@ -71,15 +76,19 @@ def build(
     dtype: torch.dtype,
     attention: str = "sdpa",
     quantization: str = NONE,
+    others: Sequence[torch.device] = (),
 ) -> ChatModel:
     """An empty model on `device` in `dtype`, in evaluation mode, a `Sa2VA` where its family segments; `load` fills it.
 
-    Before memory is taken for it, raises `ModelLoadFailed` where `config.json` describes anything else than the weight
-    files hold, and `OutOfMemory` where the device has no room.
+    Some decoder layers are on `others`, where there are any. Before memory is taken for it, raises `ModelLoadFailed`
+    where `config.json` describes anything else than the weight files hold, and `OutOfMemory` where the devices have no
+    room.
     """
-    need = need_of(_rehearse(checkpoint))
-    check_room(checkpoint.name, need, device, dtype, quantization)
-    return _empty(checkpoint, device, dtype, attention, quantization)
+    rehearsed = _rehearse(checkpoint)
+    layers = rehearsed.language.model.get_decoder().layers
+    need = need_of(rehearsed)
+    places = check_room(checkpoint.name, need, layers, (device, *others), dtype, quantization)
+    return _empty(checkpoint, device, dtype, attention, quantization, places if others else ())
 
 
 def need_of(model: ChatModel) -> Need:
@@ -89,7 +98,9 @@ def need_of(model: ChatModel) -> Need:
 
 def load(model: ChatModel, checkpoint: Checkpoint) -> Iterator[int]:
     """Fill the model from its folder; yields the bytes of each tensor as it is done. Raises `ModelLoadFailed`."""
-    return fill(model, checkpoint, _unpack(checkpoint), model.aliases)
+    yield from fill(model, checkpoint, _unpack(checkpoint), model.aliases)
+    if model.places:
+        dispatch(model.language.model, model.places)
 
 
 def _empty(
@@ -98,6 +109,7 @@ def _empty(
     dtype: torch.dtype,
     attention: str,
     quantization: str = NONE,
+    places: Sequence[torch.device] = (),
 ) -> ChatModel:
     config, before = checkpoint.config, torch.get_default_dtype()
     torch.set_default_dtype(dtype)
@@ -111,6 +123,9 @@ def _empty(
     finally:
         torch.set_default_dtype(before)
     quantize(model.language.model, quantization)
+    model.places = places
+    for layer, place in zip(model.language.model.get_decoder().layers, places, strict=False):
+        allocate(layer, place)
     allocate(model, device)
     return model.eval().requires_grad_(False)
 

@@ -25,12 +25,14 @@ _FILE = "generation_config.json"
 
 def read_defaults(checkpoint: Checkpoint) -> GenerationConfig:
     """What a folder's `generation_config.json` says. Raises `ModelLoadFailed` for what cannot be followed."""
-    defaults = GenerationConfig(**checkpoint.optional_json(_FILE))
+    stored = checkpoint.optional_json(_FILE)
     try:
+        defaults = GenerationConfig(**stored)
         _processors(GREEDY, defaults)
     except (TypeError, ValueError) as error:
         raise ModelLoadFailed(
-            f"{checkpoint.folder / _FILE} cannot be followed: {error}.", advice="Fetch the checkpoint again."
+            f"{checkpoint.folder / _FILE} cannot be followed: {str(error).rstrip('.')}.",
+            advice="Fetch the checkpoint again.",
         ) from error
     return defaults
 

@@ -19,16 +19,24 @@ from sa2va_host.errors import ModelLoadFailed
 SEGMENT = "[SEG]"
 IMAGE_MARK = "<image>"
 """What upstream's prompts have where an image stands."""
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
+"""Either is enough for a Qwen tokenizer, the second with its `merges.txt`."""
 WORDS = "\ue000"
 """Stands for what is said while a template is rendered; a private-use character that no template contains."""
 
 
 def load_qwen_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     """The tokenizer of a checkpoint on any of the Qwen models. Raises `ModelLoadFailed`."""
+    again = "Fetch the checkpoint again."
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        # transformers would make an empty one.
+        raise ModelLoadFailed(f"{folder} holds no tokenizer.", advice=again)
     try:
         tokenizer: PreTrainedTokenizerFast = Qwen2Tokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise ModelLoadFailed(f"the tokenizer in {folder} cannot be loaded: {error}.") from error
+    except Exception as error:  # what the tokenizers library raises has no class of its own
+        raise ModelLoadFailed(
+            f"the tokenizer in {folder} cannot be loaded: {str(error).rstrip('.')}.", advice=again
+        ) from error
     return tokenizer
 
 

@@ -79,6 +79,13 @@ class OwnCodeEngine:
     def segment(self, request: SegmentRequest, frames: FrameSource) -> Iterator[Step]:
         """Answer each prompt, then one mask for each `[SEG]` of the answers in every frame, as `Sa2VAEngine` does."""
         loaded, clock, answers = self._ready, Clock(), [Spoken() for _ in request.prompts]
+        if request.condition_on != "vectors" or list(request.positions) != list(
+            range(len(request.key_frames))
+        ):
+            raise InvalidInput(
+                f"{self.info.name} runs its own code, which tracks vectors from the first frames on.",
+                advice="Ask with key frames 'first:5' and without masks to condition on.",
+            )
         for prompt, spoken in zip(request.prompts, answers, strict=True):
             yield from self._speak(
                 spoken, prompt, request.key_frames, request.tracked, request.generation, clock

@@ -116,6 +116,34 @@ def test_nothing_found_is_an_answer(sa2va, clip, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_spread_key_frames_are_read_ahead_and_every_frame_is_written_once(sa2va, clip, tmp_path):
+    how = ("--key-frames", "uniform:3", "--condition-on", "masks")
+    done = sa2va("video", clip, "--prompt", "objects=1", "--save", "masks", *how, "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert "at [0, 9, 19] on masks" in document["answers"][0]["text"]
+    assert document["frames"] == 20
+    plain = sa2va("video", clip, "--prompt", "objects=1", "--save", "masks", "-o", "plain")
+    assert plain.returncode == 0, plain.stderr
+    assert contents(tmp_path / "clip-tracked") == contents(tmp_path / "plain")
+
+
+def test_asking_again_makes_one_object_of_a_prompt(sa2va, clip, tmp_path):
+    done = sa2va(
+        "video", clip, "--prompt", "objects=2", "--save", "masks", "--ask-again", "every:8", "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert [found["name"] for found in document["objects"]] == ["objects-2"]
+    assert document["frames"] == 20
+    assert len(list((tmp_path / "clip-tracked" / "masks" / "objects-2").iterdir())) == 20
+    refused = sa2va(
+        "video", clip, "--prompt", "objects=2", "--ask-again", "cuts", "--key-frames", "uniform:3", "-o", "b"
+    )
+    assert refused.returncode == 2
+    assert "first ones of each shot" in refused.stderr
+
+
 def test_numbered_frames_keep_their_numbers(sa2va, tmp_path):
     (tmp_path / "shots").mkdir()
     for number in (1001, 1002, 1004, 1005):

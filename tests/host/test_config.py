@@ -98,7 +98,7 @@ def test_an_empty_variable_counts_as_unset():
     assert load_settings(environment={"SA2VA_DEVICE": ""}).device == "auto"
 
 
-@pytest.mark.parametrize("device", ["auto", "cpu", "mps", "cuda", "cuda:0", "cuda:11"])
+@pytest.mark.parametrize("device", ["auto", "cpu", "mps", "cuda", "cuda:0", "cuda:11", "balanced", "offload"])
 def test_devices_that_a_machine_may_have_pass(device):
     assert load_settings(environment={}, device=device).device == device
 

@@ -97,7 +97,7 @@ class ScriptedEngine:
         seconds each, ``sleep`` seconds in one step, ``gil`` seconds in C with the interpreter locked, and whatever
         `_raise` knows. Of several prompts each has its own objects; the first one says the rest."""
         scripts = [Options(prompt) for prompt in request.prompts]
-        answers = [_say(prompt, len(request.key_frames)) for prompt in request.prompts]
+        answers = [_say(prompt, len(request.key_frames)) + _where(request) for prompt in request.prompts]
         for script, answer in zip(scripts, answers, strict=True):
             yield from self._speak(script)
             yield Said(answer, int(script.number("objects", 1)))
@@ -153,6 +153,13 @@ def logits_of(frame: np.ndarray, objects: int) -> np.ndarray:
 
 def _say(prompt: str, pictures: int) -> str:
     return f"{prompt} [{pictures}] by {os.getpid()}"
+
+
+def _where(request: SegmentRequest) -> str:
+    """What is unusual about the key frames."""
+    spread = list(request.positions) != list(range(len(request.key_frames)))
+    where = f" at {list(request.positions)}" if spread else ""
+    return where + (" on masks" if request.condition_on == "masks" else "")
 
 
 def _misbehave(options: Options) -> None:

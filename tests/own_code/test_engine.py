@@ -209,3 +209,10 @@ def test_code_that_fails_to_load(changed: Callable[..., Path]) -> None:
 def test_what_it_cannot_do_is_refused(brought: Path) -> None:
     with pytest.raises(ModelLoadFailed, match="not quantized"):
         load(brought, quantization="8bit")
+
+
+@pytest.mark.parametrize("how", [{"key_positions": [0, 3]}, {"condition_on": "masks"}])
+def test_it_tracks_vectors_from_the_first_frames_on_alone(engine: OwnCodeEngine, how: dict[str, Any]) -> None:
+    request = SegmentRequest(["what is there?"], noise(2), tracked=True, **how)
+    with pytest.raises(InvalidInput, match="tracks vectors from the first frames"):
+        list(engine.segment(request, Frames(noise(5), engine.info.image_size)))

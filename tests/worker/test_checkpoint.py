@@ -18,6 +18,7 @@ from sa2va_worker.models.checkpoint import Checkpoint
 from sa2va_worker.models.names import disk_name, our_name, row
 from sa2va_worker.models.qwen_front import QwenFront
 from sa2va_worker.models.sa2va import build, load
+from sa2va_worker.models.vocabulary import TOKENIZER_FILES, load_qwen_tokenizer
 from tests.parity.weights import HERE, SHAPES
 
 
@@ -100,9 +101,13 @@ def test_whole_numbers_in_the_place_of_weights_are_named(folder: Path) -> None:
         ("config.json", {"min_pixels": -1}, "min_pixels is -1"),
         ("preprocessor_config.json", {"image_mean": [0.5]}, r"image_mean is \[0\.5\]"),
         ("preprocessor_config.json", {"image_std": [0.5, 0, 0.5]}, "three numbers above 0"),
+        ("config.json", {"vision_config": {"temporal_patch_size": None}}, "temporal_patch_size is None"),
+        ("config.json", {"vision_config": {"spatial_merge_size": 0}}, "spatial_merge_size is 0"),
+        ("generation_config.json", {"eos_token_id": "stop"}, "eos_token_id is 'stop'"),
+        ("generation_config.json", {"eos_token_id": [2, [3]]}, r"eos_token_id is \[2, \[3\]\]"),
     ],
 )
-def test_sizes_and_colours_that_cannot_be_are_named(
+def test_settings_that_cannot_be_are_named(
     folder: Path, file: str, changes: dict[str, object], said: str
 ) -> None:
     content = json.loads((folder / file).read_text()) if (folder / file).exists() else {}
@@ -209,6 +214,11 @@ def outside(folder: Path) -> None:
     (folder / INDEX).write_text(json.dumps({"weight_map": {"x": "../other/model.safetensors"}}))
 
 
+def no_shards(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / INDEX).write_text(json.dumps({"weight_map": {}}))
+
+
 def missing_shard(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     (folder / INDEX).write_text(json.dumps({"weight_map": {"x": "gone.safetensors"}}))
@@ -228,6 +238,7 @@ def other_family(folder: Path) -> None:
         (only_pickles, "pickled weights"),
         (no_weights, "holds no weights"),
         (outside, "outside the folder"),
+        (no_shards, "no usable weight_map"),
         (missing_shard, "is missing"),
         (other_family, "'llama'"),
     ],
@@ -238,6 +249,27 @@ def test_a_damaged_folder_is_refused_in_one_sentence(
     damage(folder)
     with pytest.raises(ModelLoadFailed, match=said):
         load_all(folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "holds no tokenizer"),
+        (b"{", "cannot be loaded"),
+        (b"\xff\xfe", "cannot be loaded"),
+        (b'{"version": "1.0", "model": {"type": "none"}}', "cannot be loaded"),
+    ],
+)
+def test_a_tokenizer_that_is_absent_or_damaged_is_named(
+    folder: Path, content: bytes | None, said: str
+) -> None:
+    for name in TOKENIZER_FILES:
+        (folder / name).unlink()
+    if content is not None:
+        (folder / "tokenizer.json").write_bytes(content)
+    with pytest.raises(ModelLoadFailed, match=said) as caught:
+        load_qwen_tokenizer(folder)
+    assert str(folder) in caught.value.message
 
 
 def test_a_tokenizer_without_seg_is_no_sa2va(folder: Path) -> None:

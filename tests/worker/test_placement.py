@@ -7,6 +7,8 @@ import math
 import shutil
 import struct
 import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -19,11 +21,12 @@ from sa2va_worker.models import checkpoint
 from sa2va_worker.models.checkpoint import BUNDLED
 from sa2va_worker.models.language import Language
 from sa2va_worker.models.sa2va import Sa2VA, need_of
-from sa2va_worker.placement import Need, check_room, free_memory
+from sa2va_worker.placement import PROCESSOR, Need, check_room, free_memory
 from sa2va_worker.steps import ChatRequest
 from tests.worker.conftest import Heard, load_engine
 
 GB = 10**9
+GPU, OTHER = torch.device("cuda", 0), torch.device("cuda", 1)
 QWEN3_VL_4B = {
     "model_type": "sa2va_chat",
     "image_token_id": 151655,
@@ -55,13 +58,31 @@ QWEN3_VL_4B = {
 
 
 @pytest.fixture(scope="module")
-def need() -> Need:
-    """Of Sa2VA-Qwen3-VL-4B, whose embeddings are tied."""
+def model() -> Sa2VA:
+    """Sa2VA-Qwen3-VL-4B without memory; its embeddings are tied."""
     with no_init_weights(), torch.device("meta"):
         model = Sa2VA(QWEN3_VL_4B)
     language = model.language.model
     language.lm_head.weight = language.get_input_embeddings().weight
+    return model
+
+
+@pytest.fixture(scope="module")
+def need(model: Sa2VA) -> Need:
     return need_of(model)
+
+
+def places(
+    model: Sa2VA,
+    free: Mapping[torch.device, float],
+    devices: Sequence[torch.device],
+    dtype: torch.dtype = torch.bfloat16,
+    bits: str = "none",
+) -> tuple[torch.device, ...]:
+    """What `check_room` answers where so many GB are free."""
+    layers = model.language.model.get_decoder().layers
+    name, need = "Sa2VA-Qwen3-VL-4B", need_of(model)
+    return check_room(name, need, layers, devices, dtype, bits, lambda device: round(free[device] * GB))
 
 
 def test_the_need_is_about_what_upstream_publishes(need: Need) -> None:
@@ -90,14 +111,45 @@ def test_the_need_is_about_what_upstream_publishes(need: Need) -> None:
     ],
 )
 def test_a_model_that_does_not_fit_is_refused_with_the_precision_that_does(
-    need: Need, free: float, dtype: torch.dtype, bits: str, said: str
+    model: Sa2VA, free: float, dtype: torch.dtype, bits: str, said: str
 ) -> None:
     with pytest.raises(OutOfMemory, match=said):
-        check_room("Sa2VA-Qwen3-VL-4B", need, torch.device("cuda:0"), dtype, bits, round(free * GB))
+        places(model, {GPU: free, PROCESSOR: 0}, [GPU], dtype, bits)
 
 
-def test_a_model_that_fits_is_let_in(need: Need) -> None:
-    check_room("it", need, torch.device("cuda:0"), torch.bfloat16, "none", 12 * GB)
+@pytest.mark.parametrize(
+    ("free", "said"),
+    [
+        (7.6, r"Use --quantization 8bit \(about 6\.\d GB\), or --device offload, which is slower\.$"),
+        (4, r"Use --device offload, which is slower\.$"),
+        (2, r"Use a smaller checkpoint, or free memory"),
+    ],
+)
+def test_a_gpu_beside_much_memory_is_told_to_offload(model: Sa2VA, free: float, said: str) -> None:
+    with pytest.raises(OutOfMemory, match=said):
+        places(model, {GPU: free, PROCESSOR: 64}, [GPU])
+
+
+def test_a_model_that_fits_goes_onto_one_device(model: Sa2VA) -> None:
+    assert places(model, {GPU: 12}, [GPU]) == (GPU,) * 36
+
+
+def test_a_model_that_fits_nowhere_else_is_spread_over_two(model: Sa2VA) -> None:
+    shares = Counter(places(model, {GPU: 7, OTHER: 7}, [GPU, OTHER]))
+    assert shares[GPU] + shares[OTHER] == 36
+    assert abs(shares[GPU] - shares[OTHER]) <= 4
+    kept = Counter(places(model, {GPU: 7, PROCESSOR: 64}, [GPU, PROCESSOR]))
+    assert kept[GPU] + kept[PROCESSOR] == 36
+    assert min(kept.values()) > 12
+
+
+def test_devices_without_room_together_are_named(model: Sa2VA) -> None:
+    said = (
+        r"needs about 10\.\d GB, of which \d\.\d GB on cuda:0, in bfloat16 and cuda:0 has 4\.0 GB free,"
+        r" cuda:1 has 5\.0 GB free\. Use --quantization 8bit \("
+    )
+    with pytest.raises(OutOfMemory, match=said):
+        places(model, {GPU: 4, OTHER: 5}, [GPU, OTHER])
 
 
 def test_a_processor_has_what_the_system_has_free() -> None:

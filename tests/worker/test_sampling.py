@@ -99,7 +99,13 @@ def test_a_checkpoints_sampling_settings_do_not() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"repetition_penalty": "much"}, {"repetition_penalty": -1}, {"sequence_bias": 5}]
+    "settings",
+    [
+        {"repetition_penalty": "much"},
+        {"repetition_penalty": -1},
+        {"sequence_bias": 5},
+        {"cache_implementation": "none"},
+    ],
 )
 def test_defaults_that_cannot_be_followed_fail_the_load(tmp_path: Path, settings: dict[str, object]) -> None:
     (tmp_path / "config.json").write_text("{}")
