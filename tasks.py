@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 VENV = Path(os.environ.get("SA2VA_VENV") or ROOT / ".venv").absolute()
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
-TEST_EXTRAS = ("worker", "test", "training")
+TEST_EXTRAS = ("worker", "quantization", "test", "training")
 
 
 def main(arguments: list[str]) -> int:
@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
 
 def help_text() -> str:
     """What `python3 tasks.py` prints: every word with the first line of its docstring."""
-    lines = [f"  {word:8} {(task.__doc__ or '').splitlines()[0]}" for word, task in WORDS.items()]
+    lines = [f"  {word:12} {(task.__doc__ or '').splitlines()[0]}" for word, task in WORDS.items()]
     return "\n".join(["usage: python3 tasks.py WORD [argument ...]", "", *lines])
 
 
@@ -90,6 +90,17 @@ def test(arguments: list[str]) -> int:
     """Run the tests (arguments go to pytest)."""
     install(TEST_EXTRAS)
     return python_m("pytest", *arguments)
+
+
+def test_comfyui(arguments: list[str]) -> int:
+    """Run the node pack in the real ComfyUI that COMFYUI_DIR names (COMFYUI_PYTHON: its Python)."""
+    directory = os.environ.get("COMFYUI_DIR", "")
+    if not (Path(directory) / "main.py").is_file():
+        print(f"COMFYUI_DIR is {directory!r}; name a checkout of ComfyUI with its requirements in .venv.")
+        return 2
+    install(TEST_EXTRAS)
+    python_m("pip", "install", "--quiet", "playwright>=1.50")
+    return python_m("pytest", "tests/comfyui_server", *arguments)
 
 
 def lint(arguments: list[str]) -> int:
@@ -144,6 +155,7 @@ def clean(arguments: list[str]) -> int:
 WORDS: dict[str, Callable[[list[str]], int]] = {
     "demo": demo,
     "test": test,
+    "test-comfyui": test_comfyui,
     "lint": lint,
     "types": types,
     "format": reformat,

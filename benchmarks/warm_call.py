@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from sa2va_host import Sa2VA, media
+from sa2va_host.timings import phases
 
 from .figures import Figure
 
@@ -33,7 +34,7 @@ def measure(model: str, prompt: str, repeat: int) -> list[Figure]:
 
 def model_seconds(timings: Mapping[str, float]) -> float:
     """What the worker spent on the call itself; `total` is the client's whole wait."""
-    return sum(seconds for phase, seconds in timings.items() if phase != "total")
+    return sum(phases(timings).values())
 
 
 def _from_python(sa: Sa2VA, picture: media.Picture, prompt: str, repeat: int, name: str) -> list[Figure]:

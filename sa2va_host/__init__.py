@@ -34,16 +34,22 @@ if TYPE_CHECKING:
         WorkerStalled,
         WorkerStartFailed,
     )
+    from .generation import Generation
     from .refine import Refinement
     from .results import Segmentation
+    from .tracked_frame import TrackedFrame
+    from .tracks import Track
     from .workers import list_workers, stop_worker
 
 _HOME = {
     "AsyncSa2VA": "asynchronous",
     "Cancellation": "cancellation",
     "Sa2VA": "client",
+    "Generation": "generation",
     "Refinement": "refine",
     "Segmentation": "results",
+    "Track": "tracks",
+    "TrackedFrame": "tracked_frame",
     "list_workers": "workers",
     "stop_worker": "workers",
     "Cancelled": "errors",
@@ -69,6 +75,7 @@ __all__ = [
     "Cancelled",
     "ConfigError",
     "DeadlineExceeded",
+    "Generation",
     "InvalidInput",
     "ModelLoadFailed",
     "ModelNotFound",
@@ -78,6 +85,8 @@ __all__ = [
     "Sa2VA",
     "Sa2VAError",
     "Segmentation",
+    "Track",
+    "TrackedFrame",
     "UnloadRefused",
     "WorkerBusy",
     "WorkerDied",

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from . import wire
 from .limits import MAX_BUFFER_BYTES, MAX_BUFFERS, MAX_MESSAGE_BYTES
 from .wire import ArrayHeader, BadMessage
 
@@ -32,6 +33,23 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "float32": np.dtype("<f4"),
 }
 _NAMES = {dtype: name for name, dtype in _DTYPES.items() if name != "bfloat16"}
+
+
+def headers(message: wire.Message) -> list[ArrayHeader]:
+    """Every array header of a message, in the order of its fields."""
+    if isinstance(message, wire.Segment):
+        return list(message.key_frames)
+    if isinstance(message, wire.Chat):
+        return [*message.images, *message.regions]
+    if isinstance(message, wire.Frames):
+        return [message.frames]
+    if isinstance(message, wire.Process):
+        return [message.picture, message.probabilities]
+    if isinstance(message, wire.Masks):
+        return [message.logits]
+    if isinstance(message, wire.Processed):
+        return [message.probability]
+    return []
 
 
 def pack(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .cancellation import Cancellation
 from .client import Sa2VA
+from .generation import GREEDY, Generation
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,12 +23,16 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from .hookspecs import Options
+    from .limits import ConditionOn
     from .outcomes import ChatAnswer
+    from .region_prompts import Region
     from .results import Segmentation
     from .specification import ModelInfo
     from .status import WorkerStatus
     from .stopping import Stopped
-    from .video import Source
+    from .tracked_frame import TrackedFrame
+    from .tracks import Track
+    from .video import Source, WhichFrames
 
 Result = TypeVar("Result")
 
@@ -52,22 +57,83 @@ class AsyncSa2VA:
     def __repr__(self) -> str:
         return f"Async{self._sync!r}"
 
-    async def segment(self, image: Source, prompt: str, *, timeout: float | None = None) -> Segmentation:
+    async def segment(
+        self,
+        image: Source,
+        prompt: str,
+        *,
+        generation: Generation = GREEDY,
+        timeout: float | None = None,
+    ) -> Segmentation:
         """See `Sa2VA.segment`."""
-        return await _cancellable(functools.partial(self._sync.segment, image, prompt, timeout=timeout))
+        call = functools.partial(self._sync.segment, image, prompt, generation=generation, timeout=timeout)
+        return await _cancellable(call)
+
+    def track(
+        self,
+        frames: Iterable[Source] | AsyncIterable[Source],
+        prompt: str | Sequence[str],
+        key_frames: WhichFrames = "first:5",
+        *,
+        frame_count: int | None = None,
+        condition_on: ConditionOn = "vectors",
+        ask_again: str = "never",
+        generation: Generation = GREEDY,
+        timeout: float | None = None,
+    ) -> AsyncTrack:
+        """See `Sa2VA.track`. ``frames`` may be asynchronous; it is then advanced on this loop."""
+        cancellation = Cancellation()
+        return AsyncTrack(
+            self._sync.track(
+                _on_this_loop(frames),
+                prompt,
+                key_frames,
+                frame_count=frame_count,
+                condition_on=condition_on,
+                ask_again=ask_again,
+                generation=generation,
+                timeout=timeout,
+                cancellation=cancellation,
+            ),
+            cancellation,
+        )
 
     async def segment_video(
         self,
         frames: Iterable[Source] | AsyncIterable[Source],
         prompt: str,
-        key_frames: str = "first:5",
+        key_frames: WhichFrames = "first:5",
         *,
+        condition_on: ConditionOn = "vectors",
+        ask_again: str = "never",
+        generation: Generation = GREEDY,
         timeout: float | None = None,
     ) -> Segmentation:
         """See `Sa2VA.segment_video`. ``frames`` may be asynchronous; it is then advanced on this loop."""
-        if isinstance(frames, AsyncIterable):
-            frames = _pulled(frames, asyncio.get_running_loop())
-        call = functools.partial(self._sync.segment_video, frames, prompt, key_frames, timeout=timeout)
+        call = functools.partial(
+            self._sync.segment_video,
+            _on_this_loop(frames),
+            prompt,
+            key_frames,
+            condition_on=condition_on,
+            ask_again=ask_again,
+            generation=generation,
+            timeout=timeout,
+        )
+        return await _cancellable(call)
+
+    async def segment_each(
+        self,
+        image: Source,
+        prompts: Sequence[str],
+        *,
+        generation: Generation = GREEDY,
+        timeout: float | None = None,
+    ) -> list[Segmentation]:
+        """See `Sa2VA.segment_each`."""
+        call = functools.partial(
+            self._sync.segment_each, image, prompts, generation=generation, timeout=timeout
+        )
         return await _cancellable(call)
 
     async def chat(
@@ -75,11 +141,21 @@ class AsyncSa2VA:
         prompt: str,
         images: Source | Sequence[Source] | None = None,
         *,
+        regions: Sequence[Region] = (),
         history: Sequence[tuple[str, str]] = (),
+        generation: Generation = GREEDY,
         timeout: float | None = None,
     ) -> ChatAnswer:
         """See `Sa2VA.chat`."""
-        call = functools.partial(self._sync.chat, prompt, images, history=history, timeout=timeout)
+        call = functools.partial(
+            self._sync.chat,
+            prompt,
+            images,
+            regions=regions,
+            history=history,
+            generation=generation,
+            timeout=timeout,
+        )
         return await _cancellable(call)
 
     async def process(
@@ -114,6 +190,49 @@ class AsyncSa2VA:
         await _on_thread(self._sync.close)
 
 
+class AsyncTrack:
+    """`Track` for asyncio: an asynchronous iterator of `TrackedFrame`.
+
+    ``async with`` closes it; so does cancelling the task that waits for a frame.
+    """
+
+    def __init__(self, track: Track, cancellation: Cancellation) -> None:
+        self._track = track
+        self._cancellation = cancellation
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> TrackedFrame:
+        try:
+            frame: TrackedFrame | None = await _on_thread(lambda: next(self._track, None))
+        except asyncio.CancelledError:
+            self._cancellation.cancel()
+            raise
+        if frame is None:
+            raise StopAsyncIteration
+        return frame
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """See `Track.close`."""
+        # A cancelled task may have left a thread that still waits for a frame; it cannot be closed from here.
+        if not self._cancellation.cancelled:
+            await _on_thread(self._track.close)
+
+    @property
+    def text(self) -> str:
+        """See `Track.text`."""
+        return self._track.text
+
+
 async def _cancellable(call: Callable[..., Result]) -> Result:
     """The result of ``call(cancellation=...)``; cancelling the task cancels it."""
     cancellation = Cancellation()
@@ -141,6 +260,11 @@ async def _on_thread(call: Callable[[], Result]) -> Result:
 
     threading.Thread(target=run, name="sa2va-call", daemon=True).start()
     return await asyncio.wrap_future(future)
+
+
+def _on_this_loop(frames: Iterable[Source] | AsyncIterable[Source]) -> Iterable[Source]:
+    """Frames for the thread of a call, wherever they come from."""
+    return _pulled(frames, asyncio.get_running_loop()) if isinstance(frames, AsyncIterable) else frames
 
 
 def _pulled(frames: AsyncIterable[Source], loop: asyncio.AbstractEventLoop) -> Iterator[Source]:

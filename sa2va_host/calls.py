@@ -19,7 +19,10 @@ from numpy.typing import NDArray
 from . import arrays, wire
 from .errors import Sa2VAError, UnloadRefused, WorkerBusy, from_wire
 from .events import Event, LogLine, Progress, TextPiece
+from .masks import Logits
 from .outcomes import Outcome
+from .pace import Pace
+from .timings import TOTAL
 
 MAX_SENDS = 3
 """How often a call that no worker ever began may move on to the next one."""
@@ -40,16 +43,37 @@ class Credit:
 
 
 @dataclass(frozen=True, slots=True)
+class FrameMasks:
+    """What was found in one frame of a call that streams."""
+
+    frame: int
+    logits: Logits
+    """float32 ``[objects, h, w]``"""
+    presence: NDArray[np.float32] | None
+    """float32 ``[objects]``, logits; None where the model has no such score."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What was said to one prompt of a call, and how many of its objects that describes."""
+
+    text: str
+    objects: int
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """The future is resolved; nothing follows."""
 
 
-Note = Event | Started | Credit | Done
+Note = Event | Started | Credit | Said | FrameMasks | Done
 """What a call tells its listener, on the link's thread."""
 
 
 class Call:
-    """One call. ``opening`` makes its first message for the id that the link gives it."""
+    """One call. ``opening`` makes its first message for the id that the link gives it; where it ``streams``, the
+    listener gets the masks and the outcome has none.
+    """
 
     def __init__(
         self,
@@ -58,6 +82,7 @@ class Call:
         *,
         timeout: float | None = None,
         listener: Callable[[Note], None] = lambda _: None,
+        streams: bool = False,
     ) -> None:
         self.future: Future[Outcome] = Future()
         self.future.set_running_or_notify_cancel()  # cancelled through the link, not behind its back
@@ -72,6 +97,8 @@ class Call:
         self._opening = opening
         self._buffers: Sequence[memoryview] = buffers
         self._listener = listener
+        self._streams = streams
+        self._pace = Pace()
         self._outcome = Outcome()
 
     @property
@@ -97,7 +124,7 @@ class Call:
 
     def _finish(self) -> None:
         if not self.done:
-            self._outcome.timings["total"] = time.monotonic() - self.asked
+            self._outcome.timings[TOTAL] = time.monotonic() - self.asked
             self.future.set_result(self._outcome)
             self._release()
 
@@ -120,9 +147,12 @@ class Call:
             self.tell(Credit(message.frames))
         elif isinstance(message, wire.Progress):
             self.phase = message.phase
-            self.tell(Progress(message.phase, message.done, message.total, message.unit))
+            self.tell(self._pace.of(Progress(message.phase, message.done, message.total, message.unit)))
         elif isinstance(message, wire.Token):
             self.tell(TextPiece(message.text))
+        elif isinstance(message, wire.Said):
+            self._outcome.said.append((message.text, message.objects))
+            self.tell(Said(message.text, message.objects))
         elif isinstance(message, wire.Masks):
             self._take_masks(message, buffers)
         elif isinstance(message, wire.Processed):
@@ -136,6 +166,7 @@ class Call:
         elif isinstance(message, wire.Answer):
             self._outcome.text = message.text
             self._outcome.objects = message.objects
+            self._outcome.notes = message.notes
             self._outcome.timings.update(message.timings)
             self._finish()
         elif isinstance(message, wire.Failed):
@@ -147,8 +178,15 @@ class Call:
             raise wire.BadMessage(
                 f"masks are float32 [objects, height, width], not {masks.dtype} {masks.shape}"
             )
+        if message.presence and len(message.presence) != len(masks):
+            raise wire.BadMessage(f"{len(message.presence)} presence scores for {len(masks)} objects")
         # A copy: the view would keep the received message alive for as long as the result.
-        self._outcome.masks[message.frame] = masks.copy()
+        logits = masks.copy()
+        if self._streams:
+            presence = np.array(message.presence, np.float32) if message.presence else None
+            self.tell(FrameMasks(message.frame, logits, presence))
+        else:
+            self._outcome.masks[message.frame] = logits
 
     def log(self, message: wire.Log) -> None:
         self.tell(LogLine(message.level, message.text))

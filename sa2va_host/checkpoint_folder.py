@@ -7,6 +7,7 @@ index of the safetensors files are read; code and pickles in the folder are neve
 from __future__ import annotations
 
 import json
+import stat
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,17 +27,28 @@ class CheckpointFolder:
 
     folder: Path
 
+    @property
+    def name(self) -> str:
+        """The folder's name, or in the hub's cache, where folders are named after commits, the model's."""
+        repo = self.folder.parent.parent
+        return repo.name.rpartition("--")[2] if self.folder.parent.name == "snapshots" else self.folder.name
+
     @cached_property
     def config(self) -> dict[str, Any]:
         """The content of `config.json`. Raises as `json` does."""
         return self.json("config.json")
 
     def json(self, name: str) -> dict[str, Any]:
-        """A JSON object from the folder. Raises `ModelLoadFailed` if it is absent, huge, damaged or not an object."""
+        """A JSON object from the folder. Raises `ModelLoadFailed` if it is absent, huge, damaged or not an object, and
+        for what is no file: reading a pipe or a device might never end.
+        """
         path = self.folder / name
         again = "Fetch the checkpoint again."
         try:
-            if path.stat().st_size > MAX_JSON_BYTES:
+            about = path.stat()
+            if not stat.S_ISREG(about.st_mode):
+                raise ModelLoadFailed(f"{path} is no file.", advice=again)
+            if about.st_size > MAX_JSON_BYTES:
                 raise ModelLoadFailed(
                     f"{path} is larger than {MAX_JSON_BYTES >> 20} MiB, which no such file is."
                 )
@@ -66,8 +78,11 @@ class CheckpointFolder:
                 f"{self.folder} holds {why}.", advice="Use a checkpoint with model.safetensors files."
             )
         weight_map = self.json(INDEX).get("weight_map")
-        if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
-            raise ModelLoadFailed(f"{self.folder / INDEX} has no usable weight_map.")
+        usable = isinstance(weight_map, dict) and all(isinstance(name, str) for name in weight_map.values())
+        if not (weight_map and usable):
+            raise ModelLoadFailed(
+                f"{self.folder / INDEX} has no usable weight_map.", advice="Fetch the checkpoint again."
+            )
         names = list(dict.fromkeys(weight_map.values()))
         for name in names:
             if Path(name).name != name or not name.endswith(".safetensors"):
@@ -95,7 +110,9 @@ class CheckpointFolder:
 
     @property
     def family(self) -> str:
-        """``qwen3_vl``, ``qwen2_5_vl`` or ``internvl`` by `config.json`; empty where it does not tell."""
+        """``qwen3_vl``, ``qwen2_5_vl``, ``internvl``, or for a model that reads words alone its own type (``qwen3``),
+        by `config.json`; empty where it does not tell.
+        """
         try:
             config = self.config
         except ModelLoadFailed:
@@ -104,7 +121,10 @@ class CheckpointFolder:
         kind = text.get("model_type") if isinstance(text, dict) else None
         if isinstance(kind, str):
             return kind.removesuffix("_text")
-        return "internvl" if isinstance(config.get("llm_config"), dict) else ""
+        if isinstance(config.get("llm_config"), dict):
+            return "internvl"
+        kind = config.get("model_type")
+        return kind if isinstance(kind, str) and kind != MODEL_TYPE else ""
 
     @property
     def problem(self) -> str:

@@ -17,6 +17,7 @@ from typing import Literal
 
 from .checkpoint_folder import MODEL_TYPE, CheckpointFolder
 from .errors import ConfigError, ModelLoadFailed, ModelNotFound
+from .own_code import find_own_code
 
 Source = Literal["bundled", "folder", "cache"]
 _NAME = re.compile(r"[A-Za-z0-9_][\w.-]{0,95}", re.ASCII)
@@ -117,6 +118,21 @@ def identify(folder: Path) -> Found:
     return Found(folder.name, folder, "folder")
 
 
+def check_pin(found: Found, revision: str) -> None:
+    """Refuse to trust the code of a model of the hub that is not pinned to a commit, which alone cannot change.
+
+    Raises `ConfigError`, which names what would be run.
+    """
+    if found.source != "cache" or is_commit(revision):
+        return
+    code = find_own_code(found.contents)
+    if code is not None:
+        raise ConfigError(
+            f"{found.name} would run its own code ({code}), and no commit of it is pinned.",
+            advice=f"Read {found.folder}, then give --revision {found.revision}.",
+        )
+
+
 def is_path(model: str) -> bool:
     """Whether ``model`` is written as a path, so that it is no name whatever exists."""
     return model.startswith((".", "~", "/", "\\")) or model.endswith(("/", "\\")) or Path(model).is_absolute()
@@ -125,6 +141,11 @@ def is_path(model: str) -> bool:
 def is_hub_name(model: str) -> bool:
     """Whether ``model`` could be a model of the hub: `ORG/NAME`."""
     return _HUB_NAME.fullmatch(model) is not None
+
+
+def is_commit(revision: str) -> bool:
+    """Whether a revision is a commit, in full: a branch or a tag can be moved."""
+    return _COMMIT.fullmatch(revision) is not None
 
 
 def pull_command(model: str, revision: str = "") -> str:

@@ -50,7 +50,7 @@ def choose(settings: Settings, memory: Callable[[], int] = gpu_memory) -> Choice
     """
     if settings.model != AUTO:
         return Choice(settings.model)
-    if settings.device != AUTO and not settings.device.startswith("cuda"):
+    if settings.device in ("cpu", "mps"):
         return Choice(BUNDLED, f"the device is {settings.device}, and {LARGE} wants an NVIDIA GPU.")
     has = memory()
     if not has:

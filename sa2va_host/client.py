@@ -17,8 +17,10 @@ import msgspec
 from .cancellation import Cancellation
 from .choice import choose
 from .config import Settings, checked_timeout, load_settings
-from .errors import InvalidInput
 from .events import Event
+from .generation import GREEDY, Generation
+from .limits import ConditionOn
+from .prompts import checked_prompt, checked_prompts
 from .session import Session
 from .specification import ModelInfo
 from .status import ABSENT, WorkerStatus, worker_status
@@ -30,14 +32,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Self
 
-    from .calls import Call, Note
     from .hookspecs import Options
-    from .outcomes import ChatAnswer
+    from .outcomes import ChatAnswer, Outcome
+    from .region_prompts import Region
     from .rendezvous import Record, RunDirectory
     from .results import Segmentation
-    from .video import Source
-
-MAX_PROMPT = 100_000
+    from .tracks import Track
+    from .video import Source, WhichFrames
 
 
 class Sa2VA:
@@ -60,6 +61,7 @@ class Sa2VA:
         dtype: str | None = None,
         attention: str | None = None,
         quantization: str | None = None,
+        trust_remote_code: bool | None = None,
         keep_alive: float | None = None,
         timeout: float | None = None,
         on_event: Callable[[Event], None] | None = None,
@@ -74,6 +76,7 @@ class Sa2VA:
             dtype=dtype,
             attention=attention,
             quantization=quantization,
+            trust_remote_code=trust_remote_code,
             keep_alive=keep_alive,
             timeout=timeout,
         )
@@ -104,106 +107,151 @@ class Sa2VA:
         image: Source,
         prompt: str,
         *,
+        generation: Generation = GREEDY,
         timeout: float | None = None,
         cancellation: Cancellation | None = None,
     ) -> Segmentation:
         """Find what ``prompt`` describes in one picture (a file, a PIL image, or an array `[height, width,
         3]`).
         """
+        return self._segment(image, [checked_prompt(prompt)], generation, timeout, cancellation)[0]
+
+    def segment_each(
+        self,
+        image: Source,
+        prompts: Sequence[str],
+        *,
+        generation: Generation = GREEDY,
+        timeout: float | None = None,
+        cancellation: Cancellation | None = None,
+    ) -> list[Segmentation]:
+        """`segment` for each of several prompts about one picture, which the model sees once."""
+        from .outcomes import split
+
+        prompts = checked_prompts(prompts)
+        together, outcome = self._segment(image, prompts, generation, timeout, cancellation)
+        return split(together, outcome, len(prompts))
+
+    def _segment(
+        self,
+        image: Source,
+        prompts: list[str],
+        generation: Generation,
+        timeout: float | None,
+        cancellation: Cancellation | None,
+    ) -> tuple[Segmentation, Outcome]:
+        """The objects of all prompts as one answer, and what the call brought."""
         from . import arrays, wire
         from .media import read_image
         from .outcomes import to_segmentation
 
-        prompt = checked_prompt(prompt)
         with self._session.reserve() as room:
             picture = read_image(image)
             headers, buffers = arrays.pack([picture])
             outcome = self._session.call(
                 room,
                 lambda call: wire.Segment(
-                    call=call, keep_alive=self.settings.keep_alive, prompt=prompt, key_frames=headers
+                    call=call,
+                    keep_alive=self.settings.keep_alive,
+                    prompts=prompts,
+                    key_frames=headers,
+                    generation=generation,
                 ),
                 buffers,
                 timeout,
                 cancellation,
             )
-        return to_segmentation(outcome, picture.shape[:2], 1, is_video=False)
+        return to_segmentation(outcome, picture.shape[:2], 1, is_video=False), outcome
+
+    def track(
+        self,
+        frames: Iterable[Source],
+        prompt: str | Sequence[str],
+        key_frames: WhichFrames = "first:5",
+        *,
+        frame_count: int | None = None,
+        condition_on: ConditionOn = "vectors",
+        ask_again: str = "never",
+        generation: Generation = GREEDY,
+        timeout: float | None = None,
+        cancellation: Cancellation | None = None,
+    ) -> Track:
+        """Find what ``prompt`` describes and follow it through the frames: an iterator of one result for each frame,
+        as the worker tracks them, in constant memory. Several prompts share one pass over the frames.
+
+        ``key_frames`` are those that the language model sees; the tracker is conditioned on them, and sees all.
+        ``"first:5"`` takes the first ones, as upstream does, ``"uniform:12"`` as many evenly over the video, which must
+        have a length and be readable twice; or give them yourself, by their places. ``condition_on`` is what the
+        tracker is told of them: ``"vectors"``, as upstream does, or ``"masks"``, as Sa2VA-i does. ``frame_count`` is
+        how many frames there are, where they have no length of their own: progress and spread key frames need it.
+
+        ``ask_again`` is for videos with cuts: ``"every:100"`` asks anew every so many frames, ``"cuts"`` at each cut
+        that is seen, about the first frames from there on. Then each prompt is one object, all that its answers
+        describe, and progress and ``timeout`` are those of a single asking.
+        """
+        from .tracks import Track
+
+        return Track(
+            self._session,
+            frames,
+            [checked_prompt(prompt)] if isinstance(prompt, str) else checked_prompts(prompt),
+            key_frames,
+            keep_alive=self.settings.keep_alive,
+            frame_count=frame_count,
+            condition_on=condition_on,
+            ask_again=ask_again,
+            generation=generation,
+            timeout=timeout,
+            cancellation=cancellation,
+        )
 
     def segment_video(
         self,
         frames: Iterable[Source],
         prompt: str,
-        key_frames: str = "first:5",
+        key_frames: WhichFrames = "first:5",
         *,
+        condition_on: ConditionOn = "vectors",
+        ask_again: str = "never",
+        generation: Generation = GREEDY,
         timeout: float | None = None,
         cancellation: Cancellation | None = None,
     ) -> Segmentation:
-        """Find what ``prompt`` describes and follow it through the frames, which are read one after the
-        other.
-
-        ``key_frames`` says how many of the first frames the language model sees, as upstream does; the
-        tracker is prompted on those and sees all.
-        """
-        from . import arrays, wire
-        from .calls import Credit, Started
-        from .outcomes import to_segmentation
-        from .video import Video
-
-        prompt = checked_prompt(prompt)
-        side = 0
-
-        def on_note(call: Call, note: Note) -> None:
-            nonlocal side
-            if isinstance(note, Started):
-                side = note.image_size
-            if not isinstance(note, Credit):
-                return
-            for _ in range(note.frames):
-                start = video.taken
-                chunk = video.next(1, side)
-                if chunk is None:
-                    room.link.post(call, wire.EndOfFrames(call=call.id))
-                    return
-                header, data = arrays.pack([chunk])
-                room.link.post(call, wire.Frames(call=call.id, start=start, frames=header[0]), data)
-
-        with self._session.reserve() as room:
-            video = Video(frames, key_frames)
-            headers, buffers = arrays.pack(video.key_frames)
-            outcome = self._session.call(
-                room,
-                lambda call: wire.Segment(
-                    call=call,
-                    keep_alive=self.settings.keep_alive,
-                    prompt=prompt,
-                    key_frames=headers,
-                    tracked=True,
-                    frame_count=video.length,
-                ),
-                buffers,
-                timeout,
-                cancellation,
-                on_note,
-            )
-        return to_segmentation(outcome, video.size, video.length or video.taken, is_video=True)
+        """The same as one result, once all frames are done; its logits grow with the video."""
+        with self.track(
+            frames,
+            prompt,
+            key_frames,
+            condition_on=condition_on,
+            ask_again=ask_again,
+            generation=generation,
+            timeout=timeout,
+            cancellation=cancellation,
+        ) as track:
+            return track.collect()
 
     def chat(
         self,
         prompt: str,
         images: Source | Sequence[Source] | None = None,
         *,
+        regions: Sequence[Region] = (),
         history: Sequence[tuple[str, str]] = (),
+        generation: Generation = GREEDY,
         timeout: float | None = None,
         cancellation: Cancellation | None = None,
     ) -> ChatAnswer:
         """Ask a question, with or without pictures.
 
-        ``history`` holds the (prompt, answer) of earlier turns about the same pictures, oldest first.
+        ``regions`` are parts of the one picture, which the prompt calls region1, region2 and so on: masks, bool
+        `[height, width]`, or boxes `(x0, y0, x1, y1)`; checkpoints of the InternVL families know them. ``history``
+        holds the (prompt, answer) of earlier turns about the same pictures, oldest first.
         """
         from . import arrays, wire
         from .limits import Turn
         from .media import read_images
         from .outcomes import to_chat_answer
+        from .region_prompts import region_masks
 
         prompt = checked_prompt(prompt)
         turns = [Turn(checked_prompt(said), answer) for said, answer in history]
@@ -211,15 +259,18 @@ class Sa2VA:
             images if isinstance(images, (list, tuple)) else [] if images is None else [images]
         )
         with self._session.reserve() as room:
-            headers, buffers = arrays.pack(read_images(sources))
+            pictures = read_images(sources)
+            headers, buffers = arrays.pack([*pictures, *region_masks(regions, pictures)])
             outcome = self._session.call(
                 room,
                 lambda call: wire.Chat(
                     call=call,
                     keep_alive=self.settings.keep_alive,
                     prompt=prompt,
-                    images=headers,
+                    images=headers[: len(pictures)],
+                    regions=headers[len(pictures) :],
                     history=turns,
+                    generation=generation,
                 ),
                 buffers,
                 timeout,
@@ -315,16 +366,3 @@ class Sa2VA:
         run = run_directory(self.settings)
         record = run.find(self.specification)
         return None if record is None else (record, run)
-
-
-def checked_prompt(prompt: object) -> str:
-    """The prompt, if the model can be asked that. Raises `InvalidInput`."""
-    if not isinstance(prompt, str):
-        raise InvalidInput(f"The prompt is {prompt!r}.", advice="It must be text, such as 'the red circle'.")
-    if not prompt.replace("<image>", "").strip():
-        raise InvalidInput("The prompt is empty.", advice="Say what to look for, such as 'the red circle'.")
-    if len(prompt) > MAX_PROMPT:
-        raise InvalidInput(f"The prompt has {len(prompt)} characters, more than {MAX_PROMPT}.")
-    if not prompt.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in prompt):
-        raise InvalidInput("The prompt has bytes in it that are no text.", advice="Write it in UTF-8.")
-    return prompt

@@ -19,11 +19,13 @@ import msgspec
 
 from .errors import ConfigError
 from .limits import MAX_SECONDS
+from .specification import QUANTIZATIONS
 
-_DEVICE = re.compile(r"auto|cpu|mps|cuda(:[0-9]{1,3})?")
+_DEVICE = re.compile(r"auto|balanced|cpu|mps|offload|cuda(:[0-9]{1,3})?")
 _WORDS = {
     "transport": ("auto", "ipc", "tcp"),
     "dtype": ("auto", "float32", "bfloat16", "float16"),
+    "quantization": QUANTIZATIONS,
     "log_level": ("debug", "info", "warning", "error", "critical"),
 }
 """Settings of which each value is known."""
@@ -31,6 +33,20 @@ LONGEST = 1e9
 """The most seconds that anything is waited for, some 30 years: the system's own clocks stop not far above."""
 _NOT_SETTINGS = frozenset({"CONFIG", "DEBUG", "DISABLE_PLUGINS", "TRACE_HOOKS", "VENV"})
 """Variables that begin with SA2VA_ and are read elsewhere."""
+
+
+class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the file says of one model, in a table ``[models."ORG/NAME"]``. It counts where neither the environment nor
+    an argument says otherwise.
+    """
+
+    path: str = ""
+    """The folder that the name stands for, instead of looking for it."""
+    revision: str = ""
+    worker_python: str = ""
+    """As in `Settings`."""
+    trust_remote_code: bool = False
+    """Whether code of the checkpoint's own may run."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -46,12 +62,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Where models are looked for by name, as `FOLDER/ORG/NAME` and `FOLDER/NAME`: absolute, or from `~`. In
     the environment they are separated as in PATH.
     """
+    models: dict[str, ModelSettings] = {}
+    """What differs for single models, by the names that `model` takes. Only the file has it."""
     offline: bool = False
-    """`sa2va pull` refuses. Nothing else ever touches the network."""
+    """`sa2va pull` refuses. Nothing else touches the network, but for a kernel that ``attention`` names."""
     device: str = "auto"
+    """auto, cpu, mps, cuda, cuda:N; balanced spreads the model over all NVIDIA GPUs, offload keeps in the computer's
+    memory what one has no room for.
+    """
     dtype: str = "auto"
     attention: str = "auto"
+    """auto, sdpa, flash_attention_2, eager, or a prebuilt kernel's name, such as `kernels-community/flash-attn2`, which
+    transformers then fetches. One that does not run on the device is passed over for sdpa.
+    """
     quantization: str = "none"
+    trust_remote_code: bool = False
+    """Whether a checkpoint's own code runs, in its worker, where it brings any. For a model of the hub ``revision``
+    must then be a commit.
+    """
     keep_alive: float = 300.0
     """How long an idle worker stays, from the end of the last call: 0 ends it at once, negative keeps it
     for ever.
@@ -94,25 +122,57 @@ def load_settings(
 ) -> Settings:
     """Settings from all four places; an argument that is None counts as not given. Raises `ConfigError`.
 
-    ``base`` stands for everything below the arguments when it is given. ``environment`` replaces
-    ``os.environ``; ``file`` the configuration file, which must then exist.
+    ``base`` stands for everything below the arguments when it is given; the table of a model that an argument names
+    comes before it. ``environment`` replaces ``os.environ``; ``file`` the configuration file, which must then exist.
     """
     environment = os.environ if environment is None else environment
     unknown = sorted(set(arguments) - set(_FIELDS))
     if unknown:
         raise ConfigError(f"There is no setting {unknown[0]!r}.", advice=f"Settings: {', '.join(_FIELDS)}.")
     if base is not None:
-        values = msgspec.structs.asdict(base)
+        below, above = msgspec.structs.asdict(base), {}
     else:
-        values = _from_file(environment, file) | _from_environment(environment)
-    values |= {name: value for name, value in arguments.items() if value is not None}
-    settings = check(_convert(values))
-    python = settings.worker_python
+        below, above = _from_file(environment, file), _from_environment(environment)
+    above |= {name: value for name, value in arguments.items() if value is not None}
+    settings = _placed(_convert(below | above))
+    if base is None or "model" in above:
+        settings = _with_model(settings, above)
+    return check(settings)
+
+
+def _placed(settings: Settings) -> Settings:
+    """Settings whose relative places stay where they are now."""
+
+    def interpreter(python: str) -> str:
+        return absolute(python) if os.sep in python else python  # else a name in PATH
+
+    models = {
+        name: msgspec.structs.replace(
+            own, path=absolute(own.path), worker_python=interpreter(own.worker_python)
+        )
+        for name, own in settings.models.items()
+    }
     return msgspec.structs.replace(
         settings,
         run_dir=absolute(settings.run_dir),
-        worker_python=absolute(python) if os.sep in python else python,  # else a name in PATH
+        worker_python=interpreter(settings.worker_python),
+        models=models,
     )
+
+
+def _with_model(settings: Settings, said: Mapping[str, Any]) -> Settings:
+    """Settings in which the table of their model counts, but for what is said about it elsewhere."""
+    table = settings.models.get(settings.model)
+    if table is None:
+        return settings
+    values = {
+        name: value
+        for name, value in msgspec.structs.asdict(table).items()
+        if value and name in _FIELDS and name not in said
+    }
+    if table.path:
+        values |= {"model": table.path, "revision": said.get("revision", "")}
+    return msgspec.structs.replace(settings, **values)
 
 
 def absolute(path: str) -> str:
@@ -150,28 +210,40 @@ def check(settings: Settings) -> Settings:
     for name, value in msgspec.structs.asdict(settings).items():
         if isinstance(value, str):
             _check_text(name, value)
-    for folder in settings.model_folders:
-        _check_text("model_folders", folder)
     for name, words in _WORDS.items():
         if getattr(settings, name) not in words:
             raise ConfigError(f"{name} is {getattr(settings, name)!r}.", advice=f"Use {', '.join(words)}.")
     if not _DEVICE.fullmatch(settings.device):
-        raise ConfigError(f"device is {settings.device!r}.", advice="Use auto, cpu, cuda, cuda:N or mps.")
+        raise ConfigError(
+            f"device is {settings.device!r}.",
+            advice="Use auto, cpu, cuda, cuda:N, mps, balanced or offload.",
+        )
     for name in ("start_timeout", "stall_limit", "cancel_grace", "unload_wait", "timeout"):
         checked_timeout(getattr(settings, name), name)
     if not -MAX_SECONDS <= settings.keep_alive <= MAX_SECONDS:
         raise ConfigError(
             f"keep_alive is {settings.keep_alive}.", advice="A negative number keeps it for ever."
         )
-    for folder in settings.model_folders:
-        if not (folder.startswith("~") or Path(folder).is_absolute()):
-            raise ConfigError(
-                f"model_folders has {folder!r}, which is relative.", advice="Write the whole path."
-            )
+    _check_models(settings)
     for name in ("queue_bound", "max_active"):
         if not 1 <= getattr(settings, name) <= 10_000:
             raise ConfigError(f"{name} is {getattr(settings, name)}.", advice="Use 1 to 10000.")
     return settings
+
+
+def _check_models(settings: Settings) -> None:
+    for folder in settings.model_folders:
+        _check_text("model_folders", folder)
+        if not (folder.startswith("~") or Path(folder).is_absolute()):
+            raise ConfigError(
+                f"model_folders has {folder!r}, which is relative.", advice="Write the whole path."
+            )
+    for name, table in settings.models.items():
+        if table.path and table.revision:
+            raise ConfigError(
+                f"models has a path and a revision for {name!r}, and a folder has none.",
+                advice="Take one of them out.",
+            )
 
 
 def checked_timeout(seconds: object, name: str = "timeout") -> float | None:
@@ -237,7 +309,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         if not variable.startswith("SA2VA_") or variable[6:] in _NOT_SETTINGS:
             continue
         name = variable[6:].lower()
-        if name not in _FIELDS:
+        if name not in _FIELDS or name == "models":
             raise ConfigError(
                 f"{variable} names no setting.", advice=f"Settings: {', '.join(_FIELDS)}; or unset it."
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,10 @@ class Progress:
     done: int = 0
     total: int | None = None
     unit: str = ""
+    rate: float | None = field(default=None, compare=False)
+    """How many of them in a second, of late (`sa2va_host.pace`); None until that is known."""
+    seconds_left: float | None = field(default=None, compare=False)
+    """How long the rest takes at that rate; None where the total is unknown."""
 
 
 @dataclass(frozen=True, slots=True)

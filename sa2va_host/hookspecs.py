@@ -65,6 +65,25 @@ class MaskProcessor:
     """Whether it runs in the worker, where the accelerator is, and not in the front end's process."""
 
 
+@dataclass(frozen=True)
+class KnownModel:
+    """A checkpoint that the hub has, for lists. What nobody knows stays empty or 0."""
+
+    name: str
+    """`ORG/NAME`, as the hub calls it."""
+    family: str = ""
+    """As `sa2va models` calls it: ``qwen3_vl``, ``qwen2_5_vl``, ``internvl``, or a plugin's."""
+    parameters: int = 0
+    quantizable: int = 0
+    """The parameters that 8bit and 4bit make smaller: those of the language model's linear layers."""
+    download: int = 0
+    """Bytes."""
+    memory: Mapping[str, int] = field(default_factory=dict)
+    """Published bytes of GPU memory by quantization: ``none``, ``8bit``, ``4bit``. What is missing is computed."""
+    licence: str = ""
+    """The SPDX identifier of the weights' licence."""
+
+
 @hookspec
 def register_front_ends(register: Callable[[FrontEnd], None]) -> None:
     """Host: call `register` once for each front end. Import what it needs in its `run`, not here."""
@@ -78,3 +97,8 @@ def register_model_families(register: Callable[[ModelFamily], None]) -> None:
 @hookspec
 def register_mask_processors(register: Callable[[MaskProcessor], None]) -> None:
     """Host and worker: call `register` once for each processor; each process uses those that run in it."""
+
+
+@hookspec
+def register_known_models(register: Callable[[KnownModel], None]) -> None:
+    """Host: call `register` once for each checkpoint that lists should name. Nothing is fetched."""

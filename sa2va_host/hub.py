@@ -21,7 +21,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .checkpoints import Found, find, hub_cache, is_hub_name, pull_command, repo_folder
+from .checkpoints import Found, find, hub_cache, is_commit, is_hub_name, pull_command, repo_folder
 from .errors import InvalidInput, ModelNotFound, Sa2VAError
 from .events import Event, Progress
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
 """Weights, configuration and tokenizer: all that is ever read. No pickles, no code."""
+CODE = "*.py"
+"""Fetched besides, where the user trusts one commit of it."""
 _ETAG = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,127}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _CHUNK = 2**20
@@ -63,12 +65,14 @@ def pull(
     model: str,
     *,
     revision: str = "",
+    code: bool = False,
     offline: bool = False,
     on_event: Callable[[Event], None] | None = None,
 ) -> Found:
     """Have the hub's ``model`` (`ORG/NAME`) in the cache, and say where it is. What is there is not fetched again.
 
-    ``revision`` is a branch, a tag or a commit; empty means `main`. ``offline`` refuses. ``on_event`` receives
+    ``revision`` is a branch, a tag or a commit; empty means `main`. ``code``: also the Python files, for which
+    ``revision`` must be a commit. Nothing of it is run. ``offline`` refuses. ``on_event`` receives
     `Progress` of the phase ``downloading``, in bytes, on this thread; what it raises ends the call, as Ctrl-C does,
     and the next call goes on from there.
 
@@ -77,6 +81,12 @@ def pull(
     """
     if not is_hub_name(model):
         raise InvalidInput(f"{model!r} is no name of the hub.", advice="It looks like ORG/NAME.")
+    if code and not is_commit(revision):
+        raise InvalidInput(
+            f"The code of {model} is only fetched from one commit, and its revision is {revision or 'main'!r}.",
+            advice="Read it on the hub, then give the commit (40 digits) that you read.",
+        )
+    patterns = (*PATTERNS, CODE) if code else PATTERNS
     again = pull_command(model, revision)
     if offline:
         raise ModelNotFound(
@@ -90,14 +100,14 @@ def pull(
             advice=f"`pip install huggingface_hub`, then `{again}`.",
         ) from error
     with _in_words(model, revision), _alone(model), _without_bars():
-        files = _missing(model, revision)
+        files = _missing(model, revision, patterns)
         _fetch_all(files, on_event or (lambda _: None))
         # Every file lies in the cache by now: this makes the snapshot and the reference to it.
         snapshot = snapshot_download(
             model,
             revision=revision or None,
             cache_dir=hub_cache(),
-            allow_patterns=list(PATTERNS),
+            allow_patterns=list(patterns),
             ignore_patterns="*/*",
         )
         for file in files:  # a file system without links has got a copy, and one is enough
@@ -107,12 +117,12 @@ def pull(
     return find(model, revision=revision)
 
 
-def _missing(model: str, revision: str) -> list[_File]:
+def _missing(model: str, revision: str, patterns: Sequence[str]) -> list[_File]:
     """What of the checkpoint is not in the cache yet. Raises huggingface_hub's errors, or `ModelNotFound`."""
     from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_url
 
     info = HfApi().model_info(model, revision=revision or None, timeout=_TIMEOUT)
-    names = [file.rfilename for file in info.siblings or () if _is_wanted(file.rfilename)]
+    names = [file.rfilename for file in info.siblings or () if _is_wanted(file.rfilename, patterns)]
     if "config.json" not in names or not any(name.endswith(".safetensors") for name in names):
         raise ModelNotFound(
             f"{model} is no checkpoint that can be used: it lacks a config.json or *.safetensors files.",
@@ -273,9 +283,9 @@ def _without_bars() -> Iterator[None]:
         enable_progress_bars()
 
 
-def _is_wanted(name: str) -> bool:
-    """Whether a file of the repository's top folder is fetched."""
-    return "/" not in name and "\\" not in name and any(fnmatch(name, pattern) for pattern in PATTERNS)
+def _is_wanted(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a file is one of the repository's top folder that is fetched."""
+    return "/" not in name and "\\" not in name and any(fnmatch(name, pattern) for pattern in patterns)
 
 
 def _sha256(path: Path) -> str:

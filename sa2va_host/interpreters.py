@@ -24,8 +24,12 @@ if TYPE_CHECKING:
 
 WORKER = "worker"
 """The extra that the worker cannot do without."""
-OPTIONAL = ("quantization", "flash", "qwen")
-"""The extras that it uses where they are installed."""
+REMOTE_CODE = "remote-code"
+"""The extra that takes its place where checkpoints run their own code."""
+OPTIONAL = ("quantization", "flash")
+"""The extras that the worker uses where they are installed."""
+_ENGINES = {WORKER: "sa2va_worker.engine", REMOTE_CODE: "sa2va_worker.own_code.engine"}
+"""What either has to be able to import."""
 ANSWER_WITHIN = 180.0
 """Seconds for the import of torch and transformers from a cold disk."""
 
@@ -36,14 +40,20 @@ class Interpreter(msgspec.Struct, frozen=True, kw_only=True):
     executable: str
     python: str
     """Its version, as `3.12.1`."""
+    extra: str = WORKER
+    """`WORKER` or `REMOTE_CODE`: for which of the two it was asked."""
     versions: dict[str, str | None]
-    """Of this distribution and of each that its extras for the worker name; None for what is not installed."""
+    """Of this distribution, of each that its extras for the worker name, and of each in `trials`; None for what is not
+    installed.
+    """
     error: str
     """Why the worker cannot be imported; empty where it can."""
     cuda: str = ""
     """The CUDA version that its torch was built for; empty for a build without."""
     hip: str = ""
     """The same for ROCm."""
+    trials: dict[str, str] = {}
+    """Of each optional library that is installed: empty where it did a small piece of its work, else why not."""
     devices: tuple[str, ...] = ()
     """The accelerators that its torch can use: `cuda:0 NVIDIA H200`, `mps`."""
 
@@ -54,20 +64,22 @@ class Interpreter(msgspec.Struct, frozen=True, kw_only=True):
 
     def problems(self, wanted: Iterable[Requirement] = ()) -> list[str]:
         """Why it could not run the worker, or lacks what is wanted besides; empty when all is well."""
-        missing = unmet([*requirements(WORKER), *wanted], self.versions)
+        missing = unmet([*requirements(self.extra), *wanted], self.versions)
         return [str(each) for each in missing] or ([self.error] if self.error else [])
 
 
-def inspect(python: str, *, seconds: float = ANSWER_WITHIN) -> Interpreter:
+def inspect(python: str, extra: str = WORKER, *, seconds: float = ANSWER_WITHIN) -> Interpreter:
     """Ask an interpreter (the setting ``worker_python``), in the environment that a worker would have.
 
-    Starts no worker. Raises `WorkerStartFailed` when it cannot be run, is too slow, or is no Python.
+    ``extra``: `WORKER`, or `REMOTE_CODE` for one where checkpoints run their own code. Starts no worker. Raises
+    `WorkerStartFailed` when it cannot be run, is too slow, or is no Python.
     """
     program, worker = worker_command(python)
-    names = dict.fromkeys(requirement.name for requirement in requirements(WORKER, *OPTIONAL))
+    extras = (extra, *OPTIONAL) if extra == WORKER else (extra,)
+    names = dict.fromkeys(requirement.name for requirement in requirements(*extras))
     try:
         done = subprocess.run(
-            [program, str(Path(worker).with_name("probe.py")), DISTRIBUTION, *names],
+            [program, str(Path(worker).with_name("probe.py")), _ENGINES[extra], DISTRIBUTION, *names],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             env=clean_environment(os.environ),
@@ -85,10 +97,11 @@ def inspect(python: str, *, seconds: float = ANSWER_WITHIN) -> Interpreter:
             advice="Try again; the first import is the slowest.",
         ) from error
     try:
-        return msgspec.json.decode(done.stdout, type=Interpreter)
+        found = msgspec.json.decode(done.stdout, type=Interpreter)
     except msgspec.MsgspecError as error:
         raise WorkerStartFailed(
             f"{program} does not answer as a Python does (exit code {done.returncode}).",
             advice="Check worker_python.",
             log_tail=done.stderr.decode("utf-8", "replace").splitlines(),
         ) from error
+    return msgspec.structs.replace(found, extra=extra)

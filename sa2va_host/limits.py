@@ -15,6 +15,8 @@ MAX_BUFFERS = 64
 MAX_BUFFER_BYTES = 1 << 30
 MAX_MESSAGE_BYTES = 2 << 30
 MAX_SECONDS = 1e12
+MAX_PROMPTS = 64
+"""In one call, about the same frames."""
 FRAME_WINDOW = 8
 """How many streamed frames a call may have in flight."""
 
@@ -25,12 +27,21 @@ Seconds = Annotated[float, Meta(ge=-MAX_SECONDS, le=MAX_SECONDS)]
 Name = Annotated[str, Meta(max_length=512)]
 Text = Annotated[str, Meta(max_length=MAX_PAYLOAD)]
 Prompt = Annotated[str, Meta(max_length=200_000)]
+Prompts = Annotated[list[Prompt], Meta(min_length=1, max_length=MAX_PROMPTS)]
 Lines = Annotated[list[Text], Meta(max_length=1000)]
 DType = Literal[
     "bool", "uint8", "int8", "int16", "uint16", "int32", "int64", "float16", "bfloat16", "float32"
 ]
 Shape = Annotated[list[Annotated[int, Meta(ge=0, le=1 << 31)]], Meta(max_length=8)]
+Timings = Annotated[dict[Name, Annotated[float, Meta(ge=0, le=2**63)]], Meta(max_length=64)]
+"""As `sa2va_host.timings` explains them."""
+Positions = Annotated[list[Count], Meta(max_length=MAX_BUFFERS)]
+Scores = Annotated[list[float], Meta(max_length=1000)]
 Options = Annotated[dict[Name, float | Name], Meta(max_length=64)]
+ConditionOn = Literal["vectors", "masks"]
+"""What the tracker is told of the key frames: the answer's vectors, as upstream does, or the masks that the fine-tuned
+decoder makes of them there, which SAM2's original decoder then propagates where the checkpoint has it (Sa2VA-i).
+"""
 
 
 class Turn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

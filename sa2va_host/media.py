@@ -59,6 +59,18 @@ def read_image(source: Source) -> Picture:
     )
 
 
+def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """`(height, width)` of what `read_image` would give for a file, from its header. Raises `InvalidInput` alike."""
+    from PIL import Image
+
+    file = Path(path)
+    with _refusals(str(file)), Image.open(_stream(file)) as image:
+        width, height = image.size
+        # To look for the EXIF of a PNG, which hardly has any, Pillow would decode it.
+        turned = image.format != "PNG" and image.getexif().get(_ORIENTATION, 1) >= 5
+        return (width, height) if turned else (height, width)
+
+
 def read_images(sources: Iterable[Source]) -> list[Picture]:
     """The pictures of one message, each as `read_image` gives it.
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,9 @@ class Outcome:
     image_size: int = 0
     info: ModelInfo | None = None
     timings: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    said: list[tuple[str, int]] = field(default_factory=list)
+    """For each prompt the answer and how many of the objects are its own; empty where the engine does not tell."""
     masks: dict[int, NDArray[np.float32]] = field(default_factory=dict)
     pid: int = 0
     created: float = 0.0
@@ -28,7 +32,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class ChatAnswer:
-    """An answer in words. ``timings`` are seconds by phase."""
+    """An answer in words. ``timings`` as `sa2va_host.timings` explains them."""
 
     text: str
     timings: dict[str, float] = field(default_factory=dict)
@@ -60,8 +64,28 @@ def to_segmentation(outcome: Outcome, size: tuple[int, ...], frames: int, *, is_
         image_size=outcome.image_size,
         is_video=is_video,
         timings=outcome.timings,
+        notes=outcome.notes,
         worker=AnsweredBy(outcome.pid, outcome.created),
     )
+
+
+def check_answered(objects: Sequence[int], prompts: int, together: int) -> None:
+    """Raises `WorkerError` unless each prompt was answered, and the ``objects`` of the answers are all there are."""
+    if len(objects) != prompts or sum(objects) != together:
+        raise WorkerError(
+            f"The worker answered {len(objects)} of {prompts} prompts.",
+            advice="Its model takes one prompt in a call: ask one by one.",
+        )
+
+
+def split(together: Segmentation, outcome: Outcome, prompts: int) -> list[Segmentation]:
+    """The answer to each of several prompts. Raises `WorkerError` where the worker answered fewer."""
+    check_answered([objects for _, objects in outcome.said], prompts, len(together))
+    ends = np.cumsum([objects for _, objects in outcome.said])
+    return [
+        replace(together, text=text, logits=together.logits[end - objects : end])
+        for (text, objects), end in zip(outcome.said, ends.tolist(), strict=True)
+    ]
 
 
 def to_probabilities(outcome: Outcome, shape: tuple[int, ...]) -> NDArray[np.float32]:

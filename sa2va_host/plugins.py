@@ -20,13 +20,14 @@ from typing import Any, Literal
 import pluggy
 
 from . import hookspecs
-from .hookspecs import PROJECT, FrontEnd, MaskProcessor, ModelFamily
+from .hookspecs import PROJECT, FrontEnd, KnownModel, MaskProcessor, ModelFamily
 
 DISTRIBUTION = "sa2va-host"
 _KINDS = {
     "register_front_ends": "front end",
     "register_model_families": "model family",
     "register_mask_processors": "mask processor",
+    "register_known_models": "known model",
 }
 """What is registered through each hook."""
 
@@ -95,6 +96,11 @@ def find_model_families(manager: pluggy.PluginManager) -> dict[str, ModelFamily]
 def find_mask_processors(manager: pluggy.PluginManager) -> dict[str, MaskProcessor]:
     """The registered mask processors by name, those of the host and those of the worker."""
     return _registered(manager, "register_mask_processors")
+
+
+def find_known_models(manager: pluggy.PluginManager) -> dict[str, KnownModel]:
+    """The models that plugins know, by name; `sa2va_host.known_models` has ours too."""
+    return _registered(manager, "register_known_models")
 
 
 def _registered(manager: pluggy.PluginManager, hook: str) -> dict[str, Any]:

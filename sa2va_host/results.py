@@ -6,7 +6,7 @@ came over the wire, and turns them into probabilities and masks at the input's s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +41,9 @@ class Segmentation:
     """The side in pixels of the square that the mask decoder saw."""
     is_video: bool = False
     timings: Mapping[str, float] = field(default_factory=dict)
-    """Seconds by phase."""
+    """Seconds by phase, tokens per second, peak memory: see `sa2va_host.timings`."""
+    notes: Sequence[str] = ()
+    """What there is to know about how it was done, a sentence each."""
     worker: AnsweredBy | None = None
 
     def __len__(self) -> int:
@@ -55,6 +57,13 @@ class Segmentation:
     def __bool__(self) -> bool:
         """Always true: an answer without objects is an answer."""
         return True
+
+    @property
+    def phrases(self) -> list[str]:
+        """For each object the words of a grounded answer it stands for, empty where the answer does not say."""
+        from .grounding import phrases
+
+        return phrases(self.text, len(self))
 
     def probabilities(
         self,

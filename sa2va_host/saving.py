@@ -55,6 +55,8 @@ class FoundObject:
     """`(x0, y0, x1, y1)` of its mask, ends exclusive; None where it is empty."""
     mean_probability: float
     """How sure the model is: the mean of the (refined) probability over the mask, 0..1; 0 where it is empty."""
+    phrase: str
+    """The words of a grounded answer that it stands for; empty where the answer does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,9 @@ def save(
     objects: list[FoundObject] = []
     drawn: list[Mask] = []
     shapes: dict[Kind, list[Any]] = {kind: [] for kind in _REGIONS if kind in files}
+    # Maps that were combined are no longer the answer's objects.
+    named = probabilities is None or len(probabilities) == len(result)
+    names = result.phrases if named else []
     for index, plain in enumerate(_maps(result, probabilities)):
         probability = refine(plain, refinement, threshold, picture)
         mask = to_mask(probability, refinement, threshold)
@@ -152,6 +157,7 @@ def save(
                 area=int(mask.sum()),
                 box=masks.box(mask),
                 mean_probability=round(masks.mean_inside(probability, mask), 4),
+                phrase=names[index] if named else "",
             )
         )
     if "overlay" in files:

@@ -10,7 +10,7 @@ import os
 import queue
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .cancellation import Cancellation
@@ -67,18 +67,36 @@ class Session:
         buffers: Sequence[memoryview] = (),
         timeout: float | None = None,
         cancellation: Cancellation | None = None,
-        on_note: Callable[[Call, Note], None] | None = None,
     ) -> Outcome:
-        """Submit a call and wait for it on this thread, where events are delivered too.
+        """Submit a call and wait for what it brings, as `follow` does."""
+        from .calls import Done
 
-        ``opening`` makes the first message for a call id, ``on_note`` may send more. Ctrl-C and whatever a callback
-        raises cancel the call.
+        for call, note in self.follow(room, opening, buffers, timeout, cancellation):
+            if isinstance(note, Done):
+                return call.future.result()
+        raise AssertionError("the last note of a call is Done")
+
+    def follow(
+        self,
+        room: Room,
+        opening: Callable[[int], Message],
+        buffers: Sequence[memoryview] = (),
+        timeout: float | None = None,
+        cancellation: Cancellation | None = None,
+        *,
+        streams: bool = False,
+    ) -> Generator[tuple[Call, Note], None, None]:
+        """Submit a call and wait for it on this thread, where events are delivered too: its notes as they come, at
+        last `Done`.
+
+        ``opening`` makes the first message for a call id; with ``streams`` masks are notes too, else they are of the
+        outcome. Closing the iterator, Ctrl-C and whatever a callback raises cancel the call.
         """
-        from .calls import Call, Credit, Done, Started
+        from .calls import Call, Done
 
         notes: queue.SimpleQueue[Note | Cancelled] = queue.SimpleQueue()
         limit = self._settings.timeout if timeout is None else checked_timeout(timeout)
-        call = Call(opening, buffers, timeout=limit, listener=notes.put)
+        call = Call(opening, buffers, timeout=limit, listener=notes.put, streams=streams)
         with (cancellation or Cancellation()).heard_by(notes.put):
             room.submit(call)
             try:
@@ -87,18 +105,16 @@ class Session:
                         note = notes.get(timeout=0.5)  # with a limit, so that Ctrl-C arrives on every system
                     except queue.Empty:
                         continue
-                    if isinstance(note, Done):
-                        break
                     if isinstance(note, Cancelled):
                         raise note
-                    if on_note is not None:
-                        on_note(call, note)
-                    if self._on_event is not None and not isinstance(note, (Started, Credit)):
+                    if self._on_event is not None and isinstance(note, Event):
                         self._on_event(note)
+                    yield call, note
+                    if isinstance(note, Done):
+                        return
             except BaseException:
                 room.link.cancel(call, Cancelled("The caller went away."))
                 raise
-        return call.future.result()
 
     def _connected(self) -> Link:
         """The link of this process; a fork gets its own."""

@@ -11,12 +11,15 @@ import hashlib
 import msgspec
 
 AUTO = "auto"
+QUANTIZATIONS = ("none", "8bit", "4bit")
+"""How many bits the language model's weights are rounded to; none leaves them in the dtype."""
 _CHOSEN = ("device", "dtype", "attention")
 """What the engine chooses while it loads, where it was asked for `AUTO`."""
 
 
-class Specification(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One model as asked for. Two equal specifications share one worker.
+class Specification(msgspec.Struct, frozen=True, kw_only=True):
+    """One model as asked for. Two equal specifications share one worker. Part of a worker's record, so unknown fields
+    are passed over as there.
 
     ``checkpoint`` is an absolute folder, since two installations may bundle one name; ``"auto"`` elsewhere means
     "whatever the running worker has, or the best this machine offers".
@@ -28,6 +31,8 @@ class Specification(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     dtype: str = AUTO
     attention: str = AUTO
     quantization: str = "none"
+    trust_remote_code: bool = False
+    """Whether the checkpoint's own code may run; then it does, where there is any."""
 
     @property
     def checkpoint_key(self) -> str:
@@ -38,8 +43,19 @@ class Specification(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     def key(self) -> str:
         """Names the whole specification: one connection record for each (16 hex digits)."""
         return _digest(
-            self.checkpoint, self.revision, self.device, self.dtype, self.attention, self.quantization
+            self.checkpoint,
+            self.revision,
+            self.device,
+            self.dtype,
+            self.attention,
+            self.quantization,
+            "trusted" if self.trust_remote_code else "",
         )
+
+    @property
+    def _model(self) -> tuple[str, str, bool]:
+        """What no two workers may differ in and serve the same request."""
+        return self.checkpoint, self.revision, self.trust_remote_code
 
     def is_served_by(self, served: Specification, info: ModelInfo | None = None) -> bool:
         """True when a worker started for ``served`` (and loaded as ``info``) satisfies this request.
@@ -47,7 +63,7 @@ class Specification(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         ``auto`` here matches anything. A concrete wish matches the same wish, or what ``auto`` became in
         ``info``.
         """
-        if (self.checkpoint, self.revision) != (served.checkpoint, served.revision):
+        if self._model != served._model:
             return False
         for field in _CHOSEN:
             wish, has = getattr(self, field), getattr(served, field)

@@ -7,7 +7,7 @@ so a video of any length passes through in constant memory.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import InvalidInput
+from .key_frames import KeyFrames, pick
 from .limits import MAX_BUFFERS
 from .media import Picture, read_image, read_images
 
@@ -23,24 +24,47 @@ if TYPE_CHECKING:
 
 Source: TypeAlias = "str | os.PathLike[str] | Image.Image | NDArray[Any]"
 """What `read_image` reads: a file's name, or the picture itself."""
+WhichFrames: TypeAlias = "str | Mapping[int, Source]"
+"""``"first:5"``, ``"uniform:12"``, or the key frames themselves by their places, of which the first is 0."""
 
 
 class Video:
-    """Frames that are read once, in order; the first ones are the key frames. ``size`` is (height, width) of
-    the first, which all others must have.
+    """Frames that are read once, in order, and the key frames among them. ``size`` is (height, width) of the first,
+    which all others must have.
     """
 
-    def __init__(self, frames: Iterable[Source], key_frames: str) -> None:
+    def __init__(
+        self, frames: Iterable[Source], key_frames: WhichFrames, frame_count: int | None = None
+    ) -> None:
+        """Raises `InvalidInput` where key frames that lie further on cannot be had: from frames without a length,
+        unless ``frame_count`` says it, or from an iterator, which can be read once.
+        """
         _check(frames)
-        self.length = len(frames) if isinstance(frames, Sequence) else None
+        self.length = len(frames) if isinstance(frames, Sized) else None
         self.taken = 0
         if self.length == 0:
             raise InvalidInput("The video has no frames.")
         rest = iter(frames)
-        self.key_frames = read_images(islice(rest, _first(key_frames)))
-        self._frames: Iterator[Source] = chain(self.key_frames, rest)
-        if not self.key_frames:
+        self._frames: Iterator[Source] = rest
+        if isinstance(key_frames, Mapping):
+            chosen = _checked(key_frames)
+        elif (wanted := KeyFrames.parse(key_frames)).kind == "first":
+            leading = read_images(islice(rest, wanted.count))
+            chosen = dict(enumerate(leading))
+            self._frames = chain(leading, rest)
+        else:
+            positions = wanted.positions(frame_count if self.length is None else self.length)
+            if rest is frames:
+                raise InvalidInput(
+                    f"Key frames {key_frames!r} lie ahead in frames that can be read only once.",
+                    advice="Pass a list or something else that can be read twice, or use 'first:5'.",
+                )
+            chosen = pick(frames, positions)
+        if not chosen:
             raise InvalidInput("The video has no frames.")
+        self.key_positions = list(chosen)
+        """Places of the key frames among the frames, ascending from 0."""
+        self.key_frames = read_images(chosen.values())
         self.size = (self.key_frames[0].shape[0], self.key_frames[0].shape[1])
 
     def next(self, count: int, side: int) -> Picture | None:
@@ -51,16 +75,26 @@ class Video:
         for source in islice(self._frames, count):
             picture = read_image(source)
             if picture.shape[:2] != self.size:
-                height, width = picture.shape[:2]
-                raise InvalidInput(
-                    f"Frame {self.taken + len(resized)} is {width} x {height} pixels, the first one"
-                    f" {self.size[1]} x {self.size[0]}.",
-                    advice="All frames of a video have one size.",
-                )
+                raise wrong_size(self.taken + len(resized), picture.shape[:2], self.size)
             image = Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC)
             resized.append(np.asarray(image))
         self.taken += len(resized)
         return np.stack(resized) if resized else None
+
+    def skip(self) -> Iterator[int]:
+        """Read to the end without looking; yields the place of each frame, those that were taken before included."""
+        yield from range(self.taken)
+        for _ in self._frames:
+            self.taken += 1
+            yield self.taken - 1
+
+
+def wrong_size(frame: int, size: tuple[int, ...], first: tuple[int, int]) -> InvalidInput:
+    """What to raise where a frame's (height, width) is not that of the first one."""
+    return InvalidInput(
+        f"Frame {frame} is {size[1]} x {size[0]} pixels, the first one {first[1]} x {first[0]}.",
+        advice="All frames of a video have one size.",
+    )
 
 
 def _check(frames: object) -> None:
@@ -77,12 +111,11 @@ def _check(frames: object) -> None:
     raise InvalidInput(f"The frames of a video are several pictures, not {what}.", advice=advice)
 
 
-def _first(key_frames: object) -> int:
-    """N of ``"first:N"``, which go in one message."""
-    kind, _, number = key_frames.partition(":") if isinstance(key_frames, str) else ("", "", "")
-    if kind == "first" and number.isdecimal() and len(number) < 5 and 0 < int(number) <= MAX_BUFFERS:
-        return int(number)
-    raise InvalidInput(
-        f"key_frames is {key_frames!r}.",
-        advice=f"Write 'first:5', or another number from 1 to {MAX_BUFFERS}.",
-    )
+def _checked(key_frames: Mapping[int, Source]) -> Mapping[int, Source]:
+    """Key frames by their places, in order. Raises `InvalidInput` without the first frame: tracking goes forwards."""
+    if 0 not in key_frames or min(key_frames) < 0 or len(key_frames) > MAX_BUFFERS:
+        raise InvalidInput(
+            f"The key frames are {sorted(key_frames)}.",
+            advice=f"Choose frame 0 and at most {MAX_BUFFERS - 1} later ones.",
+        )
+    return dict(sorted(key_frames.items()))

@@ -20,21 +20,27 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from .generation import GREEDY, Generation
 from .limits import (
     MAX_BUFFER_BYTES,
     MAX_BUFFERS,
     MAX_PAYLOAD,
     CallId,
+    ConditionOn,
     Count,
     DType,
     Lines,
     Name,
     Options,
+    Positions,
     Prompt,
+    Prompts,
+    Scores,
     Seconds,
     Shape,
     Small,
     Text,
+    Timings,
     Turns,
 )
 from .reports import WorkerReport
@@ -57,12 +63,6 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """The root of all messages; the tag is the class name."""
 
 
-class Generation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How text is generated. ``max_new_tokens`` 0 takes the model's own limit."""
-
-    max_new_tokens: Small = 0
-
-
 class Hello(Message, frozen=True, kw_only=True):
     """The first message of a connection. Answered by `Ready`."""
 
@@ -80,16 +80,20 @@ class Segment(Message, frozen=True, kw_only=True):
     """Segment an image (``tracked`` false, one key frame, the image) or a video, whose frames follow as
     `Frames`.
 
-    ``key_frames`` are uint8 ``[height, width, 3]`` at full size.
+    ``key_frames`` are uint8 ``[height, width, 3]`` at full size, and ``key_positions`` their places among the frames,
+    from 0 upwards; empty where they are the first ones. Each of ``prompts`` gets an answer of its own, a
+    `Said`; the objects of all of them share the frames and every `Masks`.
     """
 
     call: CallId
     keep_alive: Seconds
-    prompt: Prompt
+    prompts: Prompts
     key_frames: Arrays
     tracked: bool = False
     frame_count: Count | None = None
-    generation: Generation = Generation()
+    generation: Generation = GREEDY
+    key_positions: Positions = []
+    condition_on: ConditionOn = "vectors"
 
 
 class Frames(Message, frozen=True, kw_only=True):
@@ -110,14 +114,18 @@ class EndOfFrames(Message, frozen=True, kw_only=True):
 
 
 class Chat(Message, frozen=True, kw_only=True):
-    """Answer in words about ``images``, uint8 ``[height, width, 3]`` each, after the turns of ``history``."""
+    """Answer in words about ``images``, uint8 ``[height, width, 3]`` each, after the turns of ``history``.
+
+    ``regions`` are bool ``[height, width]`` masks in the one image that the prompt is about.
+    """
 
     call: CallId
     keep_alive: Seconds
     prompt: Prompt
     images: Arrays = []
+    regions: Arrays = []
     history: Turns = []
-    generation: Generation = Generation()
+    generation: Generation = GREEDY
 
 
 class Process(Message, frozen=True, kw_only=True):
@@ -215,12 +223,24 @@ class Token(Message, frozen=True, kw_only=True):
     text: Text
 
 
+class Said(Message, frozen=True, kw_only=True):
+    """The answer to one prompt of a `Segment`, in their order and before any `Masks`, and how many objects it has."""
+
+    call: CallId
+    text: Text
+    objects: Small
+
+
 class Masks(Message, frozen=True, kw_only=True):
-    """Mask logits of one frame, float32 ``[objects, height, width]``. An image is frame 0."""
+    """Mask logits of one frame, float32 ``[objects, height, width]``. An image is frame 0.
+
+    ``presence`` has the logit of each object being in the frame at all; empty where the model does not say.
+    """
 
     call: CallId
     frame: Count
     logits: ArrayHeader
+    presence: Scores = []
 
 
 class Processed(Message, frozen=True, kw_only=True):
@@ -232,12 +252,14 @@ class Processed(Message, frozen=True, kw_only=True):
 
 
 class Answer(Message, frozen=True, kw_only=True):
-    """The call is done; every `Masks` or `Processed` came before."""
+    """The call is done; every `Masks` or `Processed` came before. Of several prompts the answers are `Said`."""
 
     call: CallId
     text: Text
     objects: Small = 0
-    timings: dict[Name, Seconds] = {}
+    timings: Timings = {}
+    notes: Lines = []
+    """What the caller should know about how it was done, a sentence each."""
 
 
 class Failed(Message, frozen=True, kw_only=True):
@@ -279,6 +301,7 @@ WorkerMessage = (
     | Progress
     | Log
     | Token
+    | Said
     | Masks
     | Processed
     | Answer
@@ -330,20 +353,3 @@ def decode_from_worker(payload: bytes | memoryview) -> WorkerMessage:
 def _check_length(payload: bytes | memoryview) -> None:
     if len(payload) > MAX_PAYLOAD:
         raise BadMessage(f"a payload of {len(payload)} bytes, more than {MAX_PAYLOAD}")
-
-
-def headers(message: Message) -> list[ArrayHeader]:
-    """Every array header of a message, in the order of its fields."""
-    if isinstance(message, Segment):
-        return list(message.key_frames)
-    if isinstance(message, Chat):
-        return list(message.images)
-    if isinstance(message, Frames):
-        return [message.frames]
-    if isinstance(message, Process):
-        return [message.picture, message.probabilities]
-    if isinstance(message, Masks):
-        return [message.logits]
-    if isinstance(message, Processed):
-        return [message.probability]
-    return []

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .checkpoints import find, is_path
+from .checkpoints import check_pin, find, is_path
 from .choice import choose
 from .config import Settings, absolute, load_settings
 from .rendezvous import RunDirectory, default_path
@@ -53,6 +53,8 @@ def specify(settings: Settings) -> Specification:
     model, revision = choose(settings).model, settings.revision
     if ":" not in model or is_path(model):
         found = find(model, revision=revision, folders=settings.model_folders)
+        if settings.trust_remote_code:
+            check_pin(found, revision)
         model, revision = str(found.folder), found.revision
     return Specification(
         checkpoint=model,
@@ -61,4 +63,5 @@ def specify(settings: Settings) -> Specification:
         dtype=settings.dtype,
         attention=settings.attention,
         quantization=settings.quantization,
+        trust_remote_code=settings.trust_remote_code,
     )

@@ -1,8 +1,9 @@
-"""Where and how a model runs: device, dtype and attention; and what PyTorch says when memory or device fail."""
+"""Where and how a model runs: device and dtype; and what PyTorch says when memory or device fail."""
 
 from __future__ import annotations
 
 import contextlib
+import traceback
 from collections.abc import Iterator
 
 import torch
@@ -10,51 +11,98 @@ import torch
 from sa2va_host.errors import ModelLoadFailed, OutOfMemory
 from sa2va_host.specification import AUTO, Specification
 
-from .steps import EngineBroken
+from .steps import EngineBroken, MemoryUse
 
+BALANCED = "balanced"
+"""The word for all NVIDIA GPUs together."""
+OFFLOAD = "offload"
+"""The word for one NVIDIA GPU and, for what it has no room for, the computer's memory."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-ATTENTION = ("sdpa", "eager")
-_NO_ROOM = ("DefaultCPUAllocator", "not enough memory", "can't allocate memory")
-"""How PyTorch says it on a processor, in a plain RuntimeError (c10/core/impl/alloc_cpu.cpp)."""
+_NO_ROOM = ("DefaultCPUAllocator", "not enough memory", "can't allocate memory", "Cannot allocate memory")
+"""How PyTorch says it on a processor, in a plain RuntimeError (c10/core/impl/alloc_cpu.cpp), the last one of files that
+are mapped (aten/src/ATen/MapAllocator.cpp).
+"""
 
 
 @contextlib.contextmanager
-def memory_errors(device: torch.device) -> Iterator[None]:
-    """Turn what PyTorch raises when memory or the device fails into what the server understands."""
+def memory_errors(device: torch.device, advice: str = "") -> Iterator[None]:
+    """Turn what PyTorch raises when memory or the device fails into what the server understands.
+
+    ``advice`` is what to do when memory fails.
+    """
     try:
         yield
+    except OutOfMemory:  # said in our own words already
+        raise
     except (MemoryError, RuntimeError) as error:
         text = str(error)
         if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(say in text for say in _NO_ROOM):
+            traceback.clear_frames(error.__traceback__)  # they hold what the failed call computed so far
             if device.type == "cuda":
                 torch.cuda.empty_cache()
             raise OutOfMemory(
                 f"the {device.type.upper()} ran out of memory: {text.splitlines()[0] if text else 'no room'}.",
-                advice="Use fewer key frames or a smaller checkpoint, or free memory that other programs hold.",
+                advice=advice or "Use a smaller checkpoint, or free memory that other programs hold.",
             ) from error
         if "CUDA error" in text or "device-side assert" in text:
             raise EngineBroken(text.splitlines()[0]) from error
         raise
 
 
-def choose(spec: Specification) -> tuple[torch.device, torch.dtype, str]:
-    """Concrete device, dtype and attention for a specification. Raises `ModelLoadFailed` for what cannot be had."""
-    if spec.quantization not in (AUTO, "none"):
-        raise ModelLoadFailed(f"quantization {spec.quantization!r} is not supported.", advice="Use 'none'.")
-    attention = "sdpa" if spec.attention == AUTO else spec.attention
-    if attention not in ATTENTION:
+def memory_use(*devices: torch.device) -> MemoryUse:
+    """Device memory in bytes, of all devices together; on a CPU zero, since the process's own memory is the system's
+    to tell.
+    """
+    gpus = [device for device in devices if device.type == "cuda"]
+    return MemoryUse(
+        sum(map(torch.cuda.memory_allocated, gpus)),
+        sum(map(torch.cuda.memory_reserved, gpus)),
+        sum(map(torch.cuda.max_memory_allocated, gpus)),
+    )
+
+
+def choose(spec: Specification) -> tuple[torch.device, torch.dtype]:
+    """The one concrete device, and dtype, for a specification. Raises `ModelLoadFailed` for what cannot be had."""
+    (device, *others), dtype = choose_all(spec)
+    if others:
         raise ModelLoadFailed(
-            f"attention {spec.attention!r} is not supported.",
-            advice=f"Use one of: auto, {', '.join(ATTENTION)}.",
+            f"device {spec.device!r} is for models that load natively, and this one runs code of its own.",
+            advice="Use auto, cpu, cuda, cuda:N or mps.",
         )
-    device = _device(spec.device)
+    return device, dtype
+
+
+def choose_all(spec: Specification) -> tuple[tuple[torch.device, ...], torch.dtype]:
+    """Concrete devices, and dtype, for a specification. Raises `ModelLoadFailed` for what cannot be had.
+
+    The first device computes everything but what others hold of the language model's layers; a processor after it
+    only keeps them.
+    """
+    if spec.device == OFFLOAD and spec.quantization not in (AUTO, "none"):
+        raise ModelLoadFailed(
+            f"quantization {spec.quantization} does not go with device 'offload': rounded weights stay on one device.",
+            advice="Leave out one of the two.",
+        )
+    devices = _devices(spec.device)
     if spec.dtype == AUTO:
-        return device, _best_dtype(device), attention
+        return devices, _best_dtype(devices[0])
     if spec.dtype not in DTYPES:
         raise ModelLoadFailed(
             f"dtype {spec.dtype!r} is unknown.", advice=f"Use one of: auto, {', '.join(DTYPES)}."
         )
-    return device, DTYPES[spec.dtype], attention
+    return devices, DTYPES[spec.dtype]
+
+
+def _devices(name: str) -> tuple[torch.device, ...]:
+    if name not in (BALANCED, OFFLOAD):
+        return (_device(name),)
+    gpus = tuple(torch.device("cuda", index) for index in range(torch.cuda.device_count()))
+    if not gpus:
+        raise ModelLoadFailed(
+            f"device {name!r} needs an NVIDIA GPU, and PyTorch {torch.__version__} finds none on this machine.",
+            advice="Use --device auto, or install a PyTorch build for the GPU.",
+        )
+    return gpus if name == BALANCED else (gpus[0], torch.device("cpu"))
 
 
 def _device(name: str) -> torch.device:
@@ -65,7 +113,7 @@ def _device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise ModelLoadFailed(
-            f"device {name!r} is unknown.", advice="Use auto, cpu, cuda, cuda:N or mps."
+            f"device {name!r} is unknown.", advice="Use auto, cpu, cuda, cuda:N, mps, balanced or offload."
         ) from error
     usable = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": mps}
     if not usable.get(device.type, False) or (

@@ -6,44 +6,45 @@ closing a generator cancels its call. Tests and batch programs may call it direc
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from sa2va_host.errors import InvalidInput
+from sa2va_host.generation import MAX_NEW_TOKENS, Generation
 from sa2va_host.limits import Turn
 from sa2va_host.specification import ModelInfo, Specification
 
-from .device import choose, memory_errors
+from . import attention
+from .clock import Clock
+from .device import choose_all, memory_errors, memory_use
+from .following import OWN_DECODER, Follower
+from .models import quantization
 from .models.checkpoint import Checkpoint, find_folder
-from .models.qwen import MAX_NEW_TOKENS, QwenFront, Utterance
-from .models.sa2va import Sa2VA, build, family, load
-from .models.tracker import Tracker
+from .models.families import family
+from .models.language import Front, Utterance
+from .models.sa2va import ChatModel, Sa2VA, build, load, need_of
+from .models.sampling import Sampler
 from .steps import (
     Answer,
     ChatRequest,
     FrameSource,
-    Generation,
-    Masks,
     MemoryUse,
     Progress,
+    Said,
     SegmentRequest,
     Step,
-    Token,
-    Waiting,
 )
+from .streaming import check_objects, stream_masks, stream_tokens
 
-MAX_OBJECTS = 100
-"""Of one answer; they are decoded together, so their number is memory. A model that repeats itself says more."""
 PROGRESS_SECONDS = 0.2
-PROGRESS_TOKENS = 8
-UNFINISHED = "�"
 
 
 class Sa2VAEngine:
@@ -59,72 +60,86 @@ class Sa2VAEngine:
 
     def load(self, spec: Specification) -> Iterator[Step]:
         """Load what `spec` names. Raises `ModelNotFound`, `ModelLoadFailed` or `OutOfMemory`."""
-        device, dtype, attention = choose(spec)
+        devices, dtype = choose_all(spec)
+        device, *others = devices
+        attending = attention.choose(spec.attention, device, dtype)
+        bits = quantization.choose(spec.quantization)
         checkpoint = Checkpoint(find_folder(spec.checkpoint))
         kind = family(checkpoint.config)
         total = checkpoint.size
         yield Progress("loading", 0, total, "bytes")
         with memory_errors(device):
-            model = build(checkpoint, device, dtype, attention)
-            front = QwenFront(checkpoint)
+            model = build(checkpoint, device, dtype, attending.name, bits, others)
+            front = kind.front(checkpoint)
             done, shown = 0, time.monotonic()
             for size in load(model, checkpoint):
                 done += size
                 if time.monotonic() - shown >= PROGRESS_SECONDS:
                     shown = time.monotonic()
                     yield Progress("loading", min(done, total), total, "bytes")
+        image_size = model.sam2.image_size if isinstance(model, Sa2VA) else 0
+        need = need_of(model)
         info = ModelInfo(
-            name=checkpoint.folder.name,
-            family=kind,
-            image_size=model.sam2.image_size,
-            mask_size=model.sam2.image_size // 4,
+            name=checkpoint.name,
+            family=kind.name,
+            image_size=image_size,
+            mask_size=image_size // 4,
             device=str(device),
             dtype=str(dtype).removeprefix("torch."),
-            attention=attention,
-            parameters=sum(parameter.numel() for parameter in model.parameters()),
+            attention=attending.name,
+            parameters=need.parameters,
+            quantization=bits,
             checkpoint=spec.checkpoint,
             revision=spec.revision,
-            details={"torch": str(torch.__version__)},
+            details={"torch": str(torch.__version__), **_shares(model), **attending.details},
         )
-        self._loaded = _Loaded(model, front, info, device)
+        self._loaded = _Loaded(model, front, info, devices, need.advice(dtype, bits))
         yield Progress("loading", total, total, "bytes")
 
     def segment(self, request: SegmentRequest, frames: FrameSource) -> Iterator[Step]:
-        """Answer, then one mask for each `[SEG]` of the answer in every frame.
+        """Answer each prompt, then one mask for each `[SEG]` of the answers in every frame.
 
         The language model sees the key frames; the tracker sees every frame once, whatever the number of objects, and
-        the first frames, as many as there are key frames, are its conditioning frames.
+        the key frames are its conditioning frames. Raises `InvalidInput` at once, and not at the first step, for a
+        checkpoint that chats and no more.
         """
-        clock = _Clock()
-        utterance = yield from self._answer(request.prompt, request.key_frames, request.generation, clock)
-        objects = len(utterance.segment_states)
-        if objects > MAX_OBJECTS:
-            raise InvalidInput(
-                f"the answer has {objects} masks, more than {MAX_OBJECTS}.",
-                advice="Ask for fewer things at once.",
+        return self._segment(self._model.sa2va, request, frames)
+
+    def _segment(self, sa2va: Sa2VA, request: SegmentRequest, frames: FrameSource) -> Iterator[Step]:
+        clock, loaded = Clock(), self._model
+        answers: list[Utterance] = []
+        for prompt in request.prompts:
+            earlier = answers[-1] if answers else None
+            answer = yield from self._answer(
+                prompt, request.key_frames, request.generation, clock, earlier=earlier
             )
-        if objects:
-            yield from self._track(request, frames, utterance, clock)
-        yield Answer(self._model.front.text(utterance), objects, clock.seconds)
+            answers.append(answer)
+            yield Said(loaded.front.text(answer), len(answer.segment_states))
+        answers[-1].read = None
+        states = [state for answer in answers for state in answer.segment_states]
+        check_objects(len(states))
+        if states:
+            with clock("tracking"), torch.inference_mode():
+                follower = Follower(sa2va, states, request)
+            for _ in follower.look_ahead(clock, loaded.guard):
+                yield Progress("tracking", 0, request.frame_count, "frames")
+            yield from stream_masks(frames, follower.step, request.frame_count, clock, loaded.guard)
+        notes = (
+            [OWN_DECODER] if request.condition_on == "masks" and sa2va.sam2.original_decoder is None else []
+        )
+        yield Answer("\n".join(map(loaded.front.text, answers)), len(states), clock.timings, notes)
 
     def chat(self, request: ChatRequest) -> Iterator[Step]:
         """Answer in words alone."""
-        clock = _Clock()
+        clock = Clock()
         utterance = yield from self._answer(
-            request.prompt, request.images, request.generation, clock, request.history
+            request.prompt, request.images, request.generation, clock, request.history, request.regions
         )
-        yield Answer(self._model.front.text(utterance), 0, clock.seconds)
+        yield Answer(self._model.front.text(utterance), 0, clock.timings)
 
     def memory(self) -> MemoryUse:
         """Device memory in bytes; on a CPU all zero, since the process's own memory is the system's to tell."""
-        if self._loaded is None or self._loaded.device.type != "cuda":
-            return MemoryUse()
-        device = self._loaded.device
-        return MemoryUse(
-            torch.cuda.memory_allocated(device),
-            torch.cuda.memory_reserved(device),
-            torch.cuda.max_memory_allocated(device),
-        )
+        return MemoryUse() if self._loaded is None else memory_use(*self._loaded.devices)
 
     @property
     def _model(self) -> _Loaded:
@@ -137,8 +152,10 @@ class Sa2VAEngine:
         prompt: str,
         pictures: Sequence[NDArray[np.uint8]],
         generation: Generation,
-        clock: _Clock,
+        clock: Clock,
         history: Sequence[Turn] = (),
+        regions: Sequence[NDArray[np.bool_]] = (),
+        earlier: Utterance | None = None,
     ) -> Generator[Step, None, Utterance]:
         if not prompt.strip():
             raise InvalidInput(
@@ -147,85 +164,70 @@ class Sa2VAEngine:
         loaded = self._model
         yield Progress("encoding", 0, len(pictures), "frames")
         with clock("encoding"):
-            utterance, patches = loaded.front.prepare(prompt, pictures, history)
-        room = loaded.model.language.longest
-        if len(utterance.prompt_ids) >= room:
-            raise InvalidInput(
-                f"the prompt and its pictures take {len(utterance.prompt_ids)} tokens, and the model reads fewer"
-                f" than {room}.",
-                advice="Shorten the prompt, or show fewer or smaller pictures.",
-            )
+            utterance, patches = loaded.front.prepare(prompt, pictures, history, regions)
+        limit = _limit(generation, len(utterance.prompt_ids), loaded.model.language.longest)
         yield Progress("encoding", len(pictures), len(pictures), "frames")
         tokens = loaded.model.language.speak(
             utterance,
             patches,
-            loaded.front.conversation.segment_token,
-            loaded.front.processors,
+            Sampler(generation, loaded.front.defaults),
+            loaded.front.segment_token,
             loaded.front.end_tokens,
-            generation.max_new_tokens or MAX_NEW_TOKENS,
+            limit,
+            earlier,
         )
-        pending: list[int] = []
-        while True:
-            with clock("generating"), memory_errors(loaded.device):
-                token = next(tokens, None)
-            if token is None:
-                break
-            pending.append(token)
-            if token not in loaded.front.end_tokens:
-                text = loaded.front.conversation.decode(pending)
-                # A character can be spread over several tokens: wait until it is whole.
-                if not text.endswith(UNFINISHED):
-                    pending = []
-                    yield Token(text)
-            if len(utterance.token_ids) % PROGRESS_TOKENS == 0:
-                yield Progress("generating", len(utterance.token_ids), None, "tokens")
-        yield Progress("generating", len(utterance.token_ids), len(utterance.token_ids), "tokens")
+        yield from stream_tokens(tokens, loaded.front.decode, loaded.front.end_tokens, clock, loaded.guard)
         return utterance
-
-    def _track(
-        self, request: SegmentRequest, frames: FrameSource, utterance: Utterance, clock: _Clock
-    ) -> Iterator[Step]:
-        loaded = self._model
-        sam2 = loaded.model.sam2
-        with clock("tracking"), torch.inference_mode():
-            prompts = loaded.model.prompts(utterance.segment_states)
-        tracker, frame = Tracker(sam2, prompts), 0
-        while True:
-            picture = frames.get()
-            if picture is None:
-                if frames.finished:
-                    return
-                yield Waiting()
-                continue
-            with clock("tracking"), torch.inference_mode(), memory_errors(loaded.device):
-                features = sam2.encode(sam2.pixels(torch.from_numpy(np.array(picture)).unsqueeze(0)))
-                decoded = tracker.step(
-                    features.expand(len(prompts)), conditioning=frame < len(request.key_frames)
-                )
-                logits = decoded.logits.to(torch.float32).cpu().numpy()
-            yield Masks(frame, logits)
-            frame += 1
-            yield Progress("tracking", frame, request.frame_count, "frames")
 
 
 @dataclass(frozen=True)
 class _Loaded:
-    model: Sa2VA
-    front: QwenFront
+    model: ChatModel
+    front: Front[Any]
     info: ModelInfo
-    device: torch.device
+    devices: Sequence[torch.device]
+    memory_advice: str
+    """What to do when a call runs out of memory."""
+
+    def guard(self) -> AbstractContextManager[None]:
+        """Around everything that a call does with the device."""
+        return memory_errors(self.devices[0], self.memory_advice)
+
+    @property
+    def sa2va(self) -> Sa2VA:
+        """The model with its mask side. Raises `InvalidInput` where it has none."""
+        if not isinstance(self.model, Sa2VA):
+            raise InvalidInput(
+                f"{self.info.name} answers in words alone: it is no Sa2VA checkpoint and makes no masks.",
+                advice="Load a Sa2VA checkpoint to segment, or ask this one with chat.",
+            )
+        return self.model
 
 
-class _Clock:
-    """Seconds by phase, without the time that other calls took in between."""
+def _shares(model: ChatModel) -> dict[str, str]:
+    """How many decoder layers each device holds, where there are several: `cuda:0 20, cuda:1 16`."""
+    shares = Counter(map(str, model.places))
+    return (
+        {"layers": ", ".join(f"{device} {count}" for device, count in shares.items())}
+        if len(shares) > 1
+        else {}
+    )
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = defaultdict(float)
 
-    @contextlib.contextmanager
-    def __call__(self, phase: str) -> Iterator[None]:
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            self.seconds[phase] += time.monotonic() - began
+def _limit(generation: Generation, prompt: int, longest: int) -> int:
+    """How many tokens the answer may have after so many of the prompt. Raises `InvalidInput` where there is no room."""
+    room = longest - prompt
+    if room < 1:
+        raise InvalidInput(
+            f"the prompt and its pictures take {prompt} tokens, and the model reads fewer than {longest}.",
+            advice="Shorten the prompt, or show fewer or smaller pictures.",
+        )
+    if generation.max_new_tokens is None:
+        return min(MAX_NEW_TOKENS, room)
+    if generation.max_new_tokens > room:
+        raise InvalidInput(
+            f"max_new_tokens is {generation.max_new_tokens}, and beside the {prompt} tokens of the prompt and its"
+            f" pictures the model has room for {room}.",
+            advice="Ask for fewer, or leave it out.",
+        )
+    return generation.max_new_tokens

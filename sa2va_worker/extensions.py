@@ -1,13 +1,12 @@
 """What plugins bring to the worker: model families beside Sa2VA's own, and mask processors.
 
-`PluginEngine` is the engine that the server runs: it picks the family when it is told what to load, and runs processors
-beside it on the same thread. Imports no torch.
+`PluginEngine` is the engine that the server runs: it picks the family when it is told what to load (ours, a plugin's,
+or the code that a trusted checkpoint brings), and runs processors beside it on the same thread. Imports no torch.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import sys
 import time
@@ -15,7 +14,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from sa2va_host.checkpoint_folder import CheckpointFolder
+from sa2va_host.errors import ModelLoadFailed
 from sa2va_host.hookspecs import ModelFamily, Process
+from sa2va_host.own_code import find_own_code
 from sa2va_host.plugins import create_manager, find_mask_processors, find_model_families
 from sa2va_host.processing import checked, run
 from sa2va_host.specification import ModelInfo, Specification
@@ -87,12 +89,17 @@ class PluginEngine:
         return self._engine
 
     def _choose(self, spec: Specification) -> Engine:
-        config = _config(Path(spec.checkpoint))
+        folder = CheckpointFolder(Path(spec.checkpoint))
+        config = _config(folder)
         for family in self._families.values():
             if _claims(family, config):
                 _log.info("%s is served by the model family %r", spec.checkpoint, family.name)
                 engine: Engine = family.make_engine()
                 return engine
+        if config and (spec.trust_remote_code or not _is_native(config)) and find_own_code(folder):
+            from .own_code.engine import OwnCodeEngine
+
+            return OwnCodeEngine()
         from .engine import Sa2VAEngine
 
         return Sa2VAEngine()
@@ -106,13 +113,28 @@ def _claims(family: ModelFamily, config: Mapping[str, Any]) -> bool:
         return False
 
 
-def _config(folder: Path) -> dict[str, Any]:
-    """The folder's configuration; empty where there is none, which our own engine has the words for."""
+def _is_native(config: Mapping[str, Any]) -> bool:
+    """Whether one of our own families has it. Raises `ModelLoadFailed` where those cannot be imported."""
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        from .models.families import family
+    except ImportError as error:
+        raise ModelLoadFailed(
+            f"This worker's Python cannot import our models: {error}.",
+            advice="It may be for checkpoints with their own code (--trust-remote-code); for others run `sa2va setup`.",
+        ) from error
+    try:
+        family(config)
+    except ModelLoadFailed:
+        return False
+    return True
+
+
+def _config(folder: CheckpointFolder) -> dict[str, Any]:
+    """The folder's configuration; empty where it cannot be read, which our own engine has the words for."""
+    try:
+        return folder.config
+    except ModelLoadFailed:
         return {}
-    return config if isinstance(config, dict) else {}
 
 
 @contextlib.contextmanager

@@ -37,6 +37,12 @@ _TAKEN_AFTER = 0.5
 """How long to wait for the life lock of a predecessor that is leaving."""
 
 
+class _Version(msgspec.Struct):
+    """The one field that the boot lines of all versions have."""
+
+    protocol: int
+
+
 def main(factory: EngineFactory) -> NoReturn:
     """Be the worker. Ends the process without running other threads' clean-up: they may hang in a driver."""
     code = EXIT_BOOT
@@ -122,14 +128,16 @@ def _read_boot() -> Boot:
         print("sa2va worker: started without a launcher", file=sys.stderr)  # noqa: T201 - no log exists yet
         raise SystemExit(EXIT_ABANDONED)
     try:
+        # First, whatever else a launcher of another version may have to say.
+        version = msgspec.json.decode(line, type=_Version)
+        if version.protocol != PROTOCOL:
+            print(f"sa2va worker: protocol {version.protocol}, not {PROTOCOL}", file=sys.stderr)  # noqa: T201
+            raise SystemExit(EXIT_BOOT)
         boot = msgspec.json.decode(line, type=Boot)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         # Not the line itself: it holds the token.
         print(f"sa2va worker: bad boot line: {error}", file=sys.stderr)  # noqa: T201
         raise SystemExit(EXIT_BOOT) from None
-    if boot.protocol != PROTOCOL:
-        print(f"sa2va worker: protocol {boot.protocol}, not {PROTOCOL}", file=sys.stderr)  # noqa: T201
-        raise SystemExit(EXIT_BOOT)
     return boot
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +22,7 @@ from .clients import Client
 from .lifecycle import Phase
 from .outbox import Reply
 from .report import make_report
-from .steps import ChatRequest, Generation, ProcessRequest, SegmentRequest
+from .steps import ChatRequest, ProcessRequest, SegmentRequest
 
 if TYPE_CHECKING:
     from .server import Server
@@ -56,7 +57,7 @@ class Requests:
             )
 
     def _dispatch(self, client: Client, message: wire.ClientMessage, buffers: list[memoryview]) -> None:
-        found = arrays.unpack_all(wire.headers(message), buffers)
+        found = arrays.unpack_all(arrays.headers(message), buffers)
         if isinstance(message, wire.Hello):
             client.program = message.program
             phase = self._server.lifecycle.phase.value
@@ -66,8 +67,14 @@ class Requests:
         elif isinstance(message, wire.Segment):
             self._segment(client, message, found)
         elif isinstance(message, wire.Chat):
-            generation = Generation(message.generation.max_new_tokens)
-            request = ChatRequest(message.prompt, _pictures(found), message.history, generation)
+            pictures = _pictures(found[: len(message.images)])
+            request = ChatRequest(
+                prompt=message.prompt,
+                images=pictures,
+                regions=_regions(found[len(pictures) :], pictures),
+                history=message.history,
+                generation=message.generation,
+            )
             self._admit(client, message, Work(client.route, message.call, 0.0, request))
         elif isinstance(message, wire.Process):
             masks = _probabilities(found[1], found[0].shape[:2])
@@ -103,12 +110,16 @@ class Requests:
             raise InvalidInput(
                 f"{len(pictures)} pictures: an image has exactly one, a video one or more key frames"
             )
+        if message.key_positions:
+            _check_positions(message.key_positions, len(pictures))
         request = SegmentRequest(
-            prompt=message.prompt,
+            prompts=message.prompts,
             key_frames=pictures,
             tracked=message.tracked,
             frame_count=message.frame_count,
-            generation=Generation(message.generation.max_new_tokens),
+            generation=message.generation,
+            key_positions=message.key_positions,
+            condition_on=message.condition_on,
         )
         work = Work(client.route, message.call, 0.0, request)
         if message.tracked:
@@ -313,6 +324,27 @@ def _pictures(found: list[NDArray[np.generic]]) -> list[NDArray[np.uint8]]:
             )
         pictures.append(array.view(np.uint8))
     return pictures
+
+
+def _check_positions(positions: Sequence[int], pictures: int) -> None:
+    """Raises `InvalidInput` unless each key frame has a place of its own. Tracking goes forwards: one is the first."""
+    ascending = all(before < after for before, after in pairwise(positions))
+    if len(positions) != pictures or positions[0] != 0 or not ascending:
+        raise InvalidInput(
+            f"{pictures} key frames have {len(positions)} places, which must ascend from 0: {positions}"
+        )
+
+
+def _regions(found: list[NDArray[np.generic]], pictures: list[NDArray[np.uint8]]) -> list[NDArray[np.bool_]]:
+    """The arrays as masks in the one picture, or `InvalidInput`."""
+    if found and len(pictures) != 1:
+        raise InvalidInput(f"regions in {len(pictures)} pictures: they are parts of exactly one")
+    for array in found:
+        if array.dtype != np.bool_ or array.shape != pictures[0].shape[:2]:
+            raise InvalidInput(
+                f"a region is bool {list(pictures[0].shape[:2])}, not {array.dtype} {list(array.shape)}"
+            )
+    return [array.view(np.bool_) for array in found]
 
 
 def _probabilities(found: NDArray[np.generic], size: tuple[int, ...]) -> NDArray[np.float32]:

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 
 from sa2va_host import arrays, wire
 from sa2va_host.limits import FRAME_WINDOW
+from sa2va_host.processes import peak_memory
+from sa2va_host.timings import DEVICE_PEAK_BYTES, LOAD, PROCESS_PEAK_BYTES
 
 from .calls import FrameStream, Work
 from .failures import to_message
@@ -31,6 +33,7 @@ from .steps import (
     ProcessingEngine,
     ProcessRequest,
     Progress,
+    Said,
     Step,
     Token,
 )
@@ -56,6 +59,7 @@ class Scheduler:
         self._current: Work | None = None
         self._last_step = clock()
         self._memory_at = 0.0
+        self._load_seconds = 0.0
         self.memory = MemoryUse()
 
     def add(self, work: Work) -> None:
@@ -125,6 +129,7 @@ class Scheduler:
 
         ``loaded`` is called here, before the first call can begin (and perhaps end the process).
         """
+        begun = self._clock()
         try:
             engine = factory()
             for step in load(engine):
@@ -132,6 +137,7 @@ class Scheduler:
                     self._outbox.put(LoadProgress(step.done, step.total, step.unit))
             self.memory = engine.memory()
             info = engine.info
+            self._load_seconds = self._clock() - begun
             loaded()
         except BaseException as error:  # noqa: BLE001 - whatever it was, clients must hear of it
             _log.exception("loading failed")
@@ -193,7 +199,7 @@ class Scheduler:
             self._finish(work, to_message(work.call, error))
             return
         self._last_step = now = self._clock()
-        if now - self._memory_at > _MEMORY_EVERY:
+        if isinstance(step, Answer) or now - self._memory_at > _MEMORY_EVERY:
             self._memory_at = now
             with contextlib.suppress(RuntimeError):  # a number for people; not worth a call
                 self.memory = engine.memory()
@@ -214,9 +220,11 @@ class Scheduler:
             return engine.process(work.request)
         assert work.frames is not None
         work.frames.image_size = image_size
+        # What the engine refuses at once is refused before a frame is asked for.
+        steps = engine.segment(work.request, work.frames)
         if isinstance(work.frames, FrameStream):
             self._reply(work, wire.Credit(call=work.call, frames=FRAME_WINDOW))
-        return engine.segment(work.request, work.frames)
+        return steps
 
     def _tell(self, work: Work, step: Step) -> None:
         """Send a step on to the client."""
@@ -229,22 +237,38 @@ class Scheduler:
             self._reply(work, message)
         elif isinstance(step, Token):
             self._reply(work, wire.Token(call=work.call, text=step.text))
+        elif isinstance(step, Said):
+            self._reply(work, wire.Said(call=work.call, text=step.text, objects=step.objects))
         elif isinstance(step, Masks):
             # The copy in pack makes the engine free to reuse its buffer at once.
             headers, buffers = arrays.pack([step.logits])
-            masks = wire.Masks(call=work.call, frame=step.frame, logits=headers[0])
+            presence = [] if step.presence is None else step.presence.tolist()
+            masks = wire.Masks(call=work.call, frame=step.frame, logits=headers[0], presence=presence)
             self._outbox.put(Reply(work.route, masks, tuple(buffers)))
         elif isinstance(step, Processed):
             headers, buffers = arrays.pack([step.probability])
             processed = wire.Processed(call=work.call, index=step.index, probability=headers[0])
             self._outbox.put(Reply(work.route, processed, tuple(buffers)))
         elif isinstance(step, Answer):
+            timings = {**step.timings, **self._measured()}
             answer = wire.Answer(
-                call=work.call, text=step.text, objects=step.objects, timings=dict(step.timings)
+                call=work.call,
+                text=step.text,
+                objects=step.objects,
+                timings=timings,
+                notes=list(step.notes),
             )
             self._finish(work, answer)
         else:
             work.waiting = True
+
+    def _measured(self) -> dict[str, float]:
+        """What every answer's timings say of the worker itself."""
+        return {
+            LOAD: self._load_seconds,
+            PROCESS_PEAK_BYTES: float(peak_memory()),
+            DEVICE_PEAK_BYTES: float(self.memory.peak),
+        }
 
     def _finish(self, work: Work, message: wire.Answer | wire.Failed) -> None:
         """Close the generator, free the frames, and only then tell the client."""

@@ -21,7 +21,8 @@ from typing import ClassVar, Literal, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from sa2va_host.limits import Turn
+from sa2va_host.generation import GREEDY, Generation
+from sa2va_host.limits import ConditionOn, Turn
 from sa2va_host.specification import ModelInfo, Specification
 
 Picture: TypeAlias = NDArray[np.uint8]
@@ -54,6 +55,16 @@ class Token:
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """The answer to one prompt of a `SegmentRequest`, in their order, before any `Masks`. An engine that is asked with
+    a single prompt may leave it to `Answer`.
+    """
+
+    text: str
+    objects: int
+
+
+@dataclass(frozen=True, slots=True)
 class Masks:
     """Mask logits of every object in one frame, float32 ``[objects, height, width]``, at the decoder's
     size.
@@ -61,6 +72,8 @@ class Masks:
 
     frame: int
     logits: NDArray[np.float32]
+    presence: NDArray[np.float32] | None = None
+    """``[objects]``: the logit of each object being in the frame at all, where the model has such a score."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,40 +91,43 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The last step of a call. ``timings`` are seconds by phase; ``objects`` the number of ``[SEG]``
-    tokens.
+    """The last step of a call. ``objects`` is the number of ``[SEG]`` tokens; ``timings`` are seconds by phase and the
+    tokens', as `sa2va_host.timings` names them. The server adds loading and memory.
     """
 
     text: str
     objects: int = 0
     timings: Mapping[str, float] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    """What the caller should know about how it was done, a sentence each."""
 
 
-Step = Progress | Token | Masks | Processed | Waiting | Answer
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """How the text is generated. Greedy; ``max_new_tokens`` 0 takes the model's own limit."""
-
-    max_new_tokens: int = 0
+Step = Progress | Token | Said | Masks | Processed | Waiting | Answer
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentRequest:
-    """Segment what ``prompt`` describes.
+    """Segment what each of ``prompts`` describes, in answers of their own, and track all of it together.
 
     ``key_frames`` are the full-size pictures that the language model sees: the image itself when
-    ``tracked`` is false (exactly one), else the key frames of the video. ``frame_count`` is the video's
-    length where it is known.
+    ``tracked`` is false (exactly one), else the key frames of the video, at ``key_positions`` among its
+    frames, ascending from 0; without these they are the first ones. ``frame_count`` is the video's length where it is
+    known. Key frames come in their place among the streamed frames too.
     """
 
     kind: ClassVar = "segment"
-    prompt: str
+    prompts: Sequence[str]
     key_frames: list[Picture]
     tracked: bool = False
     frame_count: int | None = None
-    generation: Generation = Generation()
+    generation: Generation = GREEDY
+    key_positions: Sequence[int] = ()
+    condition_on: ConditionOn = "vectors"
+
+    @property
+    def positions(self) -> Sequence[int]:
+        """Where among the frames the key frames are."""
+        return self.key_positions or range(len(self.key_frames))
 
     @property
     def nbytes(self) -> int:
@@ -121,18 +137,22 @@ class SegmentRequest:
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """Answer ``prompt`` about ``images`` (full size, possibly none) in words, after the turns of ``history``."""
+    """Answer ``prompt`` about ``images`` (full size, possibly none) in words, after the turns of ``history``.
+
+    ``regions`` are masks, bool ``[height, width]``, in the one image that the prompt is about.
+    """
 
     kind: ClassVar = "chat"
     prompt: str
     images: list[Picture] = field(default_factory=list)
     history: Sequence[Turn] = ()
-    generation: Generation = Generation()
+    regions: Sequence[NDArray[np.bool_]] = ()
+    generation: Generation = GREEDY
 
     @property
     def nbytes(self) -> int:
         """As above."""
-        return sum(picture.nbytes for picture in self.images)
+        return sum(array.nbytes for array in (*self.images, *self.regions))
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +216,7 @@ class Engine(Protocol):
         ...
 
     def segment(self, request: SegmentRequest, frames: FrameSource) -> Iterator[Step]:
-        """Yields `Progress`, `Token`, `Masks` (frames in order), `Waiting`, and one `Answer` at the end."""
+        """Yields `Progress`, `Token`, `Said`, `Masks` (frames in order), `Waiting`, and one `Answer` at the end."""
         ...
 
     def chat(self, request: ChatRequest) -> Iterator[Step]:

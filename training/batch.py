@@ -18,7 +18,7 @@ from torch import Tensor
 
 from sa2va_worker.models.checkpoint import Checkpoint
 from sa2va_worker.models.pictures import square
-from sa2va_worker.models.qwen import QwenFront
+from sa2va_worker.models.qwen_front import QwenFront
 from training.draw import draw_clip, draw_picture
 from training.scene import COLOURS, SHAPES, Clip, Picture, Question
 from training.wording import ask, ask_clip
@@ -90,6 +90,8 @@ class BatchMaker:
     def __init__(self, folder: Path) -> None:
         checkpoint = Checkpoint(folder)
         self._front = QwenFront(checkpoint)
+        assert self._front.segment_token is not None
+        self._segment_token: int = self._front.segment_token
         self._side: int = checkpoint.config["sam2_config"]["image_size"]
         self._vision_end: int = checkpoint.config["vision_end_token_id"]
         self._image_token: int = checkpoint.config["image_token_id"]
@@ -169,7 +171,7 @@ class BatchMaker:
         objects = [
             (row, target, clips[row]) for row in range(batch) for q in questions[row] for target in q.targets
         ]
-        places = (ids == self._front.conversation.segment_token).nonzero()
+        places = (ids == self._segment_token).nonzero()
         assert len(places) == len(objects), "every target needs its [SEG]"
         classes = [
             self._cells(instances, clip, patches.grids[0])

@@ -166,7 +166,7 @@ class Learner(nn.Module):
         match = (keys[batch.object_rows, 0] @ asked.unsqueeze(-1))[..., 0].float() * attention.scaling
         allowed = batch.attention[batch.object_rows, 0, batch.object_places]
         chances = match.masked_fill(~allowed, -torch.inf).log_softmax(dim=1)
-        cells = (batch.ids[0] == self.model.language.config.image_token_id).nonzero()[:, 0]
+        cells = (batch.ids[0] == self.model.language.model.config.image_token_id).nonzero()[:, 0]
         rows, columns = (int(side) // 2 for side in batch.grids[0, 1:])
         shares = F.adaptive_avg_pool2d(batch.masks[:, : batch.key_frames], (rows, columns)).flatten(1)
         wanted = shares / shares.sum(dim=1, keepdim=True).clamp(min=1e-6)

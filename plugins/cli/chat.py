@@ -9,16 +9,16 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from sa2va_host.errors import InvalidInput
+from sa2va_host.events import TextPiece
 
-from . import options, pictures
+from . import generation, options, pictures
 from .display import Display
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sa2va_host import Sa2VA
-    from sa2va_host.media import Picture
     from sa2va_host.outcomes import ChatAnswer
+    from sa2va_host.region_prompts import Region
 
 EXAMPLES = """examples:
   sa2va chat photo.jpg --prompt "how many circles are there?"
@@ -42,8 +42,18 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser.add_argument(
         "--prompt", dest="prompts", action="append", metavar="TEXT", help="the question; may be repeated"
     )
+    parser.add_argument(
+        "--region",
+        dest="regions",
+        action="append",
+        default=[],
+        metavar="BOX|FILE",
+        help="a part of the one picture, called region1, region2 ... in the prompt: x0,y0,x1,y1 in pixels or a mask's"
+        " file; may be repeated (checkpoints of the InternVL families)",
+    )
     options.add_model(parser)
     options.add_json(parser)
+    generation.add_to(parser)
     parser.set_defaults(command=run)
 
 
@@ -51,15 +61,22 @@ def run(arguments: argparse.Namespace) -> int:
     """Called by `main` with the parsed arguments; returns the exit code."""
     from sa2va_host import media
 
+    settings = generation.read(arguments)
     files = pictures.find(arguments.images)
     shown = [media.read_image(file) for file in files]
+    regions = [_region(text) for text in arguments.regions]
     history: list[tuple[str, str]] = []
     answer: ChatAnswer | None = None
-    with Display() as display, options.connect(arguments, display) as sa:
+    streams = sys.stdout.isatty() and not arguments.json
+    with _Speech(streams=streams) as speech, options.connect(arguments, speech) as sa:
         for prompt in _prompts(arguments):
-            answer = _ask(sa, display, prompt, shown, history)
+            answer = sa.chat(
+                prompt, images=shown or None, regions=regions, history=history, generation=settings
+            )
+            history.append((prompt, answer.text))
+            speech.rest()
             if not arguments.json:
-                print(answer.text, flush=True)
+                speech.finish(answer.text)
         if answer is None:
             raise InvalidInput("There is no question.", advice="Give --prompt TEXT, or type one.")
         if arguments.json:
@@ -67,6 +84,41 @@ def run(arguments: argparse.Namespace) -> int:
                 json.dumps(document(files, history, sa.settings.model, answer), indent=2, ensure_ascii=False)
             )
     return 0
+
+
+class _Speech(Display):
+    """A display that, with `streams`, prints the answer as it is generated; what else moves rests meanwhile."""
+
+    def __init__(self, *, streams: bool) -> None:
+        super().__init__()
+        self._streams = streams
+        self._said = ""
+
+    def event(self, event: Any) -> None:
+        """As `Display.event`; a piece of text goes to stdout."""
+        if self._streams and isinstance(event, TextPiece):
+            # Answers are stripped: what comes before the first word is not theirs.
+            piece = event.text if self._said else event.text.lstrip()
+            if piece and not self._said:
+                self.rest()
+            self._said += piece
+            print(piece, end="", flush=True)
+        elif not self._said:
+            super().event(event)
+
+    def __exit__(self, *_: object) -> None:
+        """What was said when a call failed has its line ended."""
+        if self._said:
+            print(flush=True)
+        self.rest()
+
+    def finish(self, text: str) -> None:
+        """Print what is still missing of the whole answer, and end the line."""
+        said, self._said = self._said, ""
+        if text.startswith(said.rstrip()):
+            print(text.removeprefix(said.rstrip()), flush=True)
+        else:  # an engine's pieces need not add up to its answer, which is what counts
+            print(f"\n{text}", flush=True)
 
 
 def _prompts(arguments: argparse.Namespace) -> Iterator[str]:
@@ -85,14 +137,15 @@ def _prompts(arguments: argparse.Namespace) -> Iterator[str]:
             yield line.strip()
 
 
-def _ask(
-    sa: Sa2VA, display: Display, prompt: str, shown: list[Picture], history: list[tuple[str, str]]
-) -> ChatAnswer:
-    """One turn, which is added to the history."""
-    answer = sa.chat(prompt, images=shown or None, history=history)
-    display.rest()
-    history.append((prompt, answer.text))
-    return answer
+def _region(text: str) -> Region:
+    """A box of four numbers, or what is bright in the picture of a file."""
+    from sa2va_host import media
+
+    numbers = text.split(",")
+    if len(numbers) == 4 and all(number.strip().isdecimal() for number in numbers):
+        return [int(number) for number in numbers]
+    bright: Region = media.read_image(text).max(axis=2) > 127
+    return bright
 
 
 def document(

@@ -8,17 +8,17 @@ import shlex
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
+from .findings import Finding, listed
+from .interpreter_checks import other_pythons, worker_python
 from .text import byte_size, seconds
 
 if TYPE_CHECKING:
     from sa2va_host.config import Settings
-    from sa2va_host.interpreters import Interpreter
-    from sa2va_host.nvidia import Driver
 
 RUN_SPACE = 100 << 20
 """Bytes for records, sockets and the logs of ten workers."""
@@ -26,16 +26,6 @@ CACHE_SPACE = 12 << 30
 """Bytes of a 4B checkpoint in 16 bit (10 GB), and some room."""
 CONTAINER_SHARED_MEMORY = 64 << 20
 """What a container is given when nobody asks for more, in bytes."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report. `warn`: something may surprise; `fail`: something does not work."""
-
-    level: Literal["ok", "warn", "fail"]
-    message: str
-    advice: str = ""
-
 
 Check: TypeAlias = "Callable[[Settings], Iterator[Finding]]"
 
@@ -53,9 +43,9 @@ def examine() -> Iterator[tuple[str, Finding]]:
         try:
             yield from ((name, finding) for finding in check(settings))
         except Sa2VAError as error:
-            yield name, Finding("fail", " ".join([error.message, *error.log_tail[-1:]]), error.advice)
+            yield name, Finding("problem", " ".join([error.message, *error.log_tail[-1:]]), error.advice)
         except Exception as error:  # noqa: BLE001 - whatever is broken, the other checks matter all the more
-            yield name, Finding("fail", f"{type(error).__name__}: {error}")
+            yield name, Finding("problem", f"{type(error).__name__}: {error}")
 
 
 def _system(_: Settings) -> Iterator[Finding]:
@@ -64,11 +54,8 @@ def _system(_: Settings) -> Iterator[Finding]:
     python = f"{platform.python_implementation()} {platform.python_version()}"
     yield Finding("ok", f"{python}, {sys.executable}")
     memory = psutil.virtual_memory()
-    yield Finding(
-        "ok",
-        f"{platform.platform()}, {os.cpu_count()} processors, "
-        f"{byte_size(memory.available)} of {byte_size(memory.total)} memory free",
-    )
+    free = f"{byte_size(memory.available)} of {byte_size(memory.total)} memory free"
+    yield Finding("ok", f"{platform.platform()}, {os.cpu_count()} processors, {free}")
 
 
 def _packages(_: Settings) -> Iterator[Finding]:
@@ -78,10 +65,21 @@ def _packages(_: Settings) -> Iterator[Finding]:
 
     needed = requirements()
     versions = installed_versions([DISTRIBUTION, *(requirement.name for requirement in needed)])
-    yield Finding("ok", f"{_listed(versions)}; {Path(sa2va_host.__file__).parent}")
+    yield Finding("ok", f"{listed(versions)}; {Path(sa2va_host.__file__).parent}")
     if missing := unmet(needed, versions):
         command = [sys.executable, "-m", "pip", "install", *(each.requirement for each in missing)]
-        yield Finding("fail", f"missing: {', '.join(map(str, missing))}", f"Run: {shlex.join(command)}")
+        yield Finding("problem", f"missing: {', '.join(map(str, missing))}", f"Run: {shlex.join(command)}")
+    failures = {}
+    for name, trial in TRIALS.items():
+        try:
+            trial()
+        except Exception as error:  # noqa: BLE001 - a library that is broken may fail in any way
+            failures[name] = f"{type(error).__name__}: {error}"
+    for name, failure in failures.items():
+        command = [sys.executable, "-m", "pip", "install", "--force-reinstall", name]
+        yield Finding("problem", f"{name} does not work: {failure}", f"Run: {shlex.join(command)}")
+    if working := [name for name in TRIALS if name not in failures]:
+        yield Finding("ok", f"{', '.join(working)} work")
 
 
 def _settings(_: Settings) -> Iterator[Finding]:
@@ -104,14 +102,14 @@ def _run_directory(settings: Settings) -> Iterator[Finding]:
     except OSError as error:
         where = settings.run_dir or "The run directory"
         yield Finding(
-            "fail", f"{where} cannot be used: {error}.", "Set SA2VA_RUN_DIR to a folder of your own."
+            "problem", f"{where} cannot be used: {error}.", "Set SA2VA_RUN_DIR to a folder of your own."
         )
         return
     yield Finding("ok", str(directory.path))
     sockets = directory.socket_path("0" * 32).parent
     if sockets != directory.path:
         yield Finding(
-            "warn",
+            "warning",
             f"a socket's path may have {MAX_PATH} bytes, so the sockets are in {sockets}",
             "A shorter SA2VA_RUN_DIR keeps everything in one place.",
         )
@@ -132,7 +130,7 @@ def _space(folder: Path, wanted: int, advice: str) -> Finding:
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(existing).free
     message = f"{byte_size(free)} free for {folder}"
-    return Finding("ok", message) if free >= wanted else Finding("warn", message, advice)
+    return Finding("ok", message) if free >= wanted else Finding("warning", message, advice)
 
 
 def _shared_memory(_: Settings) -> Iterator[Finding]:
@@ -142,9 +140,37 @@ def _shared_memory(_: Settings) -> Iterator[Finding]:
     usage = shutil.disk_usage(folder)
     message = f"{byte_size(usage.free)} of {byte_size(usage.total)} free in {folder}"
     if usage.total <= CONTAINER_SHARED_MEMORY:
-        yield Finding("warn", message, "Start the container with more, such as --shm-size=1g.")
+        yield Finding("warning", message, "Start the container with more, such as --shm-size=1g.")
     else:
         yield Finding("ok", message)
+
+
+def _models(settings: Settings) -> Iterator[Finding]:
+    from sa2va_host.checkpoints import hub_cache, pull_command
+    from sa2va_host.choice import choose
+    from sa2va_host.config import settings_file
+
+    from .models import present
+
+    found = present(settings)
+    count = Counter(each.source for each in found)
+    for folder in settings.model_folders:
+        if not Path(folder).expanduser().is_dir():
+            advice = f"Make it, or take it out of model_folders in {settings_file()}."
+            yield Finding("warning", f"the model folder {folder} is not there", advice)
+    yield Finding(
+        "ok",
+        f"{count['bundled']} bundled, {count['cache']} in {hub_cache()},"
+        f" {count['folder']} in folders ({', '.join(settings.model_folders) or 'none is set'}):"
+        f" {', '.join(each.name for each in found)}",
+    )
+    for each in found:
+        if problem := each.contents.problem:
+            again = pull_command(each.name, each.revision)
+            advice = f"Run: {again}" if each.source == "cache" else "Copy it there again."
+            yield Finding("warning", f"{each.name} in {each.folder} is broken: {problem}", advice)
+    default = choose(settings)
+    yield Finding("ok", f"the default is {default.model}" + (f": {default.reason}" if default.reason else ""))
 
 
 def _workers(settings: Settings) -> Iterator[Finding]:
@@ -160,11 +186,11 @@ def _workers(settings: Settings) -> Iterator[Finding]:
         name = short_name(worker.model)
         message = f"{worker.pid} of {name}: {worker.phase} for {seconds(worker.phase_seconds)}, {worker.log}"
         advice = "" if worker.responding else f"End it with: sa2va stop --force {shlex.quote(name)}"
-        yield Finding("ok" if worker.responding else "warn", message, advice)
+        yield Finding("ok" if worker.responding else "warning", message, advice)
     for record in run_directory(settings).records():
         if not processes.is_alive(record.process):
             yield Finding(
-                "warn",
+                "warning",
                 f"{record.process.pid} of {short_name(record.specification.checkpoint)} was killed, {record.log}",
                 "The next worker of this model clears its record away.",
             )
@@ -177,63 +203,34 @@ def _plugins(_: Settings) -> Iterator[Finding]:
         message = f"{plugin.name} ({plugin.distribution} {plugin.version}): {plugin.state}"
         if plugin.state == "failed":
             advice = f"Mend or remove {plugin.distribution}, or set SA2VA_DISABLE_PLUGINS={plugin.name}."
-            yield Finding("fail", f"{message}, {plugin.reason}", advice)
+            yield Finding("problem", f"{message}, {plugin.reason}", advice)
         else:
             yield Finding("ok", message)
 
 
-def _worker_python(settings: Settings) -> Iterator[Finding]:
-    from sa2va_host.interpreters import inspect
-    from sa2va_host.nvidia import find_driver
+def _encode_mask() -> None:
+    import numpy as np
 
-    found = inspect(settings.worker_python)
-    yield Finding("ok", f"Python {found.python}, {found.executable}")
-    yield Finding("ok", _listed(found.versions))
-    if problems := found.problems():
-        yield Finding("fail", f"the worker cannot run there: {', '.join(problems)}", "Run: sa2va setup")
-    elif not found.is_ours:
-        yield Finding(
-            "warn",
-            "this version of sa2va-host is not installed there, so the worker has none of its plugins",
-            "Run: sa2va setup",
-        )
-    yield from accelerators(found, find_driver())
+    from sa2va_host.regions import decode, encode
+
+    mask = np.eye(8, dtype=bool)
+    if not (decode(encode(mask)) == mask).all():
+        raise ArithmeticError("a mask comes back changed")
 
 
-def accelerators(found: Interpreter, driver: Driver | None) -> Iterator[Finding]:
-    """What the driver has, what torch sees of it, and why it sees less."""
-    if driver is not None:
-        yield Finding("ok", f"NVIDIA driver {driver.version}, up to CUDA {driver.cuda}")
-        for gpu in driver.gpus:
-            yield Finding("ok", f"{gpu.name}, {byte_size(gpu.free)} of {byte_size(gpu.memory)} free")
-    if found.devices:
-        yield Finding("ok", f"torch can use {', '.join(found.devices)}")
-    elif driver is None or not driver.gpus:
-        yield Finding("ok", "no GPU is found, so models run on the processor")
-    elif not found.cuda:
-        yield Finding(
-            "warn",
-            "torch is built without CUDA, so the GPU is not used",
-            "Install a build of torch for CUDA in the worker's Python.",
-        )
-    elif _major(found.cuda) > _major(driver.cuda):
-        # Within a major version any driver will do (NVIDIA's CUDA Compatibility guide).
-        yield Finding(
-            "fail",
-            f"torch is built for CUDA {found.cuda}, and the driver goes up to {driver.cuda}",
-            f"Update the driver, or install a build of torch for CUDA {_major(driver.cuda)}.",
-        )
-    else:
-        yield Finding("warn", "torch sees no GPU, and the driver does", "Look at CUDA_VISIBLE_DEVICES.")
+def _resize_picture() -> None:
+    import cv2
+    import numpy as np
+
+    if cv2.resize(np.ones((8, 8), np.float32), (16, 16)).mean() != 1:
+        raise ArithmeticError("a picture comes back changed")
 
 
-def _major(version: str) -> int:
-    return int(version.partition(".")[0])
-
-
-def _listed(versions: Mapping[str, str | None]) -> str:
-    return ", ".join(f"{name} {version or '-'}" for name, version in versions.items())
-
+TRIALS: dict[str, Callable[[], None]] = {
+    "pycocotools": _encode_mask,
+    "opencv-python-headless": _resize_picture,
+}
+"""A small piece of work for the libraries of ours that are compiled, by distribution."""
 
 CHECKS: dict[str, Check] = {
     "system": _system,
@@ -242,7 +239,9 @@ CHECKS: dict[str, Check] = {
     "run directory": _run_directory,
     "disk space": _disk_space,
     "shared memory": _shared_memory,
+    "models": _models,
     "plugins": _plugins,
     "workers": _workers,
-    "worker python": _worker_python,
+    "worker python": worker_python,
+    "other pythons": other_pythons,
 }

@@ -105,7 +105,7 @@ class Display:
 
 
 def _amount(event: Any) -> str:
-    """` 12 of 30 frames`, ` 3.1 of 15.0 MB`, or nothing where nothing is known."""
+    """` 12 of 30 frames, 8.5/s, 2 s left`, ` 3.1 of 15.0 MB`, or nothing where nothing is known."""
     done, total, unit = (getattr(event, name, None) for name in ("done", "total", "unit"))
     if not isinstance(done, int) or (not done and not total):
         return ""
@@ -114,4 +114,17 @@ def _amount(event: Any) -> str:
         return f" {done / 1e6:.1f}{rest} MB"
     if total in (None, 1) and done <= 1:  # nothing to watch
         return ""
-    return f" {done}{f' of {total}' if total else ''} {unit or ''}".rstrip()
+    amount = f" {done}{f' of {total}' if total else ''} {unit or ''}".rstrip()
+    if unit == "frames" and getattr(event, "rate", None):
+        amount += f", {event.rate:.1f}/s"
+        if event.seconds_left:
+            amount += f", {_span(event.seconds_left)} left"
+    return amount
+
+
+def _span(seconds: float) -> str:
+    """`42 s`, `7 min`, `2 h 05 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from dataclasses import asdict
 
 from . import options
@@ -12,9 +13,10 @@ EXAMPLES = """examples:
   sa2va doctor
   sa2va doctor --json > report.json
 
-The exit code is 0 when nothing failed, else 1. No worker is started and the
-network is not used. It takes a few seconds: the libraries of the worker are
-imported, to see whether they can be.
+Each line is ok, a warning (something may surprise) or a problem (something
+does not work), with what mends it. The exit code is 1 when there is a problem,
+else 0. No worker is started and the network is not used. It takes a few
+seconds: the libraries of the worker are imported and tried.
 """
 
 
@@ -35,17 +37,19 @@ def run(arguments: argparse.Namespace) -> int:
     """Called by `main` with the parsed arguments; returns the exit code."""
     from .checks import examine
 
-    failed = 0
     findings = []
+    count: Counter[str] = Counter()
     for check, finding in examine():
-        failed += finding.level == "fail"
+        count[finding.level] += 1
         findings.append({"check": check, **asdict(finding)})
         if not arguments.json:
-            print(f"{finding.level:4}  {check:13}  {finding.message}", flush=True)
+            print(f"{finding.level:7}  {check:13}  {finding.message}", flush=True)
             if finding.advice:
-                print(f"{'':21}-> {finding.advice}", flush=True)
+                print(f"{'':24}-> {finding.advice}", flush=True)
+    problems, warnings = count["problem"], count["warning"]
     if arguments.json:
-        print(json.dumps({"failed": failed, "findings": findings}, indent=2, ensure_ascii=False))
+        report = {"problems": problems, "warnings": warnings, "findings": findings}
+        print(json.dumps(report, indent=2, ensure_ascii=False))
     else:
-        print(f"\n{failed} of {len(findings)} failed." if failed else "\nNothing failed.")
-    return 1 if failed else 0
+        print(f"\nproblems: {problems}, warnings: {warnings}")
+    return 1 if problems else 0

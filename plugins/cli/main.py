@@ -14,9 +14,35 @@ from typing import Any
 
 from sa2va_host import errors
 
-from . import chat, completion, demo, doctor, extensions, logs, models, segment, settings, setup, workers
+from . import (
+    chat,
+    completion,
+    demo,
+    doctor,
+    extensions,
+    logs,
+    models,
+    segment,
+    settings,
+    setup,
+    video,
+    workers,
+)
 
-_MODULES = (segment, chat, demo, models, workers, logs, settings, extensions, doctor, setup, completion)
+_MODULES = (
+    segment,
+    video,
+    chat,
+    demo,
+    models,
+    workers,
+    logs,
+    settings,
+    extensions,
+    doctor,
+    setup,
+    completion,
+)
 
 EXIT_CODES = {
     0: "done; an answer without objects is an answer",

@@ -26,8 +26,23 @@ def add_model(parser: argparse.ArgumentParser, default: str | None = None) -> No
         f" (default: {default or 'the best that is here; see sa2va models'})",
     )
     add_revision(parser)
-    parser.add_argument("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    parser.add_argument(
+        "--device",
+        metavar="NAME",
+        help="auto, cpu, cuda, cuda:1, mps, balanced (over all GPUs), offload (default: auto)",
+    )
     parser.add_argument("--dtype", metavar="NAME", help="auto, float32, bfloat16, float16 (default: auto)")
+    parser.add_argument(
+        "--quantization",
+        metavar="BITS",
+        help="none, 8bit, 4bit: round the language model's weights, to fit a smaller GPU (default: none)",
+    )
+    parser.add_argument(
+        "--attention",
+        metavar="NAME",
+        help="auto, sdpa, flash_attention_2, eager, or a kernel of the hub; what does not run here falls back"
+        " (default: auto)",
+    )
     parser.add_argument(
         "--keep-alive",
         type=duration,
@@ -38,9 +53,16 @@ def add_model(parser: argparse.ArgumentParser, default: str | None = None) -> No
 
 
 def add_revision(parser: argparse.ArgumentParser) -> None:
-    """The option that pins a model of the hub."""
+    """The options that pin a model of the hub, and trust the code in it."""
     parser.add_argument(
         "--revision", metavar="NAME", help="the branch, tag or commit of a model of the hub (default: main)"
+    )
+    parser.add_argument(
+        "--trust-remote-code",
+        action="store_true",
+        default=None,
+        help="use the Python code that comes with the checkpoint, which may do whatever you may; for a model of the"
+        " hub --revision must be a commit",
     )
 
 
@@ -53,6 +75,9 @@ def connect(arguments: argparse.Namespace, display: Display) -> Sa2VA:
         revision=arguments.revision,
         device=arguments.device,
         dtype=arguments.dtype,
+        attention=arguments.attention,
+        quantization=arguments.quantization,
+        trust_remote_code=arguments.trust_remote_code,
         keep_alive=arguments.keep_alive,
         on_event=display.event,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import re
 import sys
@@ -10,17 +11,16 @@ import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sa2va_host.errors import InvalidInput, OutOfMemory, Sa2VAError
 
-from . import editing, options, pictures
+from . import editing, generation, options, pictures
 from .display import Display
 
 if TYPE_CHECKING:
-    from sa2va_host import Sa2VA
+    from sa2va_host import Generation, Sa2VA
     from sa2va_host.cancellation import Cancellation
     from sa2va_host.results import AnsweredBy
     from sa2va_host.saving import Kind, Saved
@@ -84,6 +84,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     )
     options.add_model(parser)
     options.add_json(parser)
+    generation.add_to(parser)
     editing.add_to(parser)
     parser.set_defaults(command=run)
 
@@ -116,6 +117,7 @@ class Plan:
     kinds: tuple[Kind, ...]
     threshold: float
     editing: editing.Editing
+    generation: Generation
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -124,15 +126,14 @@ def run(arguments: argparse.Namespace) -> int:
 
     words = arguments.save.split(",")
     kinds = checked_kinds(() if words == ["none"] else words)
-    plan = Plan(kinds, arguments.threshold, editing.read(arguments))
+    plan = Plan(kinds, arguments.threshold, editing.read(arguments), generation.read(arguments))
     editing.check_processors(plan.editing)
     jobs = _jobs(pictures.find(arguments.images), arguments.prompts, arguments.output)
     _check_inputs_stay(jobs)
     findings: list[Finding] = []
     failures: list[tuple[Path, Sa2VAError]] = []
     with Display(pictures=len(jobs)) as display, options.connect(arguments, display) as sa:
-        # Needed for the masks: imported while the worker works, which hides its time.
-        threading.Thread(target=import_module, args=("cv2",), name="sa2va-import").start()
+        threading.Thread(target=_import_opencv, name="sa2va-import").start()
         for number, (job, found) in enumerate(_work(sa, jobs, plan), start=1):
             if isinstance(found, Sa2VAError):
                 failures.append((job.image, found))
@@ -161,8 +162,14 @@ class _SomeFailed(InvalidInput):
         super().__init__(f"{failed} of {jobs} pictures failed, as said above; the others are done.")
 
 
+def _import_opencv() -> None:
+    """Needed for the masks: imported while the worker works, which hides its time."""
+    with contextlib.suppress(ImportError):  # the masks will say it in words, or do without
+        import cv2  # noqa: F401
+
+
 def _jobs(images: list[Path], prompts: list[str], folder: Path) -> list[Job]:
-    from sa2va_host.client import checked_prompt
+    from sa2va_host.prompts import checked_prompt
     from sa2va_host.saving import distinct_stems
 
     prompts = [checked_prompt(prompt) for prompt in prompts]
@@ -204,15 +211,17 @@ def _work(sa: Sa2VA, jobs: list[Job], plan: Plan) -> Iterator[tuple[Job, list[Fi
 
 
 def _do(sa: Sa2VA, job: Job, plan: Plan, cancellation: Cancellation) -> list[Finding] | Sa2VAError:
-    """One picture, read once, and each prompt about it."""
+    """One picture, and all prompts about it in one call."""
     from sa2va_host import media
     from sa2va_host.saving import save
 
     findings: list[Finding] = []
     try:
         picture = media.read_image(job.image)
-        for prompt, stem in job.asked:
-            result = sa.segment(picture, prompt, cancellation=cancellation)
+        prompts = [prompt for prompt, _ in job.asked]
+        results = sa.segment_each(picture, prompts, generation=plan.generation, cancellation=cancellation)
+        timings = results[0].timings  # of the call, which all prompts share
+        for (prompt, stem), result in zip(job.asked, results, strict=True):
             maps = plan.editing.probabilities(sa, picture, result, cancellation)
             saved = save(
                 result,
@@ -225,8 +234,9 @@ def _do(sa: Sa2VA, job: Job, plan: Plan, cancellation: Cancellation) -> list[Fin
                 probabilities=maps,
             )
             findings.append(
-                Finding(job.image, prompt, result.text, result.size, result.timings, result.worker, saved)
+                Finding(job.image, prompt, result.text, result.size, timings, result.worker, saved)
             )
+            timings = {}
     except (InvalidInput, OutOfMemory) as error:
         return error
     return findings
@@ -248,10 +258,8 @@ def _print(findings: list[Finding], *, with_names: bool) -> None:
 
 def document(findings: list[Finding], failures: list[tuple[Path, Sa2VAError]], model: str) -> dict[str, Any]:
     """The one document that `--json` prints; `errors` is there only where a picture failed."""
-    timings: dict[str, float] = {}
-    for finding in findings:
-        for phase, seconds in finding.timings.items():
-            timings[phase] = timings.get(phase, 0.0) + seconds
+    from sa2va_host.timings import together
+
     printed: dict[str, Any] = {
         "results": [
             {
@@ -265,7 +273,7 @@ def document(findings: list[Finding], failures: list[tuple[Path, Sa2VAError]], m
         ],
         "model": model,
         "worker": options.worker_document(findings[-1].worker) if findings else None,
-        "timings": timings,
+        "timings": together(finding.timings for finding in findings),
     }
     if failures:
         printed["errors"] = [{"image": str(image), "error": str(error)} for image, error in failures]

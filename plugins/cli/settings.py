@@ -16,7 +16,8 @@ EXAMPLES = """examples:
 
 The file is TOML with lines such as `keep_alive = 600`. A variable such as
 SA2VA_KEEP_ALIVE comes before the file, an option such as --keep-alive before
-both. A name that is no setting is refused, wherever it stands.
+both. What holds for one model stands in a table such as [models."ORG/NAME"].
+A name that is no setting is refused, wherever it stands.
 """
 
 
@@ -36,24 +37,24 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def run(arguments: argparse.Namespace) -> int:
     """Called by `main` with the parsed arguments; returns the exit code."""
+    import msgspec
+
     from sa2va_host.config import load_settings, origins, settings_file
 
     file = settings_file()
     if arguments.path:
         print(file)
         return 0
-    settings, sources = load_settings(), origins()
+    values, sources = msgspec.to_builtins(load_settings()), origins()
     if arguments.json:
         document = {
             "file": str(file),
             "exists": file.exists(),
-            "settings": {
-                name: {"value": getattr(settings, name), "from": source} for name, source in sources.items()
-            },
+            "settings": {name: {"value": values[name], "from": source} for name, source in sources.items()},
         }
         print(json.dumps(document, indent=2, ensure_ascii=False))
         return 0
-    rows = [(name, shown(getattr(settings, name)), source) for name, source in sources.items()]
+    rows = [(name, shown(values[name]), source) for name, source in sources.items()]
     print(table([("SETTING", "VALUE", "FROM"), *rows]))
     print(f"\nThe file is {file}{'' if file.exists() else ', which does not exist yet'}.")
     return 0

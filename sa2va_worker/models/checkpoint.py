@@ -1,27 +1,26 @@
-"""Checkpoint folders: how their tensors get into a module without a detour.
+"""Checkpoint folders: where they are, and the tensors in their files.
 
-What else is in a folder `sa2va_host.checkpoint_folder` knows. Tensors go from the file straight into the module's
-parameters, on the module's device and in its dtype, one at a time.
+What else is in a folder `sa2va_host.checkpoint_folder` knows; `filling` puts the tensors into a module.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import reprlib
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import nn
 
 from sa2va_host.checkpoint_folder import CheckpointFolder
 from sa2va_host.errors import ModelLoadFailed, ModelNotFound
 
-from .names import row
-
 SAM2_STRIDE = 32
 """The side of a picture for SAM2 is a multiple of this: Hiera halves it five times."""
+MAPPED_BYTES = 64 * 2**20
+"""How much of a file is read before it is mapped anew."""
 BUNDLED = Path(__file__).resolve().parents[1] / "bundled"
 
 
@@ -56,76 +55,53 @@ class Checkpoint(CheckpointFolder):
     def unusable(self, name: str, value: object, wanted: str, file: str = "config.json") -> ModelLoadFailed:
         """The error for a value in one of the folder's files."""
         return ModelLoadFailed(
-            f"{name} is {value!r} in {self.folder / file}; it should be {wanted}.",
+            f"{name} is {reprlib.repr(value)} in {self.folder / file}; it should be {wanted}.",
             advice="Fetch the checkpoint again.",
         )
 
-    def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Every tensor with its on-disk name, read one at a time from the mapped files."""
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The on-disk names of all tensors. Raises `ModelLoadFailed` as `tensors` does."""
+        return frozenset(name for name, _ in self.tensors(shapes_only=True))
+
+    def tensors(self, shapes_only: bool = False) -> Iterator[tuple[str, torch.Tensor]]:
+        """Every tensor with its on-disk name, read one at a time from the mapped files.
+
+        With `shapes_only` they are on the meta device: nothing but the files' headers is read.
+        """
         for file in self.files:
             try:
-                with safe_open(file, framework="pt") as opened:
-                    for name in opened.keys():  # noqa: SIM118 - not a dict
-                        yield name, opened.get_tensor(name)
+                yield from _shapes(file) if shapes_only else _values(file)
             except (SafetensorError, OSError) as error:
                 raise ModelLoadFailed(
                     f"{file} is damaged: {error}.", advice="Fetch the checkpoint again."
                 ) from error
 
 
-def fill(
-    module: nn.Module, checkpoint: Checkpoint, rename: Callable[[str], str], aliases: dict[str, str]
-) -> Iterator[int]:
-    """Copy a checkpoint into a module; yields the bytes of each tensor as it is done.
+def _shapes(file: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    with safe_open(file, framework="pt") as opened:
+        for name in opened.keys():  # noqa: SIM118 - not a dict
+            yield name, _shape(opened, name)
 
-    `aliases` names parameters that take another one's values where the file lacks them (tied embeddings, shared
-    buffers). Raises `ModelLoadFailed` unless every tensor of the file has a place and every parameter and persistent
-    buffer of the module was filled.
-    """
-    targets = module.state_dict(keep_vars=True)
-    rows: dict[str, set[int]] = {}
-    filled: set[str] = set()
-    unknown: list[str] = []
-    with torch.no_grad():
-        for name, values in checkpoint.tensors():
-            ours, index = row(rename(name))
-            target = targets.get(ours)
-            if target is None:
-                unknown.append(name)
-                continue
-            place = target if index is None else target[index : index + 1]
-            if place.shape != values.shape:
-                raise ModelLoadFailed(
-                    f"{name} has shape {tuple(values.shape)} in {checkpoint.folder}, but config.json means "
-                    f"{tuple(place.shape)}.",
-                    advice="The folder mixes two checkpoints: fetch it again.",
-                )
-            if place.is_floating_point() and not values.is_floating_point():
-                raise ModelLoadFailed(
-                    f"{name} in {checkpoint.folder} holds {str(values.dtype).removeprefix('torch.')} numbers, "
-                    "where the model has weights.",
-                    advice="Use a checkpoint that is not quantized, or fetch it again.",
-                )
-            place.copy_(values)
-            if index is None:
-                filled.add(ours)
-            else:
-                rows.setdefault(ours, set()).add(index)
-            yield values.nbytes
-        filled |= {name for name, seen in rows.items() if len(seen) == len(targets[name])}
-        for name, source in aliases.items():
-            if name in targets and name not in filled and source in filled:
-                targets[name].copy_(targets[source])
-                filled.add(name)
-    missing = sorted(set(targets) - filled)
-    if missing or unknown:
-        raise ModelLoadFailed(
-            f"{checkpoint.folder} does not fit its config.json: "
-            + "; ".join(
-                f"{len(names)} tensors {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
-                for what, names in (("missing", missing), ("unknown", unknown))
-                if names
-            )
-            + ".",
-            advice="Fetch the checkpoint again.",
-        )
+
+def _values(file: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    names: list[str] = []
+    while True:
+        # Pages that were read count as this process's memory for as long as they are mapped, so it is done piecemeal.
+        with safe_open(file, framework="pt") as opened:
+            names = names or sorted(opened.keys(), reverse=True)
+            mapped = 0
+            while names and mapped < MAPPED_BYTES:
+                name = names.pop()
+                values = opened.get_tensor(name)
+                mapped += values.nbytes
+                yield name, values
+        if not names:
+            return
+
+
+def _shape(opened: Any, name: str) -> torch.Tensor:
+    stored = opened.get_slice(name)
+    shape = stored.get_shape()
+    dtype = (stored[:0] if shape else opened.get_tensor(name)).dtype
+    return torch.empty(shape, dtype=dtype, device="meta")

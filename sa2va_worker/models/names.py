@@ -10,7 +10,11 @@ import re
 from collections.abc import Sequence
 
 SAM2_PREFIX = "grounding_encoder.sam2_model."
+DECODER = "sam_mask_decoder."
+FINE_TUNED_DECODER = "sam_mask_decoder_modified."
+"""Sa2VA-i stores the mask decoder that answers under this name, and SAM2's own, for tracking, under `DECODER`."""
 OUR_SAM2_PREFIX = "sam2.model."
+OUR_ORIGINAL_DECODER = "sam2.original_decoder."
 OUR_LANGUAGE_PREFIX = "language."
 
 # `*` stands for the rest of a name, `#` for one number; the first row that fits is taken.
@@ -137,8 +141,15 @@ def _translate(name: str, rules: Sequence[tuple[re.Pattern[str], str]]) -> str:
     return name
 
 
-def our_name(name: str) -> str:
-    """A Sa2VA checkpoint's name for a tensor -> our `Sa2VA` module's; an unknown name stays recognisable."""
+def our_name(name: str, two_decoders: bool = False) -> str:
+    """A Sa2VA checkpoint's name for a tensor -> our `Sa2VA` module's; an unknown name stays recognisable.
+
+    `two_decoders` tells that the checkpoint is a Sa2VA-i.
+    """
+    if two_decoders and name.startswith(SAM2_PREFIX + FINE_TUNED_DECODER):
+        return our_name(name.replace(FINE_TUNED_DECODER, DECODER, 1))
+    if two_decoders and name.startswith(SAM2_PREFIX + DECODER):
+        return our_name(name).replace(f"{OUR_SAM2_PREFIX}mask_decoder.", OUR_ORIGINAL_DECODER, 1)
     if name.startswith(SAM2_PREFIX):
         # Early SAM 2 files call the memory fuser's scale `gamma`.
         name = re.sub(r"(fuser\.layers\.\d+)\.gamma$", r"\1.g_weight", name)

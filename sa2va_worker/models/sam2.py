@@ -10,11 +10,15 @@ four points, which is why the forward passes are written here and not taken from
 - masks of objects that the decoder believes absent are kept (no `NO_OBJ_SCORE`); only their pointer is replaced;
 - all objects of an answer go through as a batch, so a frame is encoded once however many there are.
 
+A checkpoint may hold two mask decoders (Sa2VA-i): the fine-tuned one answers to vectors, SAM2's original one propagates
+masks. A checkpoint with one decoder does both with it.
+
 Shapes: `S` is the image size (1024 upstream), `C` the width (256 upstream).
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -117,19 +121,29 @@ class Features:
     """`[frames, C, S / 16, S / 16]`"""
     position: Tensor
     """`[1, C, S / 16, S / 16]`, the sine position encoding of `top`."""
+    original: tuple[Tensor, Tensor] | None = None
+    """`stride4` and `stride8` for the original decoder, each of which projects its own; None without one."""
 
     def __getitem__(self, frame: int) -> Features:
         """One frame of the batch, still with its frame axis."""
         one = slice(frame, frame + 1)
-        return Features(self.stride4[one], self.stride8[one], self.top[one], self.position)
+        original = None if self.original is None else (self.original[0][one], self.original[1][one])
+        return Features(self.stride4[one], self.stride8[one], self.top[one], self.position, original)
 
     def expand(self, objects: int) -> Features:
         """One frame seen by `objects` objects; no memory is copied."""
+        batch = (objects, -1, -1, -1)
+        original = (
+            None
+            if self.original is None
+            else (self.original[0].expand(batch), self.original[1].expand(batch))
+        )
         return Features(
-            self.stride4.expand(objects, -1, -1, -1),
-            self.stride8.expand(objects, -1, -1, -1),
-            self.top.expand(objects, -1, -1, -1),
+            self.stride4.expand(batch),
+            self.stride8.expand(batch),
+            self.top.expand(batch),
             self.position,
+            original,
         )
 
 
@@ -162,12 +176,16 @@ class Memory:
 class Sam2(nn.Module):
     """Encode frames, decode masks, remember and recall. Holds weights only; what to remember is `tracker`'s matter."""
 
-    def __init__(self, settings: Mapping[str, Any], attention: str = "sdpa") -> None:
+    def __init__(
+        self, settings: Mapping[str, Any], attention: str = "sdpa", two_decoders: bool = False
+    ) -> None:
         super().__init__()
         settings = {**HIERA_LARGE, **settings}
         self.image_size: int = settings["image_size"]
         self.width: int = settings["hidden_dim"]
         self.model = Sam2VideoModel(sam2_video_config(settings, attention))
+        self.original_decoder = copy.deepcopy(self.model.mask_decoder) if two_decoders else None
+        """SAM2's own mask decoder where a checkpoint has it beside the fine-tuned one, which answers (Sa2VA-i)."""
         self.encoder_calls = 0
         """How many frames the image encoder has seen; tests and benchmarks hold it to one per frame."""
 
@@ -188,42 +206,96 @@ class Sam2(nn.Module):
         self.encoder_calls += pixels.shape[0]
         encoded = self.model.vision_encoder(pixels, return_dict=True)
         stride4, stride8, top = encoded.fpn_hidden_states
-        decoder = self.model.mask_decoder
+        decoder, original = self.model.mask_decoder, self.original_decoder
         return Features(
-            decoder.conv_s0(stride4), decoder.conv_s1(stride8), top, encoded.fpn_position_encoding[-1][:1]
+            decoder.conv_s0(stride4),
+            decoder.conv_s1(stride8),
+            top,
+            encoded.fpn_position_encoding[-1][:1],
+            None if original is None else (original.conv_s0(stride4), original.conv_s1(stride8)),
         )
 
     def without_memory(self, features: Features) -> Tensor:
         """The top feature map of a conditioning frame: `[objects, C, h, w]`, nothing remembered."""
         return features.top + self.model.no_memory_embedding.view(1, -1, 1, 1)
 
-    def decode(self, features: Features, top: Tensor, prompts: Tensor | None) -> Decoded:
+    def decode(
+        self, features: Features, top: Tensor, prompts: Tensor | None, *, propagating: bool = False
+    ) -> Decoded:
         """Masks of all objects in one frame.
 
         `features` are expanded to the objects, `top` `[objects, C, h, w]` has memory (or its absence) mixed in, and
-        `prompts` `[objects, C]` are the language model's vectors, None on a tracked frame.
+        `prompts` `[objects, C]` are the language model's vectors, None on a tracked frame. `propagating` takes the
+        original decoder where there is one.
         """
-        model, objects = self.model, top.shape[0]
-        nothing = model.prompt_encoder.not_a_point_embed.weight.expand(objects, 2, -1)
+        objects = top.shape[0]
+        nothing = self._not_a_point(objects)
         sparse = nothing if prompts is None else torch.cat([nothing, prompts.unsqueeze(1)], dim=1)
         grid = top.shape[-1]
-        dense = model.prompt_encoder.no_mask_embed.weight.view(1, -1, 1, 1).expand(objects, -1, grid, grid)
-        masks, ious, tokens, presence = model.mask_decoder(
+        dense = self.model.prompt_encoder.no_mask_embed.weight.view(1, -1, 1, 1)
+        masks, ious, tokens, presence = self._run_decoder(
+            features, top, sparse, dense.expand(objects, -1, grid, grid), propagating, multimask=True
+        )
+        each, best = torch.arange(objects, device=ious.device), ious.argmax(dim=-1)
+        pointers = self._pointers(tokens[each, best], presence > 0)
+        return Decoded(masks[each, best], pointers, presence, masks, ious)
+
+    def seed(self, features: Features, logits: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Take masks as the truth about a frame, as SAM2 takes a mask prompt (`_use_mask_as_output` there).
+
+        `logits` `[objects, S / 4, S / 4]` are brought to the frame's own `size` (height, width) and cut at probability
+        0.5, as Sa2VA-i does. Returns what is to be remembered: logits of the same shape, -10 or 10 but at borders, and
+        pointers `[objects, C]`.
+        """
+        side = (self.image_size, self.image_size)
+        full = F.interpolate(logits.float().unsqueeze(1), size=side, mode="bilinear", align_corners=False)
+        cut = F.interpolate(full, size=size, mode="bilinear", align_corners=False) > 0
+        masks = _shrink(cut.float(), side) >= 0.5
+        certain = _shrink(masks.float() * 20 - 10, logits.shape[-2:]).squeeze(1)
+        dense = self.model.prompt_encoder.mask_embed(self.model.mask_downsample(masks.to(self.dtype)))
+        _, _, tokens, presence = self._run_decoder(
+            features, features.top, self._not_a_point(len(logits)), dense, propagating=True, multimask=False
+        )
+        seen = masks.flatten(1).any(dim=-1)
+        return certain, self._pointers(tokens[:, 0], (presence > 0) & seen)
+
+    def _not_a_point(self, objects: int) -> Tensor:
+        """The empty point and the pad that SAM2's prompt encoder adds: `[objects, 2, C]`."""
+        empty: Tensor = self.model.prompt_encoder.not_a_point_embed.weight
+        return empty.expand(objects, 2, -1)
+
+    def _run_decoder(
+        self,
+        features: Features,
+        top: Tensor,
+        sparse: Tensor,
+        dense: Tensor,
+        propagating: bool,
+        multimask: bool,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Candidates `[objects, k, S / 4, S / 4]`, their IoUs `[objects, k]` and tokens `[objects, k, C]`, and the
+        presence `[objects]`.
+        """
+        decoder, skips = self.model.mask_decoder, (features.stride4, features.stride8)
+        if propagating and self.original_decoder is not None and features.original is not None:
+            decoder, skips = self.original_decoder, features.original
+        masks, ious, tokens, presence = decoder(
             image_embeddings=top,
-            image_positional_embeddings=model.get_image_wide_positional_embeddings().expand(
-                objects, -1, -1, -1
+            image_positional_embeddings=self.model.get_image_wide_positional_embeddings().expand(
+                top.shape[0], -1, -1, -1
             ),
             sparse_prompt_embeddings=sparse.unsqueeze(1),
             dense_prompt_embeddings=dense,
-            multimask_output=True,
-            high_resolution_features=[features.stride4, features.stride8],
+            multimask_output=multimask,
+            high_resolution_features=list(skips),
         )
-        masks, ious, tokens, presence = masks[:, 0], ious[:, 0], tokens[:, 0], presence[:, 0, 0]
-        each, best = torch.arange(objects, device=ious.device), ious.argmax(dim=-1)
-        pointers = model.object_pointer_proj(tokens[each, best])
-        present = (presence > 0).to(pointers.dtype).unsqueeze(-1)
-        pointers = present * pointers + (1 - present) * model.no_object_pointer
-        return Decoded(masks[each, best], pointers, presence, masks, ious)
+        return masks[:, 0], ious[:, 0], tokens[:, 0], presence[:, 0, 0]
+
+    def _pointers(self, tokens: Tensor, present: Tensor) -> Tensor:
+        """Object pointers `[objects, C]` of the decoder's tokens `[objects, C]`, one and the same where absent."""
+        pointers: Tensor = self.model.object_pointer_proj(tokens)
+        share = present.to(pointers.dtype).unsqueeze(-1)
+        return share * pointers + (1 - share) * self.model.no_object_pointer
 
     def remember(self, features: Features, logits: Tensor) -> Memory:
         """Encode a frame and the masks found in it (`logits` `[objects, S / 4, S / 4]`) into memory."""
@@ -259,6 +331,11 @@ class Sam2(nn.Module):
         )
         grid: Tensor = fused.reshape(features.top.shape[0], -1, self.width).transpose(1, 2)
         return grid.reshape(features.top.shape)
+
+
+def _shrink(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """Maps `[objects, 1, h, w]` at another size, as SAM2 resizes the masks that it is given."""
+    return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False, antialias=True)
 
 
 def _cells(grid: Tensor) -> Tensor:

@@ -68,7 +68,7 @@ def test_the_json_document(sa2va, picture, tmp_path):
     assert (result["image"], result["prompt"], result["size"]) == ("picture.png", "objects=2", [48, 64])
     assert result["text"].startswith("objects=2 [1]")
     for index, found in enumerate(result["objects"]):
-        assert set(found) == {"index", "mask", "area", "box", "mean_probability"}
+        assert set(found) == {"index", "mask", "area", "box", "mean_probability", "phrase"}
         assert (found["index"], found["mask"]) == (index, f"picture.{index}.png")
         mask = mask_of(tmp_path / found["mask"])
         assert found["area"] == mask.sum()

@@ -50,7 +50,7 @@ def test_commands_and_options(complete):
     assert complete("sa2va", "st") == {"stop"}
     assert complete("sa2va", "segment", "--j") == {"--json"}
     assert complete("sa2va", "logs", "--") >= {"--follow", "--lines", "--help"}
-    assert complete("sa2va", "setup", "--extra", "q") == {"quantization", "qwen"}
+    assert complete("sa2va", "setup", "--extra", "q") == {"quantization"}
     assert complete("sa2va", "completion", "z") == {"zsh"}
 
 

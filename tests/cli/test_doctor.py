@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sa2va_host import processes
-from sa2va_host.config import Settings
+from sa2va_host.config import ModelSettings, Settings
 from sa2va_host.errors import WorkerStartFailed
 from sa2va_host.interpreters import Interpreter, inspect
 from sa2va_host.nvidia import Driver, Gpu, find_driver
@@ -20,7 +20,10 @@ from sa2va_host.processes import ProcessId
 from sa2va_host.rendezvous import Record, RunDirectory
 from sa2va_host.specification import Specification
 from sa2va_host.transport import Endpoint
-from sa2va_plugins.cli.checks import CHECKS, Finding, accelerators, examine
+from sa2va_plugins.cli.advisories import ADVISORIES, affecting
+from sa2va_plugins.cli.checks import CHECKS, examine
+from sa2va_plugins.cli.findings import Finding
+from sa2va_plugins.cli.interpreter_checks import USES, accelerators, libraries, vulnerabilities
 
 from .conftest import PROGRAM
 
@@ -49,17 +52,20 @@ def test_whatever_is_broken_every_check_reports(tmp_path):
     )
     assert (done.returncode, done.stderr) == (1, "")
     document = json.loads(done.stdout)
-    assert {finding["check"] for finding in document["findings"]} >= set(CHECKS) - {"shared memory"}
-    failed = {finding["check"] for finding in document["findings"] if finding["level"] == "fail"}
+    assert {finding["check"] for finding in document["findings"]} >= set(CHECKS) - {
+        "shared memory",
+        "other pythons",
+    }
+    failed = {finding["check"] for finding in document["findings"] if finding["level"] == "problem"}
     assert failed >= {"run directory", "workers", "worker python"}
-    assert document["failed"] >= len(failed)
+    assert document["problems"] >= len(failed)
 
 
 def test_a_broken_configuration_file(tmp_path, monkeypatch):
     (tmp_path / "sa2va.toml").write_text("[broken")
     monkeypatch.setenv("SA2VA_CONFIG", str(tmp_path / "sa2va.toml"))
     found = first("settings")
-    assert found.level == "fail"
+    assert found.level == "problem"
     assert f"{tmp_path / 'sa2va.toml'} is not TOML" in found.message
 
 
@@ -68,7 +74,7 @@ def test_an_interpreter_that_is_none(sa2va):
     assert done.returncode == 1
     assert "worker-python does not answer as a Python does" in done.stdout
     assert "-> Check worker_python." in done.stdout
-    assert done.stdout.endswith(" failed.\n")
+    assert done.stdout.splitlines()[-1].startswith("problems: 1, warnings: ")
     assert json.loads(sa2va("ps", "--json").stdout) == {"workers": []}, "it starts no worker"
 
 
@@ -79,7 +85,23 @@ def test_this_interpreter():
     found = findings("worker python")
     assert found[0] == Finding("ok", f"Python {sys.version.split()[0]}, {sys.executable}")
     assert "torch 2" in found[1].message
-    assert [each for each in found if each.level == "fail"] == []
+    assert [each for each in found if each.level == "problem"] == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_an_optional_library_is_tried_and_not_only_imported(tmp_path, monkeypatch):
+    pytest.importorskip("bitsandbytes")
+    assert inspect("").trials["bitsandbytes"] == ""
+    (tmp_path / "bitsandbytes.py").write_text("functional = None  # as built for another machine\n")
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH="{tmp_path}" exec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    found = inspect(str(python))
+    assert "AttributeError" in found.trials["bitsandbytes"]
+    (broken,) = [each for each in libraries(found) if each.level == "warning"]
+    assert "does not work, which quantization 8bit and 4bit needs" in broken.message
+    assert broken.advice == f"Run: {found.executable} -m pip install --force-reinstall bitsandbytes"
 
 
 def test_an_interpreter_that_hangs(tmp_path):
@@ -94,7 +116,7 @@ def test_an_interpreter_that_hangs(tmp_path):
 def test_a_worker_python_that_cannot_be_run(monkeypatch, tmp_path, python):
     monkeypatch.setenv("SA2VA_WORKER_PYTHON", python)
     found = first("worker python")
-    assert found.level == "fail"
+    assert found.level == "problem"
     assert python in found.message
     assert found.advice == "Check worker_python."
 
@@ -103,21 +125,21 @@ def test_a_run_directory_that_is_open_to_others(tmp_path, monkeypatch):
     (tmp_path / "run").mkdir(mode=0o755)
     monkeypatch.setenv("SA2VA_RUN_DIR", str(tmp_path / "run"))
     found = first("run directory")
-    assert (found.level, found.advice) == ("fail", f"Run: chmod 700 {tmp_path / 'run'}")
+    assert (found.level, found.advice) == ("problem", f"Run: chmod 700 {tmp_path / 'run'}")
 
 
 def test_a_run_directory_that_is_a_file(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("SA2VA_RUN_DIR", str(tmp_path / "file" / "run"))
     found = first("run directory")
-    assert found.level == "fail"
+    assert found.level == "problem"
     assert "SA2VA_RUN_DIR" in found.advice
 
 
 def test_a_run_directory_whose_path_is_too_long_for_a_socket(tmp_path):
     short, long = findings("run directory", run_dir=str(tmp_path / ("x" * 120)))
     assert short.level == "ok"
-    assert long.level == "warn"
+    assert long.level == "warning"
     assert "103 bytes" in long.message
 
 
@@ -137,7 +159,7 @@ def test_a_record_of_the_dead(tmp_path):
     directory.write(record)
     none, stale = findings("workers", run_dir=str(directory.path))
     assert none == Finding("ok", "none is running")
-    assert stale.level == "warn"
+    assert stale.level == "warning"
     assert str(tmp_path / "its.log") in stale.message
     assert secret not in f"{stale}"
 
@@ -146,7 +168,7 @@ def test_a_full_disk_is_foreseen(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("sa2va_plugins.cli.checks.CACHE_SPACE", 1 << 60)
     cache, _ = findings("disk space", run_dir=str(tmp_path / "run"))
-    assert cache.level == "warn"
+    assert cache.level == "warning"
     assert str(tmp_path / "hub") in cache.message
 
 
@@ -161,10 +183,10 @@ def interpreter(**more):
 @pytest.mark.parametrize(
     ("found", "driver", "level", "words"),
     [
-        (interpreter(), None, "ok", "models run on the processor"),
-        (interpreter(), OLD_DRIVER, "warn", "built without CUDA"),
-        (interpreter(cuda="13.0"), OLD_DRIVER, "fail", "CUDA 13.0, and the driver goes up to 12.4"),
-        (interpreter(cuda="12.8"), OLD_DRIVER, "warn", "torch sees no GPU"),
+        (interpreter(), None, "ok", "built without CUDA, finds no GPU, so models run on the processor"),
+        (interpreter(), OLD_DRIVER, "warning", "built without CUDA"),
+        (interpreter(cuda="13.0"), OLD_DRIVER, "problem", "CUDA 13.0, and the driver goes up to 12.4"),
+        (interpreter(cuda="12.8"), OLD_DRIVER, "warning", "torch sees no GPU"),
         (interpreter(cuda="12.8", devices=("cuda:0 NVIDIA H200",)), OLD_DRIVER, "ok", "cuda:0 NVIDIA H200"),
         (interpreter(devices=("mps",)), None, "ok", "mps"),
     ],
@@ -173,6 +195,68 @@ def test_what_stands_between_torch_and_the_gpu(found, driver, level, words):
     last = list(accelerators(found, driver))[-1]
     assert last.level == level
     assert words in last.message
+
+
+def test_libraries_that_are_not_installed_are_named_with_their_use():
+    (found,) = libraries(interpreter())
+    assert found.level == "ok"
+    assert all(name in found.message and use in found.message for name, use in USES.items())
+    assert list(libraries(interpreter(trials=dict.fromkeys(USES, "")))) == [
+        Finding("ok", ", ".join(f"{name} works ({use})" for name, use in USES.items()))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("version", "cves"),
+    [
+        ("4.57.6", ["CVE-2026-4372", "CVE-2026-5241", "CVE-2026-9856"]),
+        ("5.3.0", ["CVE-2026-5241", "CVE-2026-9856"]),
+        ("5.5.0", ["CVE-2026-9856"]),
+        ("5.10.0rc1", ["CVE-2026-9856"]),
+        ("5.10.0", []),
+        (None, []),
+    ],
+)
+def test_vulnerabilities_are_those_of_the_version(version, cves):
+    assert [advisory.cve for advisory in affecting({"transformers": version})] == cves
+    assert [advisory.cve for advisory in ADVISORIES] == sorted(advisory.cve for advisory in ADVISORIES)
+    found = Interpreter(
+        executable="/a b/python", python="3.12.1", versions={"transformers": version}, error=""
+    )
+    said = list(vulnerabilities(found))
+    assert [each.level for each in said] == ["warning"] * bool(cves)
+    assert all(cve in each.message for each in said for cve in cves)
+    assert [each.advice for each in said] == [
+        "Run: '/a b/python' -m pip install 'transformers>=5.10.0'"
+    ] * bool(cves)
+    assert ["pip" in each.advice for each in vulnerabilities(found, pinned=True)] == [False] * bool(cves)
+
+
+def test_an_interpreter_of_a_single_model_is_checked_too():
+    models = {
+        "Org/A": ModelSettings(worker_python="/no/such/python"),
+        "Org/B": ModelSettings(worker_python="/no/such/python"),
+        "Org/C": ModelSettings(),
+    }
+    (found,) = findings("other pythons", models=models)
+    assert found.level == "problem"
+    assert found.message.startswith("for Org/A, Org/B: The interpreter /no/such/python cannot be started")
+    assert findings("other pythons") == []
+
+
+def test_model_folders_and_what_is_in_them(tmp_path):
+    broken = tmp_path / "models" / "Sa2VA-Broken"
+    broken.mkdir(parents=True)
+    (broken / "config.json").write_text("{")
+    gone = tmp_path / "gone"
+    found = findings("models", model_folders=(str(broken.parent), str(gone)), model="sa2va-tiny")
+    assert [each.level for each in found] == ["warning", "ok", "warning", "ok"]
+    missing, listed, unusable, default = found
+    assert missing.message == f"the model folder {gone} is not there"
+    assert f"1 in folders ({broken.parent}, {gone})" in listed.message
+    assert listed.message.endswith(": sa2va-tiny, Sa2VA-Broken")
+    assert "config.json cannot be read" in unusable.message
+    assert default.message == "the default is sa2va-tiny"
 
 
 @pytest.mark.gpu
@@ -191,13 +275,13 @@ def test_a_plugin_that_fails(tmp_path, monkeypatch):
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: sa2va_rotten\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[sa2va]\nrotten = a_module_that_is_not_there\n")
     monkeypatch.syspath_prepend(tmp_path)
-    (found,) = [each for each in findings("plugins") if each.level == "fail"]
+    (found,) = [each for each in findings("plugins") if each.level == "problem"]
     assert "rotten (sa2va_rotten 1.0)" in found.message
     assert found.advice.endswith("SA2VA_DISABLE_PLUGINS=rotten.")
 
 
 def test_packages_are_those_of_the_distribution():
-    (found,) = findings("packages")
-    assert found.level == "ok"
+    found, working = findings("packages")
+    assert (found.level, working) == ("ok", Finding("ok", "pycocotools, opencv-python-headless work"))
     assert "sa2va-host" in found.message
     assert str(Path(sys.modules["sa2va_host"].__file__ or "").parent) in found.message

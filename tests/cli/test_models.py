@@ -134,6 +134,31 @@ def test_the_list_shows_what_is_here_and_what_is_broken(sa2va: Command, tmp_path
     assert document["default"]["model"] == BUNDLED
 
 
+def test_what_the_hub_has_is_listed_when_asked_for(sa2va: Command, tmp_path: Path) -> None:
+    here = tmp_path / "models" / "Sa2VA-Qwen3-VL-4B"
+    shutil.copytree(bundled_folder() / BUNDLED, here)
+    (tmp_path / "sa2va.toml").write_text(
+        f'model_folders = ["{here.parent}"]\n[models."Org/Own"]\nrevision = "v2"\n'
+        f'[models."Org/Placed"]\npath = "{bundled_folder() / BUNDLED}"\n'
+    )
+    extra = {"SA2VA_CONFIG": str(tmp_path / "sa2va.toml"), "SA2VA_MODEL": "sa2va-tiny"}
+    done = sa2va("models", "--all", extra=extra)
+    assert done.returncode == 0, done.stderr
+    found, _, known = done.stdout.partition("\n\n")
+    assert "Org/Placed" in found
+    assert "`sa2va pull NAME` fetches one" in known
+    names = {line.split()[0] for line in known.splitlines()[2:]}
+    assert {"ByteDance/Sa2VA-InternVL3-8B", "kumuji/Sa2VA-i-4B", "Org/Own"} <= names
+    assert not names & {"ByteDance/Sa2VA-Qwen3-VL-4B", "Org/Placed"}, "they are here"
+    document = json.loads(sa2va("models", "--all", "--json", extra=extra).stdout)
+    absent = {each["name"]: each for each in document["absent"]}
+    assert absent["Org/Own"]["command"] == "sa2va pull Org/Own --revision v2"
+    assert absent["Org/Own"]["memory"] == {"none": None, "8bit": None, "4bit": None}
+    assert absent["ByteDance/Sa2VA-InternVL3-8B"]["memory"]["none"] == 18_000_000_000
+    assert absent["ByteDance/Sa2VA-InternVL3-8B"]["published"] == ["none", "8bit"]
+    assert "absent" not in json.loads(sa2va("models", "--json", extra=extra).stdout)
+
+
 def test_a_model_that_nobody_named_is_announced_with_its_reason(sa2va: Command) -> None:
     quiet = sa2va("chat", "--prompt", "hello")
     assert "Model " not in quiet.stderr, "scripted: was named by the settings"

@@ -48,6 +48,16 @@ def test_the_path_is_told_whatever_the_file_holds(file, capsys):
     assert "'devise'" in capsys.readouterr().err
 
 
+def test_the_tables_of_single_models(file, capsys):
+    file.write_text('[models."Org/Own"]\nworker_python = "python3.11"\ntrust_remote_code = true\n')
+    assert main(["config", "--json"]) == 0
+    models = json.loads(capsys.readouterr().out)["settings"]["models"]
+    assert models["from"] == str(file)
+    assert models["value"]["Org/Own"]["worker_python"] == "python3.11"
+    assert main(["config"]) == 0
+    assert '"trust_remote_code": true' in capsys.readouterr().out
+
+
 def test_without_a_file(tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("SA2VA_CONFIG")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))

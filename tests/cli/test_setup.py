@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from sa2va_host.config import load_settings
 from sa2va_host.distribution import install_arguments, requirements, unmet
 from sa2va_host.errors import ConfigError
 from sa2va_plugins.cli.main import main
@@ -71,7 +72,7 @@ def test_as_a_document(distribution, without_uv, tmp_path, capsys):
     said = capsys.readouterr()
     document = json.loads(said.out)
     assert document["commands"][0] == [sys.executable, "-m", "venv", str(folder)]
-    assert said.err.splitlines() == [shlex.join(command) for command in document["commands"]]
+    assert said.err.splitlines()[1:] == [shlex.join(command) for command in document["commands"]]
     assert (document["worker"], document["config"]) == (None, None)
 
 
@@ -83,7 +84,29 @@ def test_uv_is_preferred(distribution, tmp_path, monkeypatch, capsys):
     assert main(["setup", "--dry-run", "--path", str(tmp_path / "env"), "--python", "3.12"]) == 0
     make, install = capsys.readouterr().out.splitlines()
     assert make == f"{uv} venv --allow-existing --python 3.12 {tmp_path / 'env'}"
-    assert install == f"{uv} pip install --python {tmp_path / 'env/bin/python'} 'sa2va-host[worker]==7.8.9'"
+    python = tmp_path / "env" / "bin" / "python"
+    assert install == f"{uv} pip install --torch-backend auto --python {python} 'sa2va-host[worker]==7.8.9'"
+
+
+def test_an_environment_for_the_code_of_checkpoints(distribution, without_uv, tmp_path, capsys, monkeypatch):
+    config = tmp_path / "sa2va.toml"
+    config.touch()
+    monkeypatch.setenv("SA2VA_CONFIG", str(config))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    assert main(["setup", "remote-code", "--dry-run"]) == 0
+    said = capsys.readouterr()
+    make, install = said.out.splitlines()
+    folder = tmp_path / "data" / "sa2va" / "remote-code"
+    assert make == f"{sys.executable} -m venv {folder}"
+    assert install == f"{folder}/bin/python -m pip install 'sa2va-host[remote-code]==7.8.9'"
+    assert f"An environment for remote-code in {folder}: PyTorch" in said.err
+    assert "GB are free" in said.err
+    wanted = {each.name: str(each.specifier) for each in requirements("remote-code")}
+    assert wanted["transformers"] == "==4.57.*"
+    assert {"torchvision", "qwen-vl-utils", "peft", "timm", "einops"} <= set(wanted)
+    assert main(["setup", "remote-code", "--extra", "flash"]) == 2
+    assert "has no extras" in capsys.readouterr().err
+    assert config.read_text() == ""
 
 
 @pytest.mark.parametrize(
@@ -140,6 +163,18 @@ def test_one_line_of_the_configuration_changes(tmp_path, before, after):
     file.write_bytes(before.encode())
     write_setting(file, "worker_python", "/new/python")
     assert file.read_bytes().decode() == after
+
+
+def test_a_model_gets_a_python_of_its_own(tmp_path):
+    file = tmp_path / "sa2va.toml"
+    file.write_text("device = 'cpu'  # mine\n[models.small]\nrevision = 'v1'\n")
+    for model in ("small", "ORG/NAME"):
+        write_setting(file, "worker_python", "/own/python", model)
+    settings = load_settings(file=file, model="small")
+    assert (settings.worker_python, settings.revision, settings.device) == ("/own/python", "v1", "cpu")
+    assert load_settings(file=file, model="ORG/NAME").worker_python == "/own/python"
+    assert load_settings(file=file, model="another").worker_python == ""
+    assert file.read_text().startswith("device = 'cpu'  # mine\n")
 
 
 def test_a_configuration_file_that_is_a_link_or_missing(tmp_path):

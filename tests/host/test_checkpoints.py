@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -191,6 +192,7 @@ def test_the_list_has_every_place_and_what_is_broken(tmp_path: Path, cache: Path
         ({"config.json": CONFIG, "pytorch_model.bin": "x"}, "holds only pickled weights"),
         ({"config.json": CONFIG, "model.safetensors": ""}, "the weights are empty"),
         ({"config.json": CONFIG, INDEX: "{}"}, f"{INDEX} has no usable weight_map"),
+        ({"config.json": CONFIG, INDEX: '{"weight_map": {}}'}, f"{INDEX} has no usable weight_map"),
         ({"config.json": CONFIG, INDEX: '{"weight_map": {"a": "../a.safetensors"}}'}, f"{INDEX} points to"),
         ({"config.json": CONFIG, "model.safetensors": "x"}, ""),
         ({"config.json": '{"model_type": "a plugin\'s"}'}, ""),
@@ -205,6 +207,15 @@ def test_what_is_wrong_with_a_folder_is_a_few_words(
     assert contents.problem.startswith(problem) if problem else contents.problem == ""
     assert str(tmp_path) not in contents.problem
     assert contents.size_on_disk == sum(map(len, files.values()))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it has neither")
+def test_what_never_ends_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "config.json")
+    assert CheckpointFolder(tmp_path).problem == "config.json is no file"
+    (tmp_path / "config.json").unlink()
+    (tmp_path / "config.json").symlink_to("/dev/zero")
+    assert CheckpointFolder(tmp_path).problem == "config.json is no file"
 
 
 @pytest.mark.parametrize(

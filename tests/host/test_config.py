@@ -57,6 +57,7 @@ def test_nothing_given_is_the_defaults(monkeypatch, tmp_path):
         ({"environment": {}, "model": "/models/\udcff"}, "not UTF-8"),
         ({"environment": {}, "attention": "a\0b"}, "null character"),
         ({"environment": {}, "dtype": "int3"}, "dtype is 'int3'"),
+        ({"environment": {}, "quantization": "3bit"}, "quantization is '3bit'. Use none, 8bit, 4bit."),
         ({"environment": {"SA2VA_LOG_LEVEL": "loud"}}, "log_level is 'loud'"),
         ({"environment": {}, "run_dir": "~nobodyxx/x"}, "~nobodyxx"),
         ({"environment": {}, "queue_bound": 0}, "queue_bound"),
@@ -97,7 +98,7 @@ def test_an_empty_variable_counts_as_unset():
     assert load_settings(environment={"SA2VA_DEVICE": ""}).device == "auto"
 
 
-@pytest.mark.parametrize("device", ["auto", "cpu", "mps", "cuda", "cuda:0", "cuda:11"])
+@pytest.mark.parametrize("device", ["auto", "cpu", "mps", "cuda", "cuda:0", "cuda:11", "balanced", "offload"])
 def test_devices_that_a_machine_may_have_pass(device):
     assert load_settings(environment={}, device=device).device == device
 
@@ -139,3 +140,71 @@ def test_a_working_directory_that_is_gone_is_named(tmp_path, monkeypatch):
     gone.rmdir()
     with pytest.raises(ConfigError, match="'run' leads nowhere"):
         absolute("run")
+
+
+TABLES = """
+revision = "v1"
+worker_python = "python-for-all"
+[models."Org/Own"]
+revision = "v2"
+worker_python = "~/remote/bin/python"
+[models."Org/Here"]
+path = "~/models/here"
+"""
+
+
+@pytest.fixture
+def tables(tmp_path):
+    path = tmp_path / "sa2va.toml"
+    path.write_text(TABLES)
+    return path
+
+
+def test_the_table_of_a_model_counts_for_that_model(tables):
+    own = load_settings(environment={"SA2VA_MODEL": "Org/Own"}, file=tables)
+    assert (own.model, own.revision) == ("Org/Own", "v2")
+    assert own.worker_python == os.path.expanduser("~/remote/bin/python")  # noqa: PTH111 - what a shell says
+    other = load_settings(environment={}, file=tables, model="Org/Other")
+    assert (other.revision, other.worker_python) == ("v1", "python-for-all")
+
+
+def test_environment_and_arguments_come_before_the_table_of_a_model(tables):
+    settings = load_settings(
+        environment={"SA2VA_WORKER_PYTHON": "python-of-today"}, file=tables, model="Org/Own", revision="v3"
+    )
+    assert (settings.revision, settings.worker_python) == ("v3", "python-of-today")
+
+
+def test_a_model_with_a_path_is_that_folder_and_has_no_revision(tables):
+    settings = load_settings(environment={}, file=tables, model="Org/Here")
+    assert settings.model == os.path.expanduser("~/models/here")  # noqa: PTH111 - as above
+    assert settings.revision == ""
+
+
+def test_a_model_named_later_has_its_table_too(tables):
+    base = load_settings(environment={}, file=tables)
+    assert load_settings(base=base, model="Org/Own").revision == "v2"
+    assert load_settings(base=base).revision == "v1"
+    pinned = load_settings(base=base, model="Org/Own", revision="v3")
+    assert load_settings(base=pinned, device="cpu").revision == "v3"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('models = "all"', "models"),
+        ('[models."Org/A"]\nrevison = "v1"', "revison"),
+        ('[models."Org/A"]\npath = 7', "path"),
+        ('[models."Org/A"]\npath = "/a"\nrevision = "v1"', "a path and a revision for 'Org/A'"),
+    ],
+)
+def test_a_wrong_table_is_named(tmp_path, text, said):
+    path = tmp_path / "sa2va.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=said):
+        load_settings(environment={}, file=path)
+
+
+def test_tables_are_of_the_file_alone():
+    with pytest.raises(ConfigError, match="SA2VA_MODELS names no setting"):
+        load_settings(environment={"SA2VA_MODELS": "Org/A"})

@@ -7,6 +7,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import filelock
 import msgspec
@@ -59,15 +60,23 @@ def test_a_record_is_found_by_what_it_serves(run):
 def test_auto_takes_what_there_is_and_a_wish_takes_what_auto_became(run):
     loaded = record(info=INFO)
     run.write(loaded)
-    for wish in (
+    served: list[dict[str, Any]] = [
         {},
         {"device": "cuda"},
         {"device": "cuda:0"},
         {"dtype": "bfloat16"},
         {"device": "cuda", "dtype": "bfloat16", "attention": "sdpa"},
-    ):
+    ]
+    for wish in served:
         assert run.find(Specification(checkpoint="m", **wish)) == loaded, wish
-    for wish in ({"device": "cpu"}, {"device": "cuda:1"}, {"dtype": "float32"}, {"quantization": "nf4"}):
+    refused: list[dict[str, Any]] = [
+        {"device": "cpu"},
+        {"device": "cuda:1"},
+        {"dtype": "float32"},
+        {"quantization": "nf4"},
+        {"trust_remote_code": True},
+    ]
+    for wish in refused:
         assert run.find(Specification(checkpoint="m", **wish)) is None, wish
 
 

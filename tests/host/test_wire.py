@@ -31,7 +31,7 @@ REPORT = WorkerReport(
 FROM_CLIENT = [
     wire.Hello(program="p"),
     wire.Load(call=1, keep_alive=-1.0),
-    wire.Segment(call=1, keep_alive=1.0, prompt="p", key_frames=[HEADER], tracked=True, frame_count=3),
+    wire.Segment(call=1, keep_alive=1.0, prompts=["p"], key_frames=[HEADER], tracked=True, frame_count=3),
     wire.Frames(call=1, start=0, frames=HEADER),
     wire.EndOfFrames(call=1),
     wire.Chat(call=1, keep_alive=1.0, prompt="p", images=[HEADER], history=[Turn("p", "a")]),
@@ -55,6 +55,7 @@ FROM_WORKER = [
     wire.Credit(call=1, frames=8),
     wire.Progress(call=1, phase="loading", done=1, total=None),
     wire.Log(level="info", text="t"),
+    wire.Said(call=1, text="It is [SEG].", objects=1),
     wire.Token(call=1, text="t"),
     wire.Masks(call=1, frame=0, logits=HEADER),
     wire.Processed(call=1, index=0, probability=HEADER),

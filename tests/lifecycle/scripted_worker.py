@@ -33,6 +33,7 @@ from sa2va_worker.steps import (
     Processed,
     ProcessRequest,
     Progress,
+    Said,
     SegmentRequest,
     Step,
     Token,
@@ -92,11 +93,15 @@ class ScriptedEngine:
         yield Progress("loading", parts * 100, parts * 100, "bytes")
 
     def segment(self, request: SegmentRequest, frames: FrameSource) -> Iterator[Step]:
-        """``objects``, ``steps`` tokens with ``pause`` seconds each, ``sleep`` seconds in one step,
-        ``gil`` seconds in C with the interpreter locked, and whatever `_raise` knows."""
-        options = Options(request.prompt)
-        yield from self._speak(options)
-        objects = int(options.number("objects", 1))
+        """``objects``, with ``presence`` each less sure than the one before, ``steps`` tokens with ``pause``
+        seconds each, ``sleep`` seconds in one step, ``gil`` seconds in C with the interpreter locked, and whatever
+        `_raise` knows. Of several prompts each has its own objects; the first one says the rest."""
+        scripts = [Options(prompt) for prompt in request.prompts]
+        answers = [_say(prompt, len(request.key_frames)) + _where(request) for prompt in request.prompts]
+        for script, answer in zip(scripts, answers, strict=True):
+            yield from self._speak(script)
+            yield Said(answer, int(script.number("objects", 1)))
+        options, objects = scripts[0], sum(int(script.number("objects", 1)) for script in scripts)
         index = 0
         while objects:
             frame = frames.get()
@@ -106,10 +111,11 @@ class ScriptedEngine:
                 yield Waiting()
                 continue
             time.sleep(options.number("pause"))
-            yield Masks(index, logits_of(frame, objects))
+            presence = -np.arange(objects, dtype=np.float32) if "presence" in options else None
+            yield Masks(index, logits_of(frame, objects), presence)
             index += 1
             yield Progress("tracking", index, request.frame_count)
-        yield Answer(_say(request.prompt, len(request.key_frames)), objects, {"scripted": 0.001})
+        yield Answer("\n".join(answers), objects, {"scripted": 0.001})
 
     def chat(self, request: ChatRequest) -> Iterator[Step]:
         """As `segment`, without masks."""
@@ -147,6 +153,13 @@ def logits_of(frame: np.ndarray, objects: int) -> np.ndarray:
 
 def _say(prompt: str, pictures: int) -> str:
     return f"{prompt} [{pictures}] by {os.getpid()}"
+
+
+def _where(request: SegmentRequest) -> str:
+    """What is unusual about the key frames."""
+    spread = list(request.positions) != list(range(len(request.key_frames)))
+    where = f" at {list(request.positions)}" if spread else ""
+    return where + (" on masks" if request.condition_on == "masks" else "")
 
 
 def _misbehave(options: Options) -> None:

@@ -40,6 +40,23 @@ def test_an_image_gives_text_logits_and_who_answered(connect, picture):
     assert result.masks().shape == (2, 48, 64)
 
 
+def test_several_prompts_about_a_picture_are_one_call_with_an_answer_each(connect, picture):
+    sa = connect()
+    results = sa.segment_each(picture, ["objects=2", "objects=0", "objects=1"])
+    assert [result.text.split(" ")[0] for result in results] == ["objects=2", "objects=0", "objects=1"]
+    together = np.concatenate([result.logits[:, 0] for result in results])
+    np.testing.assert_array_equal(together, expected(picture, 3))
+    assert [len(result) for result in results] == [2, 0, 1]
+    assert sa.status().finished_calls == 1
+
+
+@pytest.mark.parametrize("prompts", [[], "the circle", ["x"] * 65, ["x", ""]])
+def test_prompts_that_are_no_list_of_prompts(connect, picture, prompts, run):
+    with pytest.raises(InvalidInput):
+        connect().segment_each(picture, prompts)
+    assert list(run.records()) == []
+
+
 def test_no_object_is_an_answer(connect, picture):
     result = connect().segment(picture, "objects=0")
     assert len(result) == 0

@@ -183,7 +183,7 @@ def test_lying_headers_fail_their_call_and_nothing_else(raw, worker, picture):
         ([wire.ArrayHeader("uint8", [picture.nbytes], 0, picture.nbytes)], buffers),
         (headers * 2, buffers),
     ):
-        message = wire.Segment(call=7, keep_alive=1.0, prompt="objects=1", key_frames=liar)
+        message = wire.Segment(call=7, keep_alive=1.0, prompts=["objects=1"], key_frames=liar)
         socket.send_multipart([true.pack(), wire.encode(message), *data])
         reply = wire.decode_from_worker(answer(socket)[1])
         assert isinstance(reply, wire.Failed)
@@ -198,7 +198,7 @@ def test_frames_beyond_the_credit_stop_the_video(raw, worker, picture):
     socket, true = raw
     headers, buffers = pack([picture])
     opening = wire.Segment(
-        call=3, keep_alive=1.0, prompt="objects=1 pause=0.1", key_frames=headers, tracked=True
+        call=3, keep_alive=1.0, prompts=["objects=1 pause=0.1"], key_frames=headers, tracked=True
     )
     socket.send_multipart([true.pack(), wire.encode(opening), *buffers])
     while not isinstance(wire.decode_from_worker(answer(socket)[1]), wire.Credit):
@@ -223,7 +223,7 @@ def test_noise_on_the_socket_harms_nobody(raw, worker, picture, within):
     payloads = [
         wire.encode(message)
         for message in (
-            wire.Segment(call=1, keep_alive=1.0, prompt="objects=1", key_frames=headers),
+            wire.Segment(call=1, keep_alive=1.0, prompts=["objects=1"], key_frames=headers),
             wire.Chat(call=2, keep_alive=1.0, prompt="hi"),
             wire.Frames(call=1, start=0, frames=headers[0]),
             wire.Cancel(call=1),

@@ -110,6 +110,13 @@ def test_its_model_family_serves_its_checkpoints(sa2va: Command, checkpoint: Pat
     assert words.stdout == "I look for what is brighter than 100.\n"
 
 
+def test_its_model_is_listed_among_those_that_can_be_had(sa2va: Command) -> None:
+    listed = json.loads(sa2va("models", "--all", "--json").stdout)["absent"]
+    (own,) = [each for each in listed if each["family"] == "bright"]
+    assert (own["name"], own["download"], own["licence"]) == ("Org/Bright-100", 100, "MIT")
+    assert own["command"] == "sa2va pull Org/Bright-100"
+
+
 PROCESS = """
 import json, sys
 import numpy as np
@@ -160,7 +167,7 @@ def test_the_page_shows_the_code_of_the_example() -> None:
         path.read_text(encoding="utf-8") for path in sorted((HERE / "example").rglob("*.*")) if path.is_file()
     ]
     blocks = re.findall(r"```(?:python|toml)\n(.*?)```", PAGE, re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     for block in blocks:
         assert any(block in source for source in sources), block
 
@@ -172,5 +179,10 @@ def test_the_page_lists_every_hook_and_field() -> None:
         if hasattr(function, f"{hookspecs.PROJECT}_spec")
     ]
     assert sorted(re.findall(r"^\| `(register_\w+)`", PAGE, re.MULTILINE)) == sorted(hooks)
-    for kind in (hookspecs.FrontEnd, hookspecs.ModelFamily, hookspecs.MaskProcessor):
+    for kind in (
+        hookspecs.FrontEnd,
+        hookspecs.ModelFamily,
+        hookspecs.MaskProcessor,
+        hookspecs.KnownModel,
+    ):
         assert f"`{kind.__name__}({', '.join(field.name for field in fields(kind))})`" in PAGE

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from sa2va_worker.models.checkpoint import Checkpoint
 from sa2va_worker.models.pictures import Patches
-from sa2va_worker.models.qwen import QwenFront
+from sa2va_worker.models.qwen_front import QwenFront
 from sa2va_worker.models.sa2va import build, load
 from training.batch import BatchMaker
 from training.draw import draw_clip
@@ -48,7 +48,7 @@ def test_packed_questions_are_answered_as_if_each_were_alone(folder: Path) -> No
                 utterance, patches = front.prepare(question.prompt, list(clip.frames[:2]))
                 ids = torch.tensor([utterance.prompt_ids + front.conversation.encode_reply(question.answer)])
                 assert patches is not None
-                positions, _ = model.language.positions(ids, patches.grids)
+                positions, _ = model.language.positions(ids, patches)
                 states, _ = model.language.hidden(ids, positions, patches)
                 alone.append(states[ids == front.conversation.segment_token])
     together = packed[batch.object_rows, batch.object_places]

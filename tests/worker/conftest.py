@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from sa2va_host.generation import Generation
 from sa2va_host.specification import Specification
 from sa2va_worker.engine import Sa2VAEngine
 from sa2va_worker.models.pictures import square
-from sa2va_worker.steps import Answer, Generation, Masks, Picture, SegmentRequest, Step
+from sa2va_worker.steps import Answer, Masks, Picture, SegmentRequest, Step
 from tests.parity.weights import write_checkpoint
 
 
@@ -54,7 +56,7 @@ class Heard:
         return np.stack([step.logits for step in self.steps if isinstance(step, Masks)], axis=1)
 
 
-def load_engine(checkpoint: Path, **settings: str) -> Sa2VAEngine:
+def load_engine(checkpoint: Path, **settings: Any) -> Sa2VAEngine:
     engine = Sa2VAEngine()
     for _ in engine.load(Specification(checkpoint=str(checkpoint), **{"device": "cpu", **settings})):
         pass
@@ -62,11 +64,19 @@ def load_engine(checkpoint: Path, **settings: str) -> Sa2VAEngine:
 
 
 def segment(
-    engine: Sa2VAEngine, prompt: str, pictures: Sequence[Picture], tracked: bool = False, limit: int = 0
+    engine: Sa2VAEngine,
+    prompt: str | Sequence[str],
+    pictures: Sequence[Picture],
+    tracked: bool = False,
+    limit: int | None = None,
 ) -> Generator[Step, None, None]:
     """The steps of a call with upstream's first five key frames."""
     request = SegmentRequest(
-        prompt, list(pictures[:5]), tracked, len(pictures), Generation(max_new_tokens=limit)
+        [prompt] if isinstance(prompt, str) else prompt,
+        list(pictures[:5]),
+        tracked,
+        len(pictures),
+        Generation(max_new_tokens=limit),
     )
     yield from engine.segment(request, Frames(pictures, engine.info.image_size))
 

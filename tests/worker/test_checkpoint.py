@@ -16,8 +16,9 @@ from sa2va_host.checkpoint_folder import INDEX
 from sa2va_host.errors import ModelLoadFailed
 from sa2va_worker.models.checkpoint import Checkpoint
 from sa2va_worker.models.names import disk_name, our_name, row
-from sa2va_worker.models.qwen import QwenFront
+from sa2va_worker.models.qwen_front import QwenFront
 from sa2va_worker.models.sa2va import build, load
+from sa2va_worker.models.vocabulary import TOKENIZER_FILES, load_qwen_tokenizer
 from tests.parity.weights import HERE, SHAPES
 
 
@@ -100,9 +101,13 @@ def test_whole_numbers_in_the_place_of_weights_are_named(folder: Path) -> None:
         ("config.json", {"min_pixels": -1}, "min_pixels is -1"),
         ("preprocessor_config.json", {"image_mean": [0.5]}, r"image_mean is \[0\.5\]"),
         ("preprocessor_config.json", {"image_std": [0.5, 0, 0.5]}, "three numbers above 0"),
+        ("config.json", {"vision_config": {"temporal_patch_size": None}}, "temporal_patch_size is None"),
+        ("config.json", {"vision_config": {"spatial_merge_size": 0}}, "spatial_merge_size is 0"),
+        ("generation_config.json", {"eos_token_id": "stop"}, "eos_token_id is 'stop'"),
+        ("generation_config.json", {"eos_token_id": [2, [3]]}, r"eos_token_id is \[2, \[3\]\]"),
     ],
 )
-def test_sizes_and_colours_that_cannot_be_are_named(
+def test_settings_that_cannot_be_are_named(
     folder: Path, file: str, changes: dict[str, object], said: str
 ) -> None:
     content = json.loads((folder / file).read_text()) if (folder / file).exists() else {}
@@ -121,7 +126,70 @@ def test_a_missing_output_layer_is_the_embedding(folder: Path) -> None:
     for _ in load(model, checkpoint):
         pass
     language = model.language.model
-    assert torch.equal(language.lm_head.weight, language.model.language_model.embed_tokens.weight)
+    assert language.lm_head.weight is language.model.language_model.embed_tokens.weight
+
+
+def test_everything_in_memory_comes_from_the_files_or_was_computed(folder: Path) -> None:
+    """What the allocator gives is filled with NaN first, so that nothing of it can pass for weights or tables."""
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert torch.empty(4).isnan().all()
+        checkpoint = Checkpoint(folder)
+        model = build(checkpoint, torch.device("cpu"), torch.float32)
+        assert any(parameter.isnan().any() for parameter in model.parameters())
+        for _ in load(model, checkpoint):
+            pass
+    finally:
+        torch.use_deterministic_algorithms(False)
+    for name, values in (*model.named_parameters(), *model.named_buffers()):
+        assert values.isfinite().all(), name
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_no_numbers_are_named(folder: Path, value: float) -> None:
+    edit_weights(folder, lambda tensors: tensors["text_hidden_fcs.2.bias"].__setitem__(3, value))
+    with pytest.raises(ModelLoadFailed, match=r"text_hidden_fcs\.2\.bias in .* infinite or no numbers"):
+        load_all(folder)
+
+
+def test_weights_too_large_for_the_dtype_are_named(folder: Path) -> None:
+    edit_weights(folder, lambda tensors: tensors["text_hidden_fcs.2.bias"].__setitem__(3, 1e6))
+    load_all(folder)
+    checkpoint = Checkpoint(folder)
+    with pytest.raises(ModelLoadFailed, match=r"text_hidden_fcs\.2\.bias in .* in float16") as caught:
+        for _ in load(build(checkpoint, torch.device("cpu"), torch.float16), checkpoint):
+            pass
+    assert "bfloat16" in caught.value.advice
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "said"),
+    [
+        ("text_config", {"vocab_size": 10**12}, r"has shape \(308, 64\)"),
+        ("text_config", {"hidden_size": 10**9}, "has shape"),
+        ("text_config", {"num_hidden_layers": 10**8}, "num_hidden_layers is 100000000"),
+        ("text_config", {"num_hidden_layers": 60}, "tensors missing"),
+        ("vision_config", {"depth": 10**8}, "depth is 100000000"),
+        ("vision_config", {"deepstack_visual_indexes": [0] * 10**5}, "deepstack_visual_indexes is"),
+        ("sam2_config", {"stages": [1, 2, 10**8, 1]}, "stages is"),
+        ("sam2_config", {"memory_attention_layers": 10**8}, "memory_attention_layers is"),
+        ("sam2_config", {"image_size": 32 * 10**6}, "tables of [0-9]+ numbers"),
+        ("text_config", {"hidden_act": "telepathy"}, "no model that can be built"),
+        ("text_config", {"num_attention_heads": 0}, "no model that can be built"),
+        ("text_config", {"hidden_size": -64}, "no model that can be built"),
+        ("vision_config", {"spatial_merge_size": "two"}, "no model that can be built"),
+    ],
+)
+def test_settings_that_mean_another_model_are_refused_before_memory_is_taken(
+    folder: Path, part: str, changes: dict[str, object], said: str
+) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config[part] |= changes
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelLoadFailed, match=said) as caught:
+        build(Checkpoint(folder), torch.device("cpu"), torch.float32)
+    assert str(folder) in str(caught.value)
+    assert len(str(caught.value)) < 1000
 
 
 def break_json(folder: Path) -> None:
@@ -146,6 +214,11 @@ def outside(folder: Path) -> None:
     (folder / INDEX).write_text(json.dumps({"weight_map": {"x": "../other/model.safetensors"}}))
 
 
+def no_shards(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / INDEX).write_text(json.dumps({"weight_map": {}}))
+
+
 def missing_shard(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     (folder / INDEX).write_text(json.dumps({"weight_map": {"x": "gone.safetensors"}}))
@@ -165,6 +238,7 @@ def other_family(folder: Path) -> None:
         (only_pickles, "pickled weights"),
         (no_weights, "holds no weights"),
         (outside, "outside the folder"),
+        (no_shards, "no usable weight_map"),
         (missing_shard, "is missing"),
         (other_family, "'llama'"),
     ],
@@ -175,6 +249,27 @@ def test_a_damaged_folder_is_refused_in_one_sentence(
     damage(folder)
     with pytest.raises(ModelLoadFailed, match=said):
         load_all(folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "holds no tokenizer"),
+        (b"{", "cannot be loaded"),
+        (b"\xff\xfe", "cannot be loaded"),
+        (b'{"version": "1.0", "model": {"type": "none"}}', "cannot be loaded"),
+    ],
+)
+def test_a_tokenizer_that_is_absent_or_damaged_is_named(
+    folder: Path, content: bytes | None, said: str
+) -> None:
+    for name in TOKENIZER_FILES:
+        (folder / name).unlink()
+    if content is not None:
+        (folder / "tokenizer.json").write_bytes(content)
+    with pytest.raises(ModelLoadFailed, match=said) as caught:
+        load_qwen_tokenizer(folder)
+    assert str(folder) in caught.value.message
 
 
 def test_a_tokenizer_without_seg_is_no_sa2va(folder: Path) -> None:

@@ -60,7 +60,7 @@ def test_earlier_turns_read_as_the_whole_conversation_would(
     history = [Turn("the dog", "It is [SEG].")]
     ids = conversation.encode("what colour is it?", [1], history)
     assert ids == tokenizer.encode(whole, add_special_tokens=False)
-    assert ids.count(conversation.segment_token) == 1
+    assert [token for token in ids if token == conversation.segment_token] == [conversation.segment_token]
 
 
 def test_nothing_in_earlier_turns_can_end_a_turn(conversation: Conversation) -> None:

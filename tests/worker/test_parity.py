@@ -3,101 +3,191 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from sa2va_host import masks
+from sa2va_host.errors import InvalidInput
+from sa2va_host.generation import GREEDY, MAX_NEW_TOKENS
 from sa2va_worker.engine import Sa2VAEngine
-from sa2va_worker.models.checkpoint import Checkpoint
-from sa2va_worker.models.qwen import QwenFront
-from sa2va_worker.models.sa2va import build, load
-from sa2va_worker.steps import ChatRequest
+from sa2va_worker.models.language import Utterance
+from sa2va_worker.models.pictures import Patches, square
+from sa2va_worker.models.sampling import Sampler
+from sa2va_worker.models.tiles import Tiles
+from sa2va_worker.models.tracker import Tracker
+from sa2va_worker.steps import ChatRequest, Said
+from tests.parity.weights import ANSWERS, HERE, write_checkpoint
 from tests.worker.conftest import Heard, load_engine, segment
 
 Golden = Mapping[str, Any]
 TOLERANCE = 1e-3
 """Largest difference allowed, in standard deviations of what upstream answered."""
 WRONG_PIXELS = 1e-4
+FAMILIES = ("qwen3", "qwen25", "internvl", "internlm2")
 
 
-@pytest.fixture(scope="module")
-def golden() -> Golden:
-    with np.load(Path(__file__).parents[1] / "parity" / "qwen3" / "golden.npz") as answers:
-        return dict(answers)
+@dataclass(frozen=True)
+class Family:
+    """A parity checkpoint, loaded, and what upstream's code answered with it."""
+
+    folder: Path
+    golden: Golden
+    engine: Sa2VAEngine
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Family:
+    folder = write_checkpoint(request.param, tmp_path_factory.mktemp("parity") / request.param)
+    with np.load(HERE / request.param / ANSWERS) as answers:
+        return Family(folder, dict(answers), load_engine(folder))
 
 
 def pictures(golden: Golden, case: str) -> list[Any]:
     return {"image": [golden["image"]], "video": list(golden["frames"]), "text": []}[case]
 
 
-@pytest.mark.parametrize("case", ["image", "video", "text"])
-def test_tokens_and_object_vectors_are_upstreams(golden: Golden, qwen3_folder: Path, case: str) -> None:
-    checkpoint = Checkpoint(qwen3_folder)
-    model = build(checkpoint, torch.device("cpu"), torch.float32)
-    for _ in load(model, checkpoint):
-        pass
-    front = QwenFront(checkpoint)
-    utterance, patches = front.prepare(str(golden[f"{case}.prompt"]), pictures(golden, case)[:5])
+def vectors(
+    family: Family, utterance: Utterance, seen: object, case: str, earlier: Utterance | None = None
+) -> torch.Tensor:
+    """Let the model speak, hold what it says and the objects' prompts `[objects, 256]` to upstream's; returns these."""
+    golden, loaded = family.golden, family.engine._model
+    front, model = loaded.front, loaded.sa2va
     assert utterance.prompt_ids == golden[f"{case}.input_ids"][0].tolist()
-    if case == "image":
-        assert patches is not None
-        np.testing.assert_array_equal(patches.values.numpy(), golden["image.pixel_values"])
-    if patches is not None:
-        np.testing.assert_array_equal(patches.grids.numpy(), golden[f"{case}.image_grid_thw"])
-    segment_token = front.conversation.segment_token
+    sampler = Sampler(GREEDY, front.defaults)
     for _ in model.language.speak(
-        utterance, patches, segment_token, front.processors, front.end_tokens, 2048
+        utterance, seen, sampler, front.segment_token, front.end_tokens, MAX_NEW_TOKENS, earlier
     ):
         pass
-    assert utterance.prompt_ids + utterance.token_ids == golden[f"{case}.output_ids"].tolist()
+    said = utterance.token_ids
+    assert golden[f"{case}.output_ids"].tolist() in (said, utterance.prompt_ids + said)
     with torch.inference_mode():
-        vectors = model.prompts(utterance.segment_states).numpy()
-    for number, vector in enumerate(vectors if case != "text" else []):
+        prompts = model.prompts(utterance.segment_states)
+    for number, vector in enumerate(prompts.numpy() if case != "text" else []):
         wanted = golden[f"{case}.seg_embedding.{number}"]
         assert np.abs(vector - wanted).max() <= TOLERANCE * wanted.std()
+    return prompts
 
 
-@pytest.mark.parametrize("case", ["image", "video"])
-def test_logits_and_masks_are_upstreams(golden: Golden, engine: Sa2VAEngine, case: str) -> None:
-    frames = pictures(golden, case)
-    heard = Heard(list(segment(engine, str(golden[f"{case}.prompt"]), frames, tracked=case == "video")))
-    assert heard.answer.objects == 2
-    assert heard.answer.text + "<|im_end|>" == str(golden[f"{case}.text"])
-    size = frames[0].shape[:2]
-    found = masks.binarise(heard.logits, engine.info.image_size, size)
+def check_masks(golden: Golden, case: str, logits: NDArray[np.float32], image_size: int) -> None:
+    """Hold logits `[objects, frames, h, w]` and the masks made of them to upstream's."""
+    found = masks.binarise(logits, image_size, golden["image"].shape[:2])
+    assert len(found) == 2
     for number in range(2):
         wanted = golden[f"{case}.low_res_logits.{number}"]
-        assert np.abs(heard.logits[number] - wanted).max() <= TOLERANCE * wanted.std()
+        assert np.abs(logits[number] - wanted).max() <= TOLERANCE * wanted.std()
         shape = tuple(golden[f"{case}.mask_shape.{number}"])
         bits = np.unpackbits(golden[f"{case}.mask.{number}"])[: np.prod(shape)].reshape(shape).astype(bool)
         assert (found[number] != bits).mean() <= WRONG_PIXELS
 
 
-def test_a_question_in_words_gets_words(golden: Golden, engine: Sa2VAEngine) -> None:
-    heard = Heard(list(engine.chat(ChatRequest(str(golden["text.prompt"])))))
-    assert heard.answer.text + "<|im_end|>" == str(golden["text.text"])
+@pytest.mark.parametrize("case", ["image", "video", "text"])
+def test_tokens_and_object_vectors_are_upstreams(family: Family, case: str) -> None:
+    golden, front = family.golden, family.engine._model.front
+    utterance, seen = front.prepare(str(golden[f"{case}.prompt"]), pictures(golden, case)[:5])
+    if isinstance(seen, Patches):
+        np.testing.assert_array_equal(seen.grids.numpy(), golden[f"{case}.image_grid_thw"])
+        if case == "image":
+            np.testing.assert_array_equal(seen.values.numpy(), golden["image.pixel_values"])
+    vectors(family, utterance, seen, case)
+
+
+@pytest.mark.parametrize("case", ["image", "video"])
+def test_logits_and_masks_are_upstreams(family: Family, case: str) -> None:
+    golden, engine = family.golden, family.engine
+    frames = pictures(golden, case)
+    heard = Heard(list(segment(engine, str(golden[f"{case}.prompt"]), frames, tracked=case == "video")))
+    assert heard.answer.objects == 2
+    assert heard.answer.text + "<|im_end|>" == str(golden[f"{case}.text"])
+    check_masks(golden, case, heard.logits, engine.info.image_size)
+
+
+@pytest.mark.parametrize("case", ["image", "video"])
+def test_the_next_prompt_about_the_same_pictures_reads_its_own_words_alone(family: Family, case: str) -> None:
+    golden, loaded = family.golden, family.engine._model
+    front, language = loaded.front, loaded.sa2va.language
+    first, seen = front.prepare("What is this?", pictures(golden, case)[:5])
+    for _ in language.speak(first, seen, Sampler(GREEDY, front.defaults), None, frozenset(), 3):
+        pass
+    read: list[int] = []
+    hook = language.model.get_decoder().register_forward_hook(
+        lambda _module, _inputs, output: read.append(output.last_hidden_state.shape[1])
+    )
+    second, _ = front.prepare(str(golden[f"{case}.prompt"]), pictures(golden, case)[:5])
+    vectors(family, second, seen, case, earlier=first)
+    hook.remove()
+    assert read[0] <= len(second.prompt_ids) - second.pictures_end
+
+
+@pytest.mark.parametrize("family", ["internvl", "internlm2"], indirect=True)
+def test_regions_are_upstreams(family: Family) -> None:
+    golden, loaded = family.golden, family.engine._model
+    utterance, tiles = loaded.front.prepare(
+        str(golden["region.prompt"]), [golden["image"]], regions=list(golden["region.regions"].astype(bool))
+    )
+    assert isinstance(tiles, Tiles)
+    np.testing.assert_array_equal(tiles.values.numpy(), golden["region.pixel_values"])
+    prompts = vectors(family, utterance, tiles, "region")
+    sam2 = loaded.sa2va.sam2
+    with torch.inference_mode():
+        picture = torch.from_numpy(square(golden["image"], sam2.image_size).copy())
+        features = sam2.encode(sam2.pixels(picture.unsqueeze(0)))
+        decoded = Tracker(sam2, prompts).step(features.expand(2), conditioning=True)
+    check_masks(golden, "region", decoded.logits.unsqueeze(1).numpy(), sam2.image_size)
+
+
+def test_a_chat_about_regions(family: Family) -> None:
+    golden, engine = family.golden, family.engine
+    if "region.prompt" not in golden:
+        with pytest.raises(InvalidInput, match="takes no region prompts"):
+            list(
+                engine.chat(
+                    ChatRequest("what is region1?", [golden["image"]], regions=[golden["image"][..., 0] > 0])
+                )
+            )
+        return
+    regions = list(golden["region.regions"].astype(bool))
+    request = ChatRequest(str(golden["region.prompt"]), [golden["image"]], regions=regions)
+    heard = Heard(list(engine.chat(request)))
+    assert heard.answer.text + "<|im_end|>" == str(golden["region.text"])
+
+
+def test_a_question_in_words_gets_words(family: Family) -> None:
+    heard = Heard(list(family.engine.chat(ChatRequest(str(family.golden["text.prompt"])))))
+    assert heard.answer.text + "<|im_end|>" == str(family.golden["text.text"])
 
 
 @pytest.mark.parametrize(("case", "upstream"), [("image", 2), ("video", 26)])
-def test_each_frame_is_encoded_once_however_many_objects(
-    golden: Golden, qwen3_folder: Path, case: str, upstream: int
-) -> None:
-    engine = load_engine(qwen3_folder)
+def test_each_frame_is_encoded_once_however_many_objects(family: Family, case: str, upstream: int) -> None:
+    golden, sam2 = family.golden, family.engine._model.sa2va.sam2
     frames = pictures(golden, case)
-    heard = Heard(list(segment(engine, str(golden[f"{case}.prompt"]), frames)))
+    before = sam2.encoder_calls
+    heard = Heard(list(segment(family.engine, str(golden[f"{case}.prompt"]), frames)))
     assert heard.answer.objects == 2
-    assert engine._model.model.sam2.encoder_calls == len(frames) < upstream == golden[f"{case}.encoder_calls"]
+    assert sam2.encoder_calls - before == len(frames) < upstream == golden[f"{case}.encoder_calls"]
+
+
+def test_several_prompts_share_one_picture(family: Family) -> None:
+    golden, engine = family.golden, family.engine
+    prompt, sam2 = str(golden["image.prompt"]), engine._model.sa2va.sam2
+    before = sam2.encoder_calls
+    heard = Heard(list(segment(engine, [prompt, "What else?", prompt], [golden["image"]])))
+    assert sam2.encoder_calls - before == 1
+    said = [step for step in heard.steps if isinstance(step, Said)]
+    assert [step.objects for step in said] == [2, 2, 2]
+    assert said[0].text == said[2].text == str(golden["image.text"]).removesuffix("<|im_end|>")
+    for start in (0, 4):
+        check_masks(golden, "image", heard.logits[start : start + 2], engine.info.image_size)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_half_precision_says_the_same_and_moves_masks_little(
-    golden: Golden, qwen3_folder: Path, dtype: str
-) -> None:
-    engine = load_engine(qwen3_folder, dtype=dtype)
+def test_half_precision_says_the_same_and_moves_masks_little(family: Family, dtype: str) -> None:
+    golden, engine = family.golden, load_engine(family.folder, dtype=dtype)
     assert engine.info.dtype == dtype
     heard = Heard(list(segment(engine, str(golden["video.prompt"]), pictures(golden, "video"))))
     assert heard.answer.text + "<|im_end|>" == str(golden["video.text"])

@@ -214,7 +214,7 @@ def test_a_video_waits_for_frames_and_gives_credit_back(world):
     taken = []
     frames = FrameStream(8, lambda: taken.append(1))
     picture = np.zeros((4, 4, 3), np.uint8)
-    scheduler.add(Work(b"A", 1, 0.0, SegmentRequest("p", [picture], tracked=True), frames))
+    scheduler.add(Work(b"A", 1, 0.0, SegmentRequest(["p"], [picture], tracked=True), frames))
     while not frames.image_size:
         time.sleep(0.001)
     for start in range(0, 12, 4):

@@ -1,6 +1,6 @@
-"""One plugin of each kind: a front end, a model family, and a mask processor on either side."""
+"""One plugin of each kind: a front end, a model family, a mask processor on either side, and a known model."""
 
-from sa2va_host.hookspecs import FrontEnd, MaskProcessor, ModelFamily, hookimpl
+from sa2va_host.hookspecs import FrontEnd, KnownModel, MaskProcessor, ModelFamily, hookimpl
 
 
 @hookimpl
@@ -47,3 +47,8 @@ def _make_contrast(device):
         return ((probability - 0.5) * options["factor"] + 0.5).clip(0, 1)
 
     return contrast
+
+
+@hookimpl
+def register_known_models(register):
+    register(KnownModel(name="Org/Bright-100", family="bright", download=100, licence="MIT"))

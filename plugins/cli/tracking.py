@@ -1,0 +1,148 @@
+"""The work of `sa2va video`: from a clip and prompts to what is recorded of each frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import tee
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sa2va_host import Generation, Sa2VA, TrackedFrame
+    from sa2va_host.calls import Said
+    from sa2va_host.cancellation import Cancellation
+    from sa2va_host.clip import Clip, Frame
+    from sa2va_host.layers import Layer
+    from sa2va_host.limits import ConditionOn
+    from sa2va_host.recording import Recording
+    from sa2va_host.results import AnsweredBy
+    from sa2va_host.video import WhichFrames
+
+    from .editing import Editing
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is asked, and what is done with every answer."""
+
+    prompts: list[str]
+    stems: list[str]
+    key_frames: str
+    condition_on: ConditionOn
+    ask_again: str
+    threshold: float
+    presence: float
+    resolve_overlaps: bool
+    editing: Editing
+    generation: Generation
+
+
+@dataclass
+class Found:
+    """One object through the video."""
+
+    id: int
+    name: str
+    prompt: str
+    colour: tuple[int, int, int]
+    """Of the overlay and the label maps, RGB."""
+    frames: int = 0
+    """In how many frames its mask is not empty."""
+
+
+@dataclass
+class Outcome:
+    """What came of the run."""
+
+    answers: tuple[Said, ...] = ()
+    """To each prompt, in their order."""
+    objects: list[Found] = field(default_factory=list)
+    size: tuple[int, int] = (0, 0)
+    """`(height, width)` of the frames."""
+    timings: Mapping[str, float] = field(default_factory=dict)
+    worker: AnsweredBy | None = None
+    notes: Sequence[str] = ()
+    """What there is to know about how it was done."""
+
+
+def follow(
+    sa: Sa2VA, clip: Clip, plan: Plan, recording: Recording, begin: Callable[[], object], outcome: Outcome
+) -> None:
+    """Record what is found; each frame is read, and kept until it is answered for.
+
+    ``begin`` is called before anything is recorded. What comes of it is told to ``outcome`` as it comes.
+    """
+    from sa2va_host.cancellation import Cancellation
+
+    cancellation = Cancellation()
+    key_frames = _key_frames(clip, plan.key_frames)
+    given, shown = tee(clip)
+    with sa.track(
+        (frame.picture for frame in given),
+        plan.prompts,
+        key_frames,
+        frame_count=clip.frame_count,
+        condition_on=plan.condition_on,
+        ask_again=plan.ask_again,
+        generation=plan.generation,
+        cancellation=cancellation,
+    ) as track:
+        for tracked, frame in zip(track, shown, strict=False):  # nothing is tracked where nothing was found
+            if not outcome.objects:
+                begin()
+            layers = _layers(sa, frame, tracked.each(), plan, outcome, cancellation)
+            for known, layer in zip(outcome.objects, layers, strict=True):
+                known.frames += bool(layer.mask.any())
+            recording.add(frame, layers)
+            outcome.size = tracked.size
+    outcome.answers, outcome.timings, outcome.worker = track.answers, track.timings, track.worker
+    outcome.notes = track.notes
+
+
+def _key_frames(clip: Clip, words: str) -> WhichFrames:
+    """Key frames that lie further on are read now, in a pass of their own; the first ones need none."""
+    from sa2va_host.key_frames import KeyFrames, pick
+
+    wanted = KeyFrames.parse(words)
+    if wanted.kind == "first":
+        return words
+    chosen = pick(clip, wanted.positions(clip.frame_count))
+    return {place: frame.picture for place, frame in chosen.items()}
+
+
+def _layers(
+    sa: Sa2VA,
+    frame: Frame,
+    found: Sequence[TrackedFrame],
+    plan: Plan,
+    outcome: Outcome,
+    cancellation: Cancellation,
+) -> list[Layer]:
+    """The objects of each prompt in one frame; the first frame names them."""
+    from sa2va_host.layers import make_layers, object_names, resolve_overlaps
+    from sa2va_host.masks import PALETTE
+
+    maps = []
+    for tracked in found:
+        processed = plan.editing.probabilities(sa, frame.picture, tracked.as_picture(), cancellation)
+        maps.append(tracked.probabilities() if processed is None else processed)
+    if not outcome.objects:
+        counts = [len(values) for values in maps]
+        prompts = [prompt for prompt, count in zip(plan.prompts, counts, strict=True) for _ in range(count)]
+        for index, name in enumerate(object_names(plan.stems, counts)):
+            colour = PALETTE[index % len(PALETTE)]
+            outcome.objects.append(Found(index + 1, name, prompts[index], colour))
+    names = iter([known.name for known in outcome.objects])
+    layers: list[Layer] = []
+    for tracked, values in zip(found, maps, strict=True):
+        layers += make_layers(
+            [next(names) for _ in values],
+            values,
+            # Combined objects are one, of which the model says nothing.
+            tracked.presence if plan.editing.combination is None else None,
+            frame.picture,
+            threshold=plan.threshold,
+            refinement=plan.editing.refinement,
+            least_presence=plan.presence,
+        )
+    return resolve_overlaps(layers) if plan.resolve_overlaps else layers

@@ -1,0 +1,293 @@
+"""`sa2va video`: a video and sentences in; masks, mattes and videos out, frame by frame."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sa2va_host.errors import InvalidInput
+
+from . import editing, generation, options, pictures
+from .display import Display
+from .tracking import Outcome, Plan, follow
+
+if TYPE_CHECKING:
+    from sa2va_host import Sa2VA
+    from sa2va_host.recording import Recording
+
+EXAMPLES = """examples:
+  sa2va video clip.mp4 --prompt "the dancer"
+  sa2va video clip.mp4 --prompt "the dancer" --prompt "the dog" --save masks,overlay --resolve-overlaps
+  sa2va video "shot.####.exr" --prompt "the car" --save matte -o mattes --start 1001 --end 1100
+  sa2va video frames/ --prompt "the cat" --save alpha,rle --fps 25 -o cat
+  sa2va video clip.mp4 --prompt "the dancer" --resume
+
+In DIR, for each object and frame, `masks` writes masks/OBJECT/FRAME.png (255 inside), `matte` the probability in
+16 bits, `exr` in 32 bits, `cutout` the object with its alpha. `overlay` writes overlay.mp4 with the sound, `alpha` a
+video of each object alone (alpha/OBJECT.mov or .webm), `rle` rle.jsonl with COCO run lengths, `davis` the folders of
+DAVIS and YouTube-VOS. run.json says how it was made and what was found. OBJECT is the prompt in short; frames keep the
+numbers of their files, and count from 0 in a video.
+
+16-bit pictures are cut to 8 bits. EXR is taken as scene-linear and shown as sRGB, clipped above 1. 10-bit and HDR
+video is brought to 8 bits without tone mapping, which is said.
+"""
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "video",
+        help="find what a sentence describes in a video, and follow it",
+        description="Find what a sentence describes in a video, and follow it through the frames. Memory does not grow"
+        " with the length. An interrupted run keeps every frame that was finished.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "input",
+        metavar="INPUT",
+        help="a video file, a folder of frames, a pattern, or numbers: shot.####.exr",
+    )
+    parser.add_argument(
+        "--prompt",
+        dest="prompts",
+        action="append",
+        required=True,
+        metavar="TEXT",
+        help="what to find, in words; may be repeated",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="where to write (default: INPUT's name with -tracked)",
+    )
+    parser.add_argument(
+        "--save",
+        default="masks,overlay",
+        metavar="KINDS",
+        help="what to write, of masks, matte, exr, cutout, overlay, alpha, rle, davis, none (default: %(default)s)",
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run in DIR")
+    frames = parser.add_argument_group("which frames")
+    frames.add_argument("--start", type=int, metavar="N", help="the first frame, by its number")
+    frames.add_argument("--end", type=int, metavar="N", help="the last frame, by its number")
+    frames.add_argument("--stride", type=int, default=1, metavar="N", help="every Nth frame (default: 1)")
+    frames.add_argument(
+        "--max-size",
+        type=int,
+        metavar="N",
+        help="scale frames and outputs down to N pixels on the longer side",
+    )
+    frames.add_argument(
+        "--fps",
+        type=_rate,
+        metavar="N",
+        help="frames per second of single pictures: 25, 24000/1001 (default: 24)",
+    )
+    frames.add_argument(
+        "--key-frames",
+        default="first:5",
+        metavar="WHICH",
+        help="the frames that the language model sees, and the tracker is conditioned on: first:N, or uniform:N for N"
+        " evenly over the video (default: %(default)s)",
+    )
+    frames.add_argument(
+        "--condition-on",
+        choices=("vectors", "masks"),
+        default="vectors",
+        help="what the tracker is told of the key frames: vectors as upstream does, or masks that are found there"
+        " first, as Sa2VA-i does (default: vectors)",
+    )
+    frames.add_argument(
+        "--ask-again",
+        default="never",
+        metavar="WHEN",
+        help="for videos with cuts: every:N asks the model anew every N frames, cuts at each cut; a prompt is one"
+        " object then (default: never)",
+    )
+    masks = parser.add_argument_group("masks")
+    masks.add_argument(
+        "--threshold",
+        type=options.probability,
+        default=0.5,
+        metavar="P",
+        help="a pixel belongs to the mask where the probability is above it (default: %(default)s)",
+    )
+    masks.add_argument(
+        "--resolve-overlaps", action="store_true", help="give each pixel to the most probable object alone"
+    )
+    masks.add_argument(
+        "--presence",
+        type=options.probability,
+        default=0.0,
+        metavar="P",
+        help="leave an object out of frames where the model is less sure that it is there (default: 0, never)",
+    )
+    masks.add_argument(
+        "--alpha-codec", choices=("prores", "vp9"), default="prores", help="of alpha videos (default: prores)"
+    )
+    options.add_model(parser)
+    options.add_json(parser)
+    generation.add_to(parser)
+    editing.add_to(parser)
+    parser.set_defaults(command=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Called by `main` with the parsed arguments; returns the exit code."""
+    from sa2va_host.clip import Selection, open_clip
+    from sa2va_host.recording import ALPHA_CODECS, Recording, checked_kinds
+    from sa2va_host.run_note import RunNote
+
+    words = arguments.save.split(",")
+    kinds = checked_kinds(() if words == ["none"] else words)
+    plan = _plan(arguments)
+    selection = Selection(arguments.start, arguments.end, arguments.stride, arguments.max_size)
+    clip = open_clip(arguments.input, selection, rate=arguments.fps)
+    folder = arguments.output or Path(f"{clip.name}-tracked")
+    _check_input_stays(Path(arguments.input), folder)
+    outcome = Outcome()
+    with Display() as display, options.connect(arguments, display) as sa:
+        note = RunNote(folder, _settings(arguments, sa, plan), resume=arguments.resume)
+        for warning in clip.warnings:
+            print(f"sa2va: {warning}", file=sys.stderr)
+        said = len(clip.warnings)
+        recording = Recording(
+            folder, clip, kinds, alpha=ALPHA_CODECS[arguments.alpha_codec], resume=arguments.resume
+        )
+        try:
+            with recording:
+                follow(sa, clip, plan, recording, note.begin, outcome)
+        except BaseException:
+            if recording.frames:
+                print(
+                    f"sa2va: {recording.frames} frames are in {folder}; the same command with --resume goes on.",
+                    file=sys.stderr,
+                )
+            raise
+        warnings = [*clip.warnings, *recording.warnings, *outcome.notes]
+        for warning in warnings[said:]:
+            print(f"sa2va: {warning}", file=sys.stderr)
+    printed = document(outcome, plan, recording, warnings, arguments.input, sa.settings.model)
+    if recording.frames:
+        note.finish(printed)
+    if arguments.json:
+        print(json.dumps(printed, indent=2, ensure_ascii=False))
+    else:
+        _print(printed, started=display.started_worker)
+    return 0
+
+
+def document(
+    outcome: Outcome, plan: Plan, recording: Recording, warnings: Sequence[str], source: str, model: str
+) -> dict[str, Any]:
+    """The one document that `--json` prints, and run.json keeps."""
+    return {
+        "input": source,
+        "output": str(recording.folder),
+        "answers": [
+            {"prompt": prompt, "text": answer.text}
+            for prompt, answer in zip(plan.prompts, outcome.answers, strict=True)
+        ],
+        "objects": [asdict(found) for found in outcome.objects],
+        "frames": recording.frames,
+        "size": list(outcome.size),
+        "files": {kind: str(path) for kind, path in recording.paths.items() if path.exists()},
+        "warnings": list(warnings),
+        "model": model,
+        "worker": options.worker_document(outcome.worker),
+        "timings": dict(outcome.timings),
+    }
+
+
+def _plan(arguments: argparse.Namespace) -> Plan:
+    from sa2va_host.prompts import checked_prompts
+    from sa2va_host.saving import distinct_stems
+
+    prompts = checked_prompts(arguments.prompts)
+    plan = Plan(
+        prompts,
+        distinct_stems([pictures.slug(prompt) for prompt in prompts]),
+        arguments.key_frames,
+        arguments.condition_on,
+        arguments.ask_again,
+        arguments.threshold,
+        arguments.presence,
+        arguments.resolve_overlaps,
+        editing.read(arguments),
+        generation.read(arguments),
+    )
+    editing.check_processors(plan.editing)
+    if arguments.resume and plan.generation.do_sample and plan.generation.seed is None:
+        raise InvalidInput(
+            "A run that draws words at random cannot be resumed: it would find something else.",
+            advice="Give both runs the same --seed.",
+        )
+    return plan
+
+
+def _settings(arguments: argparse.Namespace, sa: Sa2VA, plan: Plan) -> dict[str, Any]:
+    """All that the outputs depend on."""
+    from msgspec import to_builtins
+
+    return {
+        "input": str(Path(arguments.input).absolute()),
+        "frames": [arguments.start, arguments.end, arguments.stride, arguments.max_size],
+        "fps": str(arguments.fps),
+        "model": [sa.settings.model, sa.settings.revision, sa.settings.dtype, sa.settings.quantization],
+        "prompts": plan.prompts,
+        "key_frames": plan.key_frames,
+        "condition_on": plan.condition_on,
+        "ask_again": plan.ask_again,
+        "masks": [plan.threshold, plan.presence, plan.resolve_overlaps],
+        "editing": to_builtins(plan.editing),
+        "generation": to_builtins(plan.generation),
+        "save": arguments.save,
+        "alpha_codec": arguments.alpha_codec,
+    }
+
+
+def _check_input_stays(source: Path, folder: Path) -> None:
+    """Raises `InvalidInput` where an output would be written over the video that is being read."""
+    where = source.resolve()
+    if where == (folder / "overlay.mp4").resolve() or where.parent == (folder / "alpha").resolve():
+        raise InvalidInput(
+            f"{source} would be written over while it is read.", advice="Name another folder with -o."
+        )
+
+
+def _print(printed: dict[str, Any], *, started: bool) -> None:
+    for answer in printed["answers"]:
+        about = f"{answer['prompt']!r}: " if len(printed["answers"]) > 1 else ""
+        print(f"{about}{answer['text']}")
+    for found in printed["objects"]:
+        print(f"  {found['name']}  in {found['frames']} of {printed['frames']} frames")
+    for path in printed["files"].values():
+        print(f"  {path}")
+    worker = printed["worker"]["pid"] if printed["worker"] else 0
+    how = "started for this call" if started else "warm"
+    print(
+        f"{printed['frames']} frames in {printed['timings']['total']:.1f} s, model {printed['model']},"
+        f" worker {worker} ({how})"
+    )
+
+
+def _rate(text: str) -> Fraction:
+    """Frames per second from `25`, `23.976` or `24000/1001`; for argparse."""
+    try:
+        rate = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        rate = Fraction(0)
+    if rate <= 0:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no number of frames per second; write 25 or 24000/1001"
+        )
+    return rate

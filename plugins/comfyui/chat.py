@@ -1,0 +1,85 @@
+"""The node Sa2VA Chat: a question about pictures, a video or nothing, and an answer in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from comfy_api.latest import io, ui
+
+from . import model_list
+from .clients import client
+from .inputs import CATEGORY, model_input, options_input
+from .memory import uses_gpu
+from .options import DEFAULT, Options
+from .tensors import Pictures
+from .video_frames import VideoFrames
+from .watch import watching
+
+
+class Sa2VAChat(io.ComfyNode):
+    """One question, one answer. Sampling is set in Model Options."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="Sa2VAChat",
+            display_name="Sa2VA Chat",
+            category=CATEGORY,
+            description="Answers a question about pictures or a video, or without either."
+            " Search words: caption, describe, VQA, question, vision language model, LLM.",
+            inputs=[
+                model_input(),
+                io.String.Input(
+                    "prompt",
+                    default="Describe the picture.",
+                    multiline=True,
+                    tooltip="The question, in words. With several pictures it is about all of them.",
+                ),
+                io.Image.Input("image", optional=True, tooltip="One picture, or a batch of up to 64."),
+                io.Video.Input(
+                    "video", optional=True, tooltip="A video, of which some frames are shown to the model."
+                ),
+                io.Int.Input(
+                    "video_frames",
+                    default=5,
+                    min=1,
+                    max=64,
+                    tooltip="How many frames of the video are shown, spread evenly.",
+                ),
+                options_input(),
+            ],
+            outputs=[io.String.Output("text", display_name="text", tooltip="The answer.")],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def validate_inputs(cls, model: str) -> bool | str:
+        """Any model is accepted, as in Sa2VA Image Segmentation."""
+        return bool(model) or "Choose a model."
+
+    @classmethod
+    def execute(
+        cls,
+        model: str,
+        prompt: str,
+        video_frames: int,
+        image: torch.Tensor | None = None,
+        video: Any = None,
+        options: Options | None = None,
+    ) -> io.NodeOutput:
+        chosen = options or DEFAULT
+        pictures: list[Any] = [] if image is None else list(Pictures(image))
+        if video is not None:
+            pictures += spread(VideoFrames(video), video_frames)
+        with watching(on_gpu=uses_gpu(chosen.device or "auto")) as watch:
+            sa = client(model_list.ensure(model, watch), chosen)
+            answer = sa.chat(prompt, pictures, generation=chosen.generation, cancellation=watch.cancellation)
+        return io.NodeOutput(answer.text, ui=ui.PreviewText(answer.text))
+
+
+def spread(frames: VideoFrames, count: int) -> list[Any]:
+    """So many frames, the first one and then evenly; all of a video that has no more. Decodes twice, holds few."""
+    total = sum(1 for _ in frames)
+    places = {total * place // count for place in range(count)}
+    return [frame for index, frame in enumerate(frames) if index in places]

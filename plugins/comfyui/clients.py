@@ -1,0 +1,104 @@
+"""The clients that all nodes of this ComfyUI share: one for each model and its options, made when a node needs it."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from sa2va_host.errors import WorkerStartFailed
+from sa2va_host.specification import AUTO
+
+from .options import Options
+from .watch import deliver
+
+if TYPE_CHECKING:
+    from sa2va_host import Sa2VA
+    from sa2va_host.config import Settings
+
+KEPT = 4
+"""How many clients stay open, each with a thread and a socket; the one that was not used for longest goes."""
+
+_lock = threading.Lock()
+_clients: OrderedDict[tuple[str, Options, tuple[str, ...]], Sa2VA] = OrderedDict()
+
+
+def client(model: str, options: Options) -> Sa2VA:
+    """The client for a model of the list and these options. Starts no process.
+
+    Raises what `Sa2VA` raises, and `WorkerStartFailed` where no Python is known that could run the worker.
+    """
+    from sa2va_host import Sa2VA
+
+    from .model_list import model_folders
+
+    folders = model_folders()
+    key = (model, options, folders)
+    with _lock:
+        if key in _clients:
+            _clients.move_to_end(key)
+            return _clients[key]
+        made = Sa2VA(settings=_settings(model, options, folders), on_event=deliver)
+        _check_interpreter(made)
+        _clients[key] = made
+        while len(_clients) > KEPT:
+            _clients.popitem(last=False)[1].close()
+        return made
+
+
+def latest_model() -> str:
+    """The model that a node used last, whose worker is the one to be shared; `auto` where none was."""
+    with _lock:
+        return next(reversed(_clients))[0] if _clients else AUTO
+
+
+def close_all() -> None:
+    """Let go of every worker; they live on as their keep-alive says."""
+    with _lock:
+        while _clients:
+            _clients.popitem()[1].close()
+
+
+def setup_command() -> str:
+    """What to type once, to make the worker an environment of its own."""
+    from . import pack
+
+    return f'"{sys.executable}" "{pack.root()}" setup' if pack.is_clone() else "sa2va setup"
+
+
+def missing_here(installed: Callable[[list[str]], dict[str, str | None]] | None = None) -> list[str]:
+    """What ComfyUI's own Python lacks to run the worker itself, as requirements; looks at metadata alone."""
+    from sa2va_host.distribution import installed_versions, requirements, unmet
+    from sa2va_host.interpreters import WORKER
+
+    needed = requirements(WORKER)
+    names = [requirement.name for requirement in needed]
+    return [str(each) for each in unmet(needed, (installed or installed_versions)(names))]
+
+
+def _settings(model: str, options: Options, folders: tuple[str, ...]) -> Settings:
+    from sa2va_host.config import load_settings
+
+    settings = load_settings(
+        model=model,
+        quantization=options.quantization,
+        attention=options.attention,
+        dtype=options.dtype,
+        device=options.device,
+        keep_alive=options.keep_alive,
+        worker_python=options.worker_python,
+    )
+    return load_settings(base=settings, model_folders=folders)
+
+
+def _check_interpreter(sa: Sa2VA) -> None:
+    """Refuse before a process is started that could only fail."""
+    if sa.settings.worker_python or sa.status() or not (missing := missing_here()):
+        return
+    sa.close()
+    raise WorkerStartFailed(
+        f"Sa2VA's worker has no environment yet, and ComfyUI's own lacks {', '.join(missing)}.",
+        advice=f"Run this once in a terminal, then queue again: {setup_command()}",
+    )

@@ -1,0 +1,68 @@
+"""Inputs and types that several nodes share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from sa2va_host.errors import InvalidInput
+
+from . import model_list
+
+CATEGORY = "Sa2VA"
+OBJECTS = io.Custom("SA2VA_OBJECTS")
+"""`found_objects.FoundObjects`: names, and probabilities or tracks at the model's resolution."""
+OPTIONS = io.Custom("SA2VA_OPTIONS")
+"""`options.Options`."""
+
+
+def model_input() -> Any:
+    """The model: on disk first, downloads marked."""
+    return io.Combo.Input(
+        "model",
+        options=model_list.choices(),
+        default="auto",
+        tooltip="auto takes the best that is on this machine. An entry marked 'download' is fetched into the"
+        " Hugging Face cache when the node runs. Folders: models/sa2va/<org>/<name> or models/sa2va/<name>.",
+    )
+
+
+def prompt_input(example: str) -> Any:
+    """What to find, one object a line."""
+    return io.String.Input(
+        "prompt",
+        default=example,
+        multiline=True,
+        tooltip="What to find, in words. Write one thing a line to get one named object each; a single line gives"
+        " one object for each thing that the model marks.",
+    )
+
+
+def threshold_input(default: float) -> Any:
+    """A probability."""
+    return io.Float.Input(
+        "threshold",
+        default=default,
+        min=0.0,
+        max=1.0,
+        step=0.05,
+        tooltip="A pixel belongs to the mask where the model's probability is above it: 0.5 means 0.5.",
+    )
+
+
+def options_input() -> Any:
+    """From Model Options."""
+    return OPTIONS.Input(
+        "options",
+        optional=True,
+        tooltip="From Sa2VA Model Options: quantization, attention, device, unloading, sampling. Not needed.",
+    )
+
+
+def lines_of(prompt: str) -> list[str]:
+    """The lines of a prompt that say something. Raises `InvalidInput` where there is none."""
+    lines = [line.strip() for line in prompt.splitlines() if line.strip()]
+    if not lines:
+        raise InvalidInput("The prompt is empty.", advice="Say what to look for, such as 'the red circle'.")
+    return lines

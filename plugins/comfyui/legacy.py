@@ -1,0 +1,266 @@
+"""The nodes of alexjx/ComfyUI-Sa2VA-XJ by their names and inputs, on our worker: its workflows load and run.
+
+Offered only where the user asks for them (`preferences`). Masks are cut from the model's own probabilities, where those
+nodes stretch each mask to its own range before, so the same threshold cuts a little differently.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from comfy_api.latest import io
+
+from . import segment_image, segment_video
+from .inputs import CATEGORY, threshold_input
+from .model_list import plain
+from .options import Options
+from .refine_edges import vitmatte, vitmatte_inputs
+from .tensors import Pictures, to_mask
+from .unload import unload as end_workers
+
+_MODELS = (
+    "ByteDance/Sa2VA-Qwen3-VL-4B",
+    "ByteDance/Sa2VA-InternVL3-2B",
+    "ByteDance/Sa2VA-Qwen2_5-VL-3B",
+    "ByteDance/Sa2VA-Qwen2_5-VL-7B",
+    "ByteDance/Sa2VA-InternVL3-8B",
+    "ByteDance/Sa2VA-InternVL3-14B",
+)
+_MORPHS = ("none", "opening", "closing", "erode", "dilate")
+_KEY_FRAMES = 5
+"""What that pack shows the language model, as upstream does."""
+
+
+class XJSa2VAImageSegmentation(io.ComfyNode):
+    """One picture; of a batch the first."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return _schema(
+            "XJSa2VAImageSegmentation",
+            "Sa2VA Image Segmentation (XJ)",
+            [*_inputs("image", "Please provide segmentation masks for all objects.", 0.5), *_morph_inputs()],
+        )
+
+    @classmethod
+    def validate_inputs(cls, model_name: str) -> bool | str:
+        return bool(model_name) or "Choose a model."
+
+    @classmethod
+    def execute(
+        cls,
+        model_name: str,
+        image: torch.Tensor,
+        segmentation_prompt: str,
+        threshold: float,
+        use_8bit: bool,
+        use_flash_attn: bool,
+        unload: bool,
+        morph: str = "none",
+        erode_kernel: int = 3,
+        dilate_kernel: int = 3,
+        iterations: int = 1,
+    ) -> io.NodeOutput:
+        options = _options(use_8bit, use_flash_attn)
+        objects, text = segment_image.segment(
+            plain(model_name), Pictures(image[:1]), _one_line(segmentation_prompt), options
+        )
+        _leave(unload)
+        masks = torch.cat(segment_image.object_masks(objects, threshold, connected=True))
+        return io.NodeOutput(text, _morphed(masks, morph, erode_kernel, dilate_kernel, iterations))
+
+
+class XJSa2VAImageSegmentationV2(io.ComfyNode):
+    """One picture, with ViTMatte after the threshold's own map."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return _schema(
+            "XJSa2VAImageSegmentationV2",
+            "Sa2VA Image Segmentation V2 (XJ)",
+            [
+                *_inputs("image", "Please provide segmentation masks for all objects.", 0.5),
+                io.Boolean.Input("process_detail", default=True, tooltip="Soft edges by ViTMatte."),
+                *vitmatte_inputs("detail_erode", "detail_dilate"),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, model_name: str) -> bool | str:
+        return bool(model_name) or "Choose a model."
+
+    @classmethod
+    def execute(
+        cls,
+        model_name: str,
+        image: torch.Tensor,
+        segmentation_prompt: str,
+        threshold: float,
+        use_8bit: bool,
+        use_flash_attn: bool,
+        unload: bool,
+        process_detail: bool = True,
+        detail_erode: int = 6,
+        detail_dilate: int = 6,
+        black_point: float = 0.15,
+        white_point: float = 0.99,
+        max_megapixels: float = 2.0,
+    ) -> io.NodeOutput:
+        options = _options(use_8bit, use_flash_attn)
+        pictures = Pictures(image[:1])
+        model = plain(model_name)
+        objects, text = segment_image.segment(model, pictures, _one_line(segmentation_prompt), options)
+        if not process_detail:
+            _leave(unload)
+            return io.NodeOutput(
+                text, torch.cat(segment_image.object_masks(objects, threshold, connected=True))
+            )
+        details = {
+            "erode": float(detail_erode),
+            "dilate": float(detail_dilate),
+            "black_point": black_point,
+            "white_point": white_point,
+            "max_megapixels": max_megapixels,
+        }
+        mattes = [
+            vitmatte(pictures, iter([objects.probability(index, 0)]), model, details, options)
+            for index in range(len(objects))
+        ]
+        _leave(unload)
+        return io.NodeOutput(text, (torch.cat(mattes) > threshold).float())
+
+
+class XJSa2VAVideoSegmentation(io.ComfyNode):
+    """A batch of frames."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return _schema(
+            "XJSa2VAVideoSegmentation",
+            "Sa2VA Video Segmentation (XJ)",
+            [
+                *_inputs("images", "Please provide segmentation masks for the objects in this video.", 0.7),
+                *_morph_inputs(),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, model_name: str) -> bool | str:
+        return bool(model_name) or "Choose a model."
+
+    @classmethod
+    def execute(
+        cls,
+        model_name: str,
+        images: torch.Tensor,
+        segmentation_prompt: str,
+        threshold: float,
+        use_8bit: bool,
+        use_flash_attn: bool,
+        unload: bool,
+        morph: str = "none",
+        erode_kernel: int = 3,
+        dilate_kernel: int = 3,
+        iterations: int = 1,
+    ) -> io.NodeOutput:
+        options = _options(use_8bit, use_flash_attn)
+        tracks, text = segment_video.track(
+            plain(model_name), Pictures(images), _one_line(segmentation_prompt), _KEY_FRAMES, options
+        )
+        _leave(unload)
+        masks = to_mask(segment_video.each_union(tracks, threshold), tracks.frames, tracks.size)
+        return io.NodeOutput(text, _morphed(masks, morph, erode_kernel, dilate_kernel, iterations))
+
+
+NODES: list[type[io.ComfyNode]] = [
+    XJSa2VAImageSegmentation,
+    XJSa2VAVideoSegmentation,
+    XJSa2VAImageSegmentationV2,
+]
+
+
+def _schema(node_id: str, display_name: str, inputs: list[Any]) -> io.Schema:
+    return io.Schema(
+        node_id=node_id,
+        display_name=display_name,
+        category=f"{CATEGORY}/old names",
+        description="For workflows made with ComfyUI-Sa2VA-XJ. New ones are better off with the nodes of Sa2VA.",
+        inputs=inputs,
+        outputs=[
+            io.String.Output("text_output", display_name="text_output", tooltip="What the model answered."),
+            io.Mask.Output("masks", display_name="masks", tooltip="The masks."),
+        ],
+        is_deprecated=True,
+    )
+
+
+def _inputs(image: str, prompt: str, threshold: float) -> list[Any]:
+    """In the order of that pack, which is how workflows store their values."""
+    return [
+        io.Combo.Input("model_name", options=list(_MODELS), default=_MODELS[0], tooltip="The checkpoint."),
+        io.Image.Input(image, tooltip="What to segment."),
+        io.String.Input(
+            "segmentation_prompt", default=prompt, multiline=True, tooltip="What to find, in words."
+        ),
+        threshold_input(threshold),
+        io.Boolean.Input("use_8bit", default=True, tooltip="8-bit weights, where there is a GPU for them."),
+        io.Boolean.Input("use_flash_attn", default=True, tooltip="The fastest attention that works here."),
+        io.Boolean.Input("unload", default=True, tooltip="End the worker afterwards."),
+    ]
+
+
+def _morph_inputs() -> list[Any]:
+    return [
+        io.Combo.Input("morph", options=list(_MORPHS), default="none", tooltip="What is done to the mask."),
+        io.Int.Input(
+            "erode_kernel", default=3, min=1, max=50, step=2, tooltip="Diameter of the erosion, in pixels."
+        ),
+        io.Int.Input(
+            "dilate_kernel", default=3, min=1, max=50, step=2, tooltip="Diameter of the dilation, in pixels."
+        ),
+        io.Int.Input("iterations", default=1, min=1, max=10, tooltip="How often."),
+    ]
+
+
+def _options(use_8bit: bool, use_flash_attn: bool) -> Options:
+    """8 bit needs a CUDA device, and was ignored without one; attention is chosen by what works either way."""
+    del use_flash_attn
+    import comfy.model_management
+
+    on_cuda = comfy.model_management.get_torch_device().type == "cuda"
+    return replace(Options(), quantization="8bit" if use_8bit and on_cuda else None)
+
+
+def _one_line(prompt: str) -> str:
+    """That pack's prompt is one sentence, however it is wrapped."""
+    return " ".join(prompt.split())
+
+
+def _leave(unload: bool) -> None:
+    if unload:
+        end_workers(force=False)
+
+
+def _morphed(
+    masks: torch.Tensor, morph: str, erode_kernel: int, dilate_kernel: int, iterations: int
+) -> torch.Tensor:
+    """The MASK after that pack's morphology: ellipses of odd diameters, in its order."""
+    import cv2
+
+    erode = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (erode_kernel | 1, erode_kernel | 1))
+    dilate = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (dilate_kernel | 1, dilate_kernel | 1))
+    steps = {
+        "none": [],
+        "opening": [(cv2.MORPH_ERODE, erode), (cv2.MORPH_DILATE, dilate)],
+        "closing": [(cv2.MORPH_DILATE, dilate), (cv2.MORPH_ERODE, erode)],
+        "erode": [(cv2.MORPH_ERODE, erode)],
+        "dilate": [(cv2.MORPH_DILATE, dilate)],
+    }[morph]
+    result = masks.numpy()
+    for _ in range(iterations):
+        for operation, kernel in steps:
+            result = np.stack([cv2.morphologyEx(mask, operation, kernel) for mask in result])
+    return torch.from_numpy(result)

@@ -1,0 +1,160 @@
+"""The node Sa2VA Model Options: what the other nodes do not ask for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from sa2va_host.errors import InvalidInput
+from sa2va_host.generation import Generation
+from sa2va_host.specification import AUTO, QUANTIZATIONS
+
+from .inputs import CATEGORY, OPTIONS
+from .options import Options
+
+NOW, MINUTES, FOR_EVER, SETTING = "unload now", "minutes", "for ever", "as set"
+
+
+class Sa2VAModelOptions(io.ComfyNode):
+    """Starts nothing: what it says takes effect in the nodes that it is connected to."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="Sa2VAModelOptions",
+            display_name="Sa2VA Model Options",
+            category=CATEGORY,
+            description="How the model is loaded, how long it stays, and how it answers. Not needed: without it the"
+            " best for this machine is chosen. Search words: 8bit, quantization, flash attention, unload, VRAM.",
+            inputs=[
+                io.Combo.Input(
+                    "quantization",
+                    options=list(QUANTIZATIONS),
+                    default="none",
+                    tooltip="8bit (use_8bit in other packs) and 4bit make the language model smaller, for GPUs with"
+                    " less memory. They need bitsandbytes in the worker's environment.",
+                ),
+                io.Combo.Input(
+                    "attention",
+                    options=[AUTO, "sdpa", "flash_attention_2", "eager"],
+                    default=AUTO,
+                    tooltip="auto takes the fastest that works here. flash_attention_2 (use_flash_attn in other packs)"
+                    " needs flash-attn in the worker's environment.",
+                ),
+                io.Combo.Input(
+                    "dtype",
+                    options=[AUTO, "bfloat16", "float16", "float32"],
+                    default=AUTO,
+                    tooltip="The number format of the weights. auto: bfloat16 on GPUs that have it.",
+                ),
+                io.String.Input(
+                    "device", default=AUTO, tooltip="auto, cuda, cuda:1, mps or cpu: where the worker runs."
+                ),
+                io.Combo.Input(
+                    "keep_alive",
+                    options=[SETTING, NOW, MINUTES, FOR_EVER],
+                    default=SETTING,
+                    tooltip="When the model leaves the memory: at once after each node (unload in other packs), some"
+                    " minutes after the last one, never, or as your settings say (5 minutes where they do not).",
+                ),
+                io.Float.Input(
+                    "minutes",
+                    default=5.0,
+                    min=0.1,
+                    max=1440.0,
+                    step=0.5,
+                    tooltip="For keep_alive 'minutes': how many, from the end of the last call.",
+                ),
+                io.String.Input(
+                    "worker_python",
+                    default="",
+                    tooltip="The Python that runs the worker. Empty: what `sa2va setup` has made, else ComfyUI's own.",
+                ),
+                io.Int.Input(
+                    "max_new_tokens",
+                    default=2048,
+                    min=1,
+                    max=1 << 20,
+                    tooltip="The longest answer, in tokens.",
+                ),
+                io.Boolean.Input(
+                    "do_sample",
+                    default=False,
+                    tooltip="Draw words at random instead of taking the likeliest. The settings below count only then.",
+                ),
+                io.Float.Input(
+                    "temperature",
+                    default=1.0,
+                    min=0.01,
+                    max=100.0,
+                    step=0.05,
+                    tooltip="Below 1 likely words become likelier. Only with do_sample.",
+                ),
+                io.Float.Input(
+                    "top_p",
+                    default=1.0,
+                    min=0.01,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Draw from the likeliest words that have this share together. Only with do_sample.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=(1 << 53) - 1,
+                    control_after_generate=True,
+                    tooltip="The same seed draws the same words. Only with do_sample.",
+                ),
+            ],
+            outputs=[
+                OPTIONS.Output(
+                    "options", display_name="options", tooltip="For the input options of other nodes."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        quantization: str,
+        attention: str,
+        dtype: str,
+        device: str,
+        keep_alive: str,
+        minutes: float,
+        worker_python: str,
+        max_new_tokens: int,
+        do_sample: bool,
+        temperature: float,
+        top_p: float,
+        seed: int,
+    ) -> io.NodeOutput:
+        sampling: dict[str, Any] = (
+            {"temperature": temperature, "top_p": top_p, "seed": seed} if do_sample else {}
+        )
+        return io.NodeOutput(
+            Options(
+                quantization=_said(quantization, "none"),
+                attention=_said(attention, AUTO),
+                dtype=_said(dtype, AUTO),
+                device=_said(device.strip(), AUTO),
+                keep_alive=seconds(keep_alive, minutes),
+                worker_python=worker_python.strip() or None,
+                generation=Generation(max_new_tokens=max_new_tokens, do_sample=do_sample, **sampling),
+            )
+        )
+
+
+def seconds(keep_alive: str, minutes: float) -> float | None:
+    """How long the worker stays, as the setting `keep_alive` has it; None leaves it to the setting."""
+    known = {SETTING: None, NOW: 0.0, MINUTES: minutes * 60.0, FOR_EVER: -1.0}
+    if keep_alive not in known:
+        raise InvalidInput(f"keep_alive is {keep_alive!r}.", advice=f"Use one of {', '.join(known)}.")
+    return known[keep_alive]
+
+
+def _said(value: str, default: str) -> str | None:
+    """None for what stands there unless somebody changes it, so that the user's settings count."""
+    return None if value in ("", default) else value

@@ -1,0 +1,82 @@
+"""ComfyUI's tensors to the host's arrays and back. An IMAGE is float32 `[batch, height, width, channels]`, 0..1, on any
+device; a MASK float32 `[batch, height, width]`, 0..1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from sa2va_host.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from sa2va_host.media import Picture
+
+
+class Pictures(Sequence["Picture"]):
+    """The pictures of an IMAGE, each converted when it is asked for: uint8 RGB `[height, width, 3]`.
+
+    Values outside 0..1, which resampling leaves, are cut off; transparent parts are shown on white. Raises
+    `InvalidInput` for what is no IMAGE.
+    """
+
+    def __init__(self, images: torch.Tensor) -> None:
+        batch = images.unsqueeze(0) if images.ndim == 3 else images
+        if batch.ndim != 4 or 0 in batch.shape or batch.shape[3] not in (1, 3, 4):
+            raise InvalidInput(
+                f"The image has shape {list(images.shape)}.",
+                advice="Connect an IMAGE: [batch, height, width, 3], with at least one picture in it.",
+            )
+        self._batch = batch
+        self.size: tuple[int, int] = (int(batch.shape[1]), int(batch.shape[2]))
+        """(height, width)."""
+
+    def __len__(self) -> int:
+        return int(self._batch.shape[0])
+
+    def __getitem__(self, index: Any) -> Any:
+        from sa2va_host.media import read_image
+
+        if isinstance(index, slice):
+            return [self[each] for each in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        values = self._batch[index].detach().to("cpu", torch.float32)
+        return read_image(torch.nan_to_num(values).clamp(0.0, 1.0).numpy())
+
+
+def to_image(pictures: Sequence[Picture]) -> torch.Tensor:
+    """Pictures of one size as an IMAGE."""
+    return torch.from_numpy(np.stack(pictures)).float() / 255.0
+
+
+def to_mask(frames: Iterator[NDArray[Any]], count: int, size: tuple[int, int]) -> torch.Tensor:
+    """Masks or probabilities `[height, width]`, one for each of ``count`` frames, as a MASK.
+
+    They are taken one after the other into memory that is there already, so that a long video is held once.
+    """
+    result = torch.empty((count, *size), dtype=torch.float32)
+    for target, frame in zip(result, frames, strict=True):
+        target.copy_(torch.from_numpy(frame))
+    return result
+
+
+def no_mask(count: int, size: tuple[int, int]) -> torch.Tensor:
+    """An empty MASK that takes no memory, whatever its size: for outputs that nobody uses."""
+    return torch.zeros(1).expand(count, *size)
+
+
+def to_probabilities(mask: torch.Tensor) -> NDArray[np.float32]:
+    """A MASK as float32 `[batch, height, width]`, 0..1. Raises `InvalidInput` for what is none."""
+    batch = mask.unsqueeze(0) if mask.ndim == 2 else mask
+    if batch.ndim != 3 or 0 in batch.shape:
+        raise InvalidInput(
+            f"The mask has shape {list(mask.shape)}.", advice="Connect a MASK: [batch, height, width]."
+        )
+    values = torch.nan_to_num(batch.detach().to("cpu", torch.float32)).clamp(0.0, 1.0)
+    return np.ascontiguousarray(values.numpy())

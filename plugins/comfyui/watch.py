@@ -1,0 +1,144 @@
+"""A node's calls as ComfyUI's user sees them: the progress bar, words below it, and the Interrupt button.
+
+Used by every node that asks the worker for something. What only some versions of ComfyUI have is guarded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import logging
+import threading
+import time
+from collections.abc import Iterator
+
+import comfy.model_management
+import comfy.utils
+from comfy_execution.utils import get_executing_context
+
+from sa2va_host.cancellation import Cancellation
+from sa2va_host.errors import Cancelled
+from sa2va_host.events import Event, Progress
+
+from .memory import make_room
+
+INTERRUPT_EVERY = 0.1
+"""Seconds between two looks at the Interrupt button."""
+_TEXT_EVERY = 0.1
+"""Seconds between two messages to the browser."""
+_LOADING = ("starting", "loading")
+
+_log = logging.getLogger(__name__)
+_current: contextvars.ContextVar[Watch | None] = contextvars.ContextVar("sa2va_watch", default=None)
+
+
+class Watch:
+    """What a running node shows, and how it ends early: give `cancellation` to every call."""
+
+    def __init__(self, calls: int, *, on_gpu: bool) -> None:
+        self.cancellation = Cancellation()
+        self._calls = max(1, calls)
+        self._done = 0
+        self._needs_room = on_gpu
+        self._bar = comfy.utils.ProgressBar(self._calls)
+        self._node = _node_id()
+        self._begun = time.monotonic()
+        self._phase, self._spoken = "", 0.0
+
+    def call_done(self) -> None:
+        """One of the calls has its answer."""
+        self._done += 1
+        self._bar.update_absolute(self._done, self._calls)
+
+    def event(self, event: Event) -> None:
+        """Show what the worker says."""
+        if not isinstance(event, Progress):
+            return
+        if event.phase in _LOADING and self._needs_room:
+            self._needs_room = False
+            make_room()
+        if event.total and (self._calls == 1 or event.phase in _LOADING):
+            self._bar.update_absolute(event.done, event.total)
+        self._say(event)
+
+    def finish(self) -> None:
+        """All calls have their answers: the last phase does not stay on the node."""
+        _send_text(f"{time.monotonic() - self._begun:.1f} s", self._node)
+
+    def _say(self, event: Progress) -> None:
+        now = time.monotonic()
+        if event.phase == self._phase and now - self._spoken < _TEXT_EVERY:
+            return
+        self._phase, self._spoken = event.phase, now
+        which = f"{self._done + 1} of {self._calls}: " if self._calls > 1 else ""
+        _send_text(which + describe(event), self._node)
+
+
+@contextlib.contextmanager
+def watching(calls: int = 1, *, on_gpu: bool = True) -> Iterator[Watch]:
+    """While inside, the node's calls are shown, and end within a moment when the user interrupts.
+
+    ``calls`` says how many there will be. Raises ComfyUI's own exception for an interrupt.
+    """
+    watch = Watch(calls, on_gpu=on_gpu)
+    over = threading.Event()
+    thread = threading.Thread(target=_listen, args=(watch, over), name="sa2va-interrupt", daemon=True)
+    token = _current.set(watch)
+    thread.start()
+    try:
+        yield watch
+        watch.finish()
+    except Cancelled:
+        check_interrupt()
+        raise
+    finally:
+        over.set()
+        thread.join()
+        _current.reset(token)
+
+
+def check_interrupt() -> None:
+    """Raise ComfyUI's exception if the user has interrupted; between steps of work in this process."""
+    comfy.model_management.throw_exception_if_processing_interrupted()
+
+
+def deliver(event: Event) -> None:
+    """What every client is given as ``on_event``: hands an event to the node that waits on this thread."""
+    watch = _current.get()
+    if watch is not None:
+        watch.event(event)
+
+
+def describe(event: Progress) -> str:
+    """`loading 1.2 of 9.3 GB`, `tracking 12 of 500 frames`, `generating 20 tokens`."""
+    done, total = str(event.done), str(event.total)
+    unit = event.unit.removesuffix("s") if event.done == 1 and not event.total else event.unit
+    if unit == "bytes":
+        done, total, unit = f"{event.done / 1e9:.1f}", f"{(event.total or 0) / 1e9:.1f}", "GB"
+    if event.total:
+        return f"{event.phase} {done} of {total} {unit}".rstrip()
+    return f"{event.phase} {done} {unit}".rstrip() if event.done else event.phase
+
+
+def _listen(watch: Watch, over: threading.Event) -> None:
+    while not over.wait(INTERRUPT_EVERY):
+        if comfy.model_management.processing_interrupted():
+            watch.cancellation.cancel()
+            return
+
+
+def _node_id() -> str:
+    context = get_executing_context()
+    return context.node_id if context is not None else ""
+
+
+def _send_text(text: str, node: str) -> None:
+    """Words below the node's bar, where this ComfyUI can show them."""
+    if not node:
+        return
+    try:
+        from server import PromptServer
+
+        PromptServer.instance.send_progress_text(text, node)
+    except (ImportError, AttributeError) as error:
+        _log.debug("this ComfyUI shows no text on a node: %r", error)

@@ -1,0 +1,35 @@
+"""What a user may ask: checked before anything is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .errors import InvalidInput
+from .limits import MAX_PROMPTS
+
+MAX_PROMPT = 100_000
+"""Characters of one prompt."""
+
+
+def checked_prompts(prompts: Sequence[str]) -> list[str]:
+    """The prompts of one call, if the model can be asked those. Raises `InvalidInput`."""
+    if isinstance(prompts, str) or not 0 < len(prompts) <= MAX_PROMPTS:
+        raise InvalidInput(
+            "Several prompts were asked for and "
+            + ("one text was given." if isinstance(prompts, str) else f"{len(prompts)} were given."),
+            advice=f"Give a list of 1 to {MAX_PROMPTS} texts.",
+        )
+    return [checked_prompt(prompt) for prompt in prompts]
+
+
+def checked_prompt(prompt: object) -> str:
+    """The prompt, if the model can be asked that. Raises `InvalidInput`."""
+    if not isinstance(prompt, str):
+        raise InvalidInput(f"The prompt is {prompt!r}.", advice="It must be text, such as 'the red circle'.")
+    if not prompt.replace("<image>", "").strip():
+        raise InvalidInput("The prompt is empty.", advice="Say what to look for, such as 'the red circle'.")
+    if len(prompt) > MAX_PROMPT:
+        raise InvalidInput(f"The prompt has {len(prompt)} characters, more than {MAX_PROMPT}.")
+    if not prompt.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in prompt):
+        raise InvalidInput("The prompt has bytes in it that are no text.", advice="Write it in UTF-8.")
+    return prompt

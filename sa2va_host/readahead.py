@@ -1,0 +1,54 @@
+"""Reading on a thread of its own, a few items ahead of whoever uses them, so that the two overlap."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+_AHEAD = 4
+"""Items held; frames of 4K video take 25 MB each."""
+
+
+def ahead(items: Iterator[Item], count: int = _AHEAD) -> Iterator[Item]:
+    """The same items, and at their end the same exception; at most ``count`` are made before they are asked for.
+
+    Begins when the first is asked for, and ends its thread when it is closed.
+    """
+    made: queue.Queue[tuple[Item] | BaseException | None] = queue.Queue(count)
+    left = threading.Event()
+
+    def put(entry: tuple[Item] | BaseException | None) -> bool:
+        while not left.is_set():
+            try:
+                made.put(entry, timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def make() -> None:
+        try:
+            for item in items:
+                if not put((item,)):
+                    return
+            put(None)
+        except BaseException as error:  # noqa: BLE001 - raised again where the items are used
+            put(error)
+
+    thread = threading.Thread(target=make, name="sa2va-readahead", daemon=True)
+    thread.start()
+    try:
+        while (entry := made.get()) is not None:
+            if isinstance(entry, BaseException):
+                raise entry
+            yield entry[0]
+    finally:
+        left.set()
+        thread.join()
+        close = getattr(items, "close", None)
+        if close is not None:
+            close()

@@ -1,0 +1,49 @@
+"""Regions of a picture that a question is about: boxes or masks that the caller draws, as masks that travel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import InvalidInput
+from .masks import Mask
+
+Region: TypeAlias = "NDArray[Any] | Sequence[int]"
+"""A mask, bool `[height, width]` at the picture's size, or a box `(x0, y0, x1, y1)` in pixels, ends exclusive."""
+
+
+def region_masks(regions: Sequence[Region], pictures: Sequence[NDArray[Any]]) -> list[Mask]:
+    """Each region as bool `[height, width]`. Raises `InvalidInput` unless they lie in the one picture there is."""
+    if regions and len(pictures) != 1:
+        raise InvalidInput(
+            f"There are {len(pictures)} pictures and {len(regions)} regions.",
+            advice="Regions are parts of exactly one picture.",
+        )
+    return [_mask(region, pictures[0].shape[:2], number) for number, region in enumerate(regions, 1)]
+
+
+def _mask(region: Region, size: tuple[int, ...], number: int) -> Mask:
+    height, width = size
+    values = np.asarray(region)
+    if values.shape == (4,) and values.dtype.kind in "iu":
+        x0, y0, x1, y1 = values.tolist()
+        if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
+            raise InvalidInput(
+                f"Region {number} is the box {x0},{y0},{x1},{y1}, which is empty or not inside the picture of"
+                f" {width} x {height} pixels.",
+                advice="Write x0,y0,x1,y1 in pixels, ends exclusive.",
+            )
+        mask = np.zeros(size, dtype=np.bool_)
+        mask[y0:y1, x0:x1] = True
+        return mask
+    if values.shape != tuple(size) or values.dtype != np.bool_:
+        raise InvalidInput(
+            f"Region {number} is {values.dtype} {list(values.shape)}.",
+            advice=f"Give a bool mask [{height}, {width}], or a box (x0, y0, x1, y1).",
+        )
+    if not values.any():
+        raise InvalidInput(f"Region {number} is an empty mask.", advice="Leave it out.")
+    return values

@@ -1,0 +1,115 @@
+"""How a checkpoint's tensors get into a module: straight into its parameters, one at a time, and every one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from sa2va_host.errors import ModelLoadFailed
+
+from .checkpoint import Checkpoint
+from .names import row
+from .quantization import is_quantized, pack
+
+Unpack = Callable[[str, Tensor], Iterable[tuple[str, Tensor]]]
+"""(on-disk name, tensor) -> (name in the module, tensor), several where the file holds them fused, none where the
+module has no use for it.
+"""
+
+
+def fill(
+    module: nn.Module,
+    checkpoint: Checkpoint,
+    unpack: Unpack,
+    aliases: Mapping[str, str],
+    rehearsal: bool = False,
+) -> Iterator[int]:
+    """Copy a checkpoint into a module; yields the bytes of each tensor as it is done.
+
+    `aliases` names parameters that are another one where the file lacks them (tied embeddings, shared buffers). With
+    `rehearsal` the module is on the meta device and of the files only the headers are read: all checks but that for
+    infinite weights, at no cost. Raises `ModelLoadFailed` unless every tensor of the file has a place and every
+    parameter and persistent buffer of the module was filled, with finite numbers.
+    """
+    targets = module.state_dict(keep_vars=True)
+    rows: dict[str, set[int]] = {}
+    filled: set[str] = set()
+    unknown: list[str] = []
+    with torch.no_grad():
+        for name, values in checkpoint.tensors(shapes_only=rehearsal):
+            for place_name, part in unpack(name, values):
+                ours, index = row(place_name)
+                target = targets.get(ours)
+                if target is None:
+                    unknown.append(name)
+                    continue
+                place = target if index is None else target[index : index + 1]
+                _check_fit(checkpoint, name, part, place)
+                if is_quantized(target):
+                    _check_finite(checkpoint, name, part)
+                    pack(module, ours, part)
+                else:
+                    place.copy_(part)
+                    if not rehearsal:
+                        _check_finite(checkpoint, name, place)
+                if index is None:
+                    filled.add(ours)
+                else:
+                    rows.setdefault(ours, set()).add(index)
+            yield values.nbytes
+        filled |= {name for name, seen in rows.items() if len(seen) == len(targets[name])}
+        for name, source in aliases.items():
+            if name in targets and name not in filled and source in filled:
+                _tie(module, name, targets[name], targets[source])
+                filled.add(name)
+    _check_complete(checkpoint, sorted(set(targets) - filled), unknown)
+
+
+def _tie(module: nn.Module, name: str, own: Tensor, source: Tensor) -> None:
+    """Make a parameter or buffer the same memory as another one, or on another device a copy of it."""
+    if own.device == source.device:
+        owner, _, leaf = name.rpartition(".")
+        setattr(module.get_submodule(owner), leaf, source)
+    else:
+        own.copy_(source)
+
+
+def _check_fit(checkpoint: Checkpoint, name: str, values: Tensor, place: Tensor) -> None:
+    if place.shape != values.shape:
+        raise ModelLoadFailed(
+            f"{name} has shape {tuple(values.shape)} in {checkpoint.folder}, but config.json means "
+            f"{tuple(place.shape)}.",
+            advice="The folder mixes two checkpoints: fetch it again.",
+        )
+    if place.is_floating_point() and not values.is_floating_point():
+        raise ModelLoadFailed(
+            f"{name} in {checkpoint.folder} holds {str(values.dtype).removeprefix('torch.')} numbers, "
+            "where the model has weights.",
+            advice="Use a checkpoint that is not quantized, or fetch it again.",
+        )
+
+
+def _check_finite(checkpoint: Checkpoint, name: str, place: Tensor) -> None:
+    """One pass over the weights where they are now, without a copy: both ends are numbers if everything between is."""
+    if place.is_floating_point() and place.numel() and not torch.stack(place.aminmax()).isfinite().all():
+        kind = str(place.dtype).removeprefix("torch.")
+        raise ModelLoadFailed(
+            f"{name} in {checkpoint.folder} has weights that are infinite or no numbers in {kind}.",
+            advice="Fetch the checkpoint again, or with float16 try --dtype bfloat16.",
+        )
+
+
+def _check_complete(checkpoint: Checkpoint, missing: list[str], unknown: list[str]) -> None:
+    if missing or unknown:
+        raise ModelLoadFailed(
+            f"{checkpoint.folder} does not fit its config.json: "
+            + "; ".join(
+                f"{len(names)} tensors {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+                for what, names in (("missing", missing), ("unknown", unknown))
+                if names
+            )
+            + ".",
+            advice="Fetch the checkpoint again.",
+        )

@@ -1,0 +1,297 @@
+"""`sa2va video` against a real worker process: what it writes, in constant steps, and how it goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sa2va_host.clip import open_clip
+from sa2va_host.events import Progress
+from sa2va_host.limits import MAX_PROMPTS
+from sa2va_plugins.cli.display import Display
+from tests.clips import pictures, write_clip
+
+from .conftest import PROGRAM
+from .test_commands import mask_of
+
+
+@pytest.fixture
+def clip(tmp_path):
+    """20 frames, black, in which the script finds a white square that moves to the right."""
+    frames = []
+    for index in range(20):
+        picture = np.zeros((48, 64, 3), np.uint8)
+        picture[12:36, 8 + index : 32 + index] = 255
+        frames.append(picture)
+    return write_clip(tmp_path / "clip.mp4", frames, sound="aac")
+
+
+def files(folder):
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def contents(folder):
+    return {name: (folder / name).read_bytes() for name in files(folder) if name != "run.json"}
+
+
+def test_a_video_leaves_masks_and_an_overlay_beside_it(sa2va, clip, tmp_path):
+    done = sa2va("video", "clip.mp4", "--prompt", "objects=1 the Square!")
+    assert done.returncode == 0, done.stderr
+    out = tmp_path / "clip-tracked"
+    masks = {f"masks/objects-1-the-square/{number:05d}.png" for number in range(20)}
+    assert files(out) == {*masks, "overlay.mp4", "run.json"}
+    first, last = (mask_of(out / f"masks/objects-1-the-square/{number:05d}.png") for number in (0, 19))
+    assert first[24, 20]
+    assert not first[24, 45]
+    assert last[24, 45]
+    assert not last[24, 10]
+    assert "in 20 of 20 frames" in done.stdout
+    assert "20 frames in" in done.stdout
+    overlay = open_clip(out / "overlay.mp4")
+    assert [frame.time for frame in overlay] == [frame.time for frame in open_clip(clip)]
+    assert overlay.audio is not None
+
+
+def test_several_prompts_in_one_pass_have_names_and_colours(sa2va, clip, tmp_path):
+    done = sa2va(
+        "video", clip, "--prompt", "objects=2 presence=1", "--prompt", "objects=0", "--prompt", "objects=1",
+        "--save", "masks,rle,davis", "--resolve-overlaps", "-o", "out", "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    names = ["objects-2-presence-1-1", "objects-2-presence-1-2", "objects-1"]
+    assert [found["name"] for found in document["objects"]] == names
+    assert [found["id"] for found in document["objects"]] == [1, 2, 3]
+    assert len({tuple(found["colour"]) for found in document["objects"]}) == 3
+    assert [answer["text"].split(" [")[0] for answer in document["answers"]] == [
+        "objects=2 presence=1",
+        "objects=0",
+        "objects=1",
+    ]
+    assert (document["frames"], document["size"]) == (20, [48, 64])
+    lines = [json.loads(line) for line in (tmp_path / "out/rle.jsonl").read_text().splitlines()]
+    assert [found["presence"] for found in lines[7]["objects"]] == [0.5, 0.2689, 0.1192]
+    masks = np.stack([mask_of(tmp_path / f"out/masks/{name}/00007.png") for name in names])
+    assert masks.sum(axis=0).max() == 1, "no pixel belongs to two"
+    with Image.open(tmp_path / "out/Annotations/clip/00007.png") as image:
+        assert image.mode == "P"
+        np.testing.assert_array_equal(
+            np.asarray(image), (masks * np.array([1, 2, 3])[:, None, None]).sum(axis=0)
+        )
+    stored = json.loads((tmp_path / "out/run.json").read_text())
+    assert stored["finished"]
+    assert stored["objects"] == document["objects"]
+
+
+def test_an_object_that_is_not_there_has_an_empty_mask(sa2va, clip, tmp_path):
+    done = sa2va(
+        "video",
+        clip,
+        "--prompt",
+        "objects=2 presence=1",
+        "--presence",
+        "0.4",
+        "--save",
+        "masks",
+        "-o",
+        "out",
+        "--json",
+    )
+    assert [found["frames"] for found in json.loads(done.stdout)["objects"]] == [20, 0]
+
+
+def test_nothing_found_is_an_answer(sa2va, clip, tmp_path):
+    done = sa2va("video", clip, "--prompt", "objects=0", "-o", "out", "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert (document["objects"], document["frames"], document["files"]) == ([], 0, {})
+    assert document["answers"][0]["text"].startswith("objects=0")
+    assert not (tmp_path / "out").exists()
+
+
+def test_spread_key_frames_are_read_ahead_and_every_frame_is_written_once(sa2va, clip, tmp_path):
+    how = ("--key-frames", "uniform:3", "--condition-on", "masks")
+    done = sa2va("video", clip, "--prompt", "objects=1", "--save", "masks", *how, "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert "at [0, 9, 19] on masks" in document["answers"][0]["text"]
+    assert document["frames"] == 20
+    plain = sa2va("video", clip, "--prompt", "objects=1", "--save", "masks", "-o", "plain")
+    assert plain.returncode == 0, plain.stderr
+    assert contents(tmp_path / "clip-tracked") == contents(tmp_path / "plain")
+
+
+def test_asking_again_makes_one_object_of_a_prompt(sa2va, clip, tmp_path):
+    done = sa2va(
+        "video", clip, "--prompt", "objects=2", "--save", "masks", "--ask-again", "every:8", "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert [found["name"] for found in document["objects"]] == ["objects-2"]
+    assert document["frames"] == 20
+    assert len(list((tmp_path / "clip-tracked" / "masks" / "objects-2").iterdir())) == 20
+    refused = sa2va(
+        "video", clip, "--prompt", "objects=2", "--ask-again", "cuts", "--key-frames", "uniform:3", "-o", "b"
+    )
+    assert refused.returncode == 2
+    assert "first ones of each shot" in refused.stderr
+
+
+def test_numbered_frames_keep_their_numbers(sa2va, tmp_path):
+    (tmp_path / "shots").mkdir()
+    for number in (1001, 1002, 1004, 1005):
+        Image.fromarray(pictures(1)[0]).save(tmp_path / f"shots/shot.{number}.png")
+    done = sa2va(
+        "video", "shots/shot.####.png", "--prompt", "objects=1", "--save", "masks", "--start", "1002", "--fps", "25",
+        "-o", "out", "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert files(tmp_path / "out" / "masks") == {f"objects-1/{number}.png" for number in (1002, 1004, 1005)}
+    assert "1003" in json.loads(done.stdout)["warnings"][0]
+    assert "1003" in done.stderr
+
+
+def test_masks_are_changed_as_asked(sa2va, clip, tmp_path):
+    def mask(*changes):
+        done = sa2va(
+            "video",
+            clip,
+            "--prompt",
+            "objects=2",
+            "--save",
+            "masks",
+            "-o",
+            f"out{len(changes)}",
+            "--end",
+            "2",
+            *changes,
+        )
+        assert done.returncode == 0, done.stderr
+        folder = tmp_path / f"out{len(changes)}" / "masks"
+        return [mask_of(path / "00001.png") for path in sorted(folder.iterdir())]
+
+    first, second = mask()
+    (combined,) = mask("--combine", "union")
+    np.testing.assert_array_equal(combined, first | second)
+    grown = mask("--grow", "2", "--invert")
+    assert (grown[0] < ~first).any()
+
+
+def test_a_folder_that_holds_a_run_is_left_alone(sa2va, clip, tmp_path):
+    sa2va("video", clip, "--prompt", "objects=1", "--save", "rle", "-o", "out")
+    before = contents(tmp_path / "out")
+    again = sa2va("video", clip, "--prompt", "objects=1", "--save", "rle", "-o", "out")
+    assert again.returncode == 2
+    assert "--resume" in again.stderr
+    other = sa2va(
+        "video", clip, "--prompt", "objects=1", "--save", "rle", "-o", "out", "--resume", "--threshold", "0.2"
+    )
+    assert other.returncode == 2
+    assert "other settings: masks" in other.stderr
+    assert contents(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_run_keeps_its_frames_and_resumed_is_whole(sa2va, environment, clip, tmp_path, how):
+    save = ("--save", "masks,rle,overlay")
+    whole = sa2va("video", clip, "--prompt", "objects=2 pause=0.1", *save, "-o", "whole")
+    assert whole.returncode == 0, whole.stderr
+    run = ("video", str(clip), "--prompt", "objects=2 pause=0.1", *save, "-o", "broken")
+    process = subprocess.Popen(
+        [*PROGRAM, *run],
+        env=environment,
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    masks = tmp_path / "broken" / "masks"
+    while len(list(masks.rglob("*.png"))) < 10:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    os.kill(process.pid, how)
+    _, said = process.communicate(timeout=30)
+    left = len(list(masks.rglob("*.png")))
+    assert 10 <= left < 40
+    if how == signal.SIGINT:
+        assert process.returncode == 130
+        assert f"{left // 2} frames are in broken" in said
+        assert len(list(open_clip(tmp_path / "broken/overlay.mp4"))) == left // 2
+    done = sa2va(*run, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert contents(tmp_path / "broken") == contents(tmp_path / "whole")
+
+
+def test_a_frame_that_cannot_be_read_leaves_those_before_it(sa2va, tmp_path):
+    (tmp_path / "shots").mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (40, 48, 64, 3), dtype=np.uint8)
+    for number, picture in enumerate(noise):
+        Image.fromarray(picture).save(tmp_path / f"shots/{number}.png")
+    (tmp_path / "shots/30.png").write_bytes((tmp_path / "shots/30.png").read_bytes()[:3000])
+    done = sa2va("video", "shots", "--prompt", "objects=1", "--save", "rle", "-o", "out")
+    assert done.returncode == 2
+    assert "30.png is damaged or cut short" in done.stderr
+    kept = len((tmp_path / "out/rle.jsonl").read_text().splitlines())
+    assert 15 <= kept < 30
+    assert f"{kept} frames are in out" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--save", "mask"), "A video cannot be saved as 'mask'"),
+        (("--stride", "0"), "The stride is 0"),
+        (("--start", "9", "--end", "3"), "comes after the last one"),
+        (("--fps", "0"), "is no number of frames per second"),
+        (("--fps", "25"), "has a rate of its own"),
+        (("--key-frames", "last:2"), "key_frames is 'last:2'"),
+        (("--prompt", " "), "The prompt is empty"),
+        (("--prompt", "x") * MAX_PROMPTS, f"{MAX_PROMPTS + 1} were given"),
+        (("--resume", "--sample"), "--seed"),
+        (("--start", "500"), "has 20 frames, from 0; none is from 500 on"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_sentence(sa2va, clip, tmp_path, arguments, message):
+    done = sa2va("video", clip, "--prompt", "objects=1", "-o", "out", *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_pictures_that_are_no_video_go_to_segment(sa2va, picture, tmp_path):
+    (tmp_path / "album").mkdir()
+    for number, size in enumerate([(40, 30), (30, 40)]):
+        Image.new("RGB", size).save(tmp_path / f"album/{number}.png")
+    for name in ("album", "picture.png"):
+        done = sa2va("video", name, "--prompt", "objects=1")
+        assert done.returncode == 2
+        assert "sa2va segment" in done.stderr
+
+
+def test_the_video_is_not_written_over_while_it_is_read(sa2va, clip, tmp_path):
+    clip.rename(tmp_path / "overlay.mp4")
+    done = sa2va("video", "overlay.mp4", "--prompt", "objects=1", "-o", ".")
+    assert done.returncode == 2
+    assert "written over while it is read" in done.stderr
+
+
+def test_progress_on_a_plain_stream_tells_frames_rate_and_time_left(capsys):
+    now = 0.0
+    with Display(clock=lambda: now) as display:
+        for done, left in ((120, 15.0), (150, 700.0), (180, 9000.0), (300, 0.0)):
+            now += 3
+            display.event(Progress("tracking", done, 300, "frames", rate=12.04, seconds_left=left))
+    assert capsys.readouterr().err.splitlines() == [
+        "tracking 120 of 300 frames, 12.0/s, 15 s left ...",
+        "tracking 150 of 300 frames, 12.0/s, 12 min left ...",
+        "tracking 180 of 300 frames, 12.0/s, 2 h 30 min left ...",
+        "tracking 300 of 300 frames, 12.0/s ...",
+    ]

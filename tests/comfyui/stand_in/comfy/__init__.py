@@ -1,0 +1,1 @@
+"""As much of ComfyUI as the node pack touches."""

@@ -1,0 +1,1 @@
+"""As much of ComfyUI's node API as the node pack touches."""

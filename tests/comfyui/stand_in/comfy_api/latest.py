@@ -1,0 +1,67 @@
+"""The V3 schema, reduced to what is declared: types, inputs, outputs, nodes, previews."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+
+class Slot:
+    def __init__(self, id: str, **options: Any) -> None:  # noqa: A002 - ComfyUI's own name
+        self.id = id
+        self.options = options
+
+
+def Custom(name: str) -> Any:  # noqa: N802
+    return type(
+        name, (), {"name": name, "Input": type("Input", (Slot,), {}), "Output": type("Output", (Slot,), {})}
+    )
+
+
+class Schema:
+    def __init__(self, **said: Any) -> None:
+        self.__dict__ |= {"inputs": [], "outputs": [], "description": "", "is_output_node": False} | said
+
+
+class NodeOutput:
+    def __init__(self, *values: Any, ui: Any = None) -> None:
+        self.args = values
+        self.ui = ui
+
+
+class ComfyNode:
+    hidden: Any = None
+
+
+class ComfyExtension:
+    pass
+
+
+class Preview:
+    def __init__(self, shown: Any, cls: Any = None) -> None:
+        self.shown = shown
+
+
+io = SimpleNamespace(
+    **{
+        name: Custom(name)
+        for name in (
+            "Image",
+            "Mask",
+            "String",
+            "Combo",
+            "Float",
+            "Int",
+            "Boolean",
+            "Video",
+            "BBOX",
+            "AnyType",
+        )
+    },
+    Custom=Custom,
+    Schema=Schema,
+    NodeOutput=NodeOutput,
+    ComfyNode=ComfyNode,
+    NumberDisplay=SimpleNamespace(slider="slider"),
+)
+ui = SimpleNamespace(PreviewImage=Preview, PreviewMask=Preview, PreviewText=Preview)

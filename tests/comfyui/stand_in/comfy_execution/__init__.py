@@ -1,0 +1,1 @@
+"""As much of ComfyUI's executor as the node pack touches."""

@@ -1,0 +1,276 @@
+"""The nodes beside segmentation: masks from tracks, refining edges, chat, options, unloading, the old names."""
+
+import numpy as np
+import pytest
+
+from sa2va_host.errors import InvalidInput
+from sa2va_host.results import Segmentation
+
+from .conftest import MODEL, execution_of
+
+torch = pytest.importorskip("torch")
+
+PLAIN = {
+    "threshold": 0.5,
+    "objects": "",
+    "combine": "union",
+    "grow": 0,
+    "fill_holes": False,
+    "smallest_area": 0,
+    "invert": False,
+}
+EDGES = {
+    "radius": 4,
+    "erode": 6,
+    "dilate": 6,
+    "black_point": 0.15,
+    "white_point": 0.99,
+    "max_megapixels": 2.0,
+}
+
+
+@pytest.fixture
+def tracks(comfy):
+    """Two squares that overlap, in two frames of 40 x 60 pixels; the first has a hole and the second is soft."""
+    from sa2va_plugins.comfyui.found_objects import FoundObjects
+
+    logits = np.full((2, 2, 20, 20), -10, np.float32)
+    logits[0, :, 2:14, 2:14] = 10
+    logits[0, :, 6:9, 6:9] = -10
+    logits[1, :, 10:18, 10:18] = 0.5
+    answer = Segmentation("[SEG] and [SEG]", logits, (40, 60), 80, is_video=True)
+    return FoundObjects(("left", "right"), ((0,), (1,)), answer)
+
+
+def masks_of(tracks, **changed):
+    from sa2va_plugins.comfyui.track_masks import Sa2VAMasksFromTracks
+
+    return Sa2VAMasksFromTracks.execute(tracks, **{**PLAIN, **changed}).args
+
+
+def test_the_threshold_counts_without_another_run(tracks):
+    assert masks_of(tracks, objects="right")[0].any()
+    assert not masks_of(tracks, objects="right", threshold=0.7)[0].any()
+
+
+def test_objects_are_chosen_by_number_and_name(tracks):
+    both, each, _ = masks_of(tracks)
+    left, right = each
+    assert torch.equal(masks_of(tracks, objects="1")[0], left)
+    assert torch.equal(masks_of(tracks, objects="right")[0], right)
+    assert torch.equal(both, torch.maximum(left, right))
+    assert torch.equal(masks_of(tracks, combine="intersection")[0], torch.minimum(left, right))
+    assert torch.equal(masks_of(tracks, combine="difference")[0], left * (1 - right))
+    with pytest.raises(InvalidInput, match="1 'left', 2 'right'"):
+        masks_of(tracks, objects="middle")
+
+
+def test_clean_up_changes_masks_as_it_says(tracks):
+    plain = masks_of(tracks, objects="left")[0]
+    filled = masks_of(tracks, objects="left", fill_holes=True)[0]
+    assert filled.sum() > plain.sum()
+    assert masks_of(tracks, objects="left", grow=3)[0].sum() > plain.sum()
+    assert masks_of(tracks, objects="left", grow=-3)[0].sum() < plain.sum()
+    assert not masks_of(tracks, objects="left", smallest_area=2400)[0].any()
+    assert torch.equal(masks_of(tracks, objects="left", invert=True)[0], 1 - plain)
+
+
+def test_soft_masks_are_the_probabilities(tracks):
+    soft = masks_of(tracks)[2]
+    expected = tracks.answer.probabilities().max(axis=0)
+    assert np.array_equal(soft.numpy(), expected)
+
+
+def test_outputs_that_nobody_uses_are_not_made(tracks, comfy):
+    execution_of(comfy, connected=[0])
+    masks, each, soft = masks_of(tracks)
+    assert masks.any()
+    assert [mask.untyped_storage().nbytes() for mask in (*each, soft)] == [4, 4]
+    assert soft.shape == masks.shape
+
+
+@pytest.mark.parametrize("source", ["mask", "tracks"])
+def test_the_guided_filter_makes_soft_edges(tracks, source):
+    from sa2va_plugins.comfyui.refine_edges import GUIDED, Sa2VARefineEdges
+
+    images = torch.rand(2, 40, 60, 3, generator=torch.Generator().manual_seed(0))
+    given = {"tracks": tracks} if source == "tracks" else {"mask": masks_of(tracks)[0]}
+    (refined,) = Sa2VARefineEdges.execute(images, GUIDED, **EDGES, **given).args
+    assert refined.shape == (2, 40, 60)
+    assert ((refined > 0.1) & (refined < 0.9)).any()
+
+
+def test_vitmatte_runs_in_the_worker_once_for_each_picture(worker, comfy, image, monkeypatch):
+    from sa2va_plugins.comfyui.refine_edges import vitmatte
+    from sa2va_plugins.comfyui.tensors import Pictures
+
+    monkeypatch.setenv("SA2VA_DISABLE_PLUGINS", "vitmatte")  # the scripted worker has one of any name
+    maps = np.full((2, 48, 64), 0.25, np.float32)
+    matte = vitmatte(Pictures(image), iter(maps), MODEL, {"erode": 6.0}, options())
+    assert torch.equal(matte, torch.full((2, 48, 64), 0.75))
+    assert comfy.bars[-1] == (2, 2)
+
+
+def test_vitmatte_shares_the_worker_of_the_model_that_was_used_last(worker, image, monkeypatch):
+    from sa2va_plugins.comfyui.refine_edges import VITMATTE, Sa2VARefineEdges
+    from sa2va_plugins.comfyui.segment_image import Sa2VAImageSegmentation
+
+    monkeypatch.setenv("SA2VA_DISABLE_PLUGINS", "vitmatte")
+    found = Sa2VAImageSegmentation.execute(MODEL, image, "objects=1", 0.5).args[5]
+    (refined,) = Sa2VARefineEdges.execute(image, VITMATTE, **EDGES, tracks=found).args
+    assert refined.shape == (2, 48, 64)
+    assert len(worker()) == 1
+
+
+def test_masks_of_other_pictures_are_refused(tracks):
+    from sa2va_plugins.comfyui.refine_edges import GUIDED, Sa2VARefineEdges
+
+    with pytest.raises(InvalidInput, match="2 masks of 60 x 40 pixels for 1 pictures of 8 x 8"):
+        Sa2VARefineEdges.execute(torch.zeros(1, 8, 8, 3), GUIDED, **EDGES, tracks=tracks)
+    with pytest.raises(InvalidInput, match="Connect one of them"):
+        Sa2VARefineEdges.execute(torch.zeros(1, 8, 8, 3), GUIDED, **EDGES)
+
+
+def test_chat_is_about_all_pictures_or_none(worker, image):
+    from sa2va_plugins.comfyui.chat import Sa2VAChat
+
+    assert "hello [2] by" in Sa2VAChat.execute(MODEL, "hello", 5, image).args[0]
+    assert "hello [0] by" in Sa2VAChat.execute(MODEL, "hello", 5).args[0]
+
+
+def options(**changed):
+    from sa2va_plugins.comfyui.model_options import Sa2VAModelOptions
+
+    said = {
+        "quantization": "none",
+        "attention": "auto",
+        "dtype": "auto",
+        "device": "auto",
+        "keep_alive": "as set",
+        "minutes": 5.0,
+        "worker_python": "",
+        "max_new_tokens": 2048,
+        "do_sample": False,
+        "temperature": 1.0,
+        "top_p": 1.0,
+        "seed": 0,
+    }
+    return Sa2VAModelOptions.execute(**{**said, **changed}).args[0]
+
+
+def test_options_that_nobody_changed_leave_the_settings_alone(comfy, monkeypatch):
+    from sa2va_plugins.comfyui.clients import client
+
+    monkeypatch.setenv("SA2VA_KEEP_ALIVE", "77")
+    monkeypatch.setenv("SA2VA_DTYPE", "float32")
+    settings = client(MODEL, options()).settings
+    assert (settings.keep_alive, settings.dtype, settings.quantization) == (77, "float32", "none")
+
+
+def test_options_reach_the_worker_settings_and_the_answer(comfy):
+    from sa2va_plugins.comfyui.clients import client
+
+    chosen = options(
+        quantization="8bit", keep_alive="minutes", minutes=2.0, device="cpu", do_sample=True, seed=7
+    )
+    settings = client(MODEL, chosen).settings
+    assert (settings.keep_alive, settings.device, settings.quantization) == (120, "cpu", "8bit")
+    assert (chosen.generation.do_sample, chosen.generation.seed) == (True, 7)
+    assert options(keep_alive="unload now").keep_alive == 0
+    assert options(keep_alive="for ever").keep_alive == -1
+
+
+def test_equal_options_share_one_client_and_few_stay_open(comfy):
+    from sa2va_plugins.comfyui.clients import KEPT, _clients, client
+
+    assert client(MODEL, options()) is client(MODEL, options())
+    for minutes in range(1, KEPT + 3):
+        client(MODEL, options(keep_alive="minutes", minutes=float(minutes)))
+    assert len(_clients) == KEPT
+
+
+def test_unload_passes_on_what_comes_and_returns_when_the_worker_is_gone(worker, image):
+    from sa2va_plugins.comfyui.segment_image import Sa2VAImageSegmentation
+    from sa2va_plugins.comfyui.unload import Sa2VAUnload
+
+    Sa2VAImageSegmentation.execute(MODEL, image, "objects=1", 0.5)
+    (running,) = worker()
+    passed, report = Sa2VAUnload.execute(anything=image).args
+    assert passed is image
+    assert worker() == []
+    assert f"the worker {running.pid} ended" in report
+    assert Sa2VAUnload.execute().args[1].startswith("No worker is running")
+    assert Sa2VAUnload.fingerprint_inputs() != Sa2VAUnload.fingerprint_inputs()
+
+
+def test_a_worker_that_somebody_uses_stays_unless_forced(worker, image):
+    from concurrent.futures import ThreadPoolExecutor
+
+    from sa2va_host import Sa2VA
+    from sa2va_host.errors import Cancelled
+    from sa2va_plugins.comfyui.unload import unload
+
+    with Sa2VA(MODEL) as other, ThreadPoolExecutor() as pool:
+        other.load()
+        call = pool.submit(other.segment, image[0].numpy(), "steps=400 pause=0.05")
+        while not any(each.active for each in worker()):
+            pass
+        assert "stays" in unload(force=False, wait=0)
+        assert "ended" in unload(force=True)
+        with pytest.raises(Cancelled):
+            call.result()
+
+
+def test_the_old_names_have_the_old_inputs_in_their_order(comfy):
+    from sa2va_plugins.comfyui.legacy import NODES
+
+    schemas = {node.define_schema().node_id: node.define_schema() for node in NODES}
+    first = [
+        "model_name",
+        "image",
+        "segmentation_prompt",
+        "threshold",
+        "use_8bit",
+        "use_flash_attn",
+        "unload",
+    ]
+    morph = ["morph", "erode_kernel", "dilate_kernel", "iterations"]
+    detail = [
+        "process_detail",
+        "detail_erode",
+        "detail_dilate",
+        "black_point",
+        "white_point",
+        "max_megapixels",
+    ]
+    ids = {name: [each.id for each in schema.inputs] for name, schema in schemas.items()}
+    assert ids == {
+        "XJSa2VAImageSegmentation": first + morph,
+        "XJSa2VAVideoSegmentation": [first[0], "images", *first[2:], *morph],
+        "XJSa2VAImageSegmentationV2": first + detail,
+    }
+    for schema in schemas.values():
+        assert [each.id for each in schema.outputs] == ["text_output", "masks"]
+
+
+@pytest.mark.parametrize(("morph", "grows"), [("none", 0), ("dilate", 1), ("erode", -1)])
+def test_the_old_nodes_segment_and_unload(worker, image, morph, grows):
+    from sa2va_plugins.comfyui.legacy import XJSa2VAImageSegmentation
+    from sa2va_plugins.comfyui.segment_image import Sa2VAImageSegmentation
+
+    plain = Sa2VAImageSegmentation.execute(MODEL, image[:1], "objects=1", 0.5).args[1].sum()
+    text, masks = XJSa2VAImageSegmentation.execute(
+        MODEL, image, "objects=1", 0.5, False, False, True, morph=morph
+    ).args
+    assert text.startswith("objects=1")
+    assert masks.shape == (1, 48, 64)
+    assert np.sign(float(masks.sum() - plain)) == grows
+    assert worker() == []
+
+
+def test_the_old_video_node_follows(worker, image):
+    from sa2va_plugins.comfyui.legacy import XJSa2VAVideoSegmentation
+
+    _, masks = XJSa2VAVideoSegmentation.execute(MODEL, image, "objects=1", 0.7, False, False, False).args
+    assert masks.shape == (2, 48, 64)
+    assert masks.any()

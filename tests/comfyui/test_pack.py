@@ -1,0 +1,193 @@
+"""The repository as a node pack: loads under any name, leaves `sys.path` alone, and its documents fit its nodes."""
+
+import asyncio
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tomllib
+
+torch = pytest.importorskip("torch")
+
+ROOT = Path(__file__).resolve().parents[2]
+WEB = ROOT / "plugins" / "comfyui" / "web"
+LOAD = """
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+
+sys.path[:0] = [{stand_in!r}]
+import comfy.model_management, folder_paths
+folder_paths.models_dir = folder_paths.user_directory = {folder!r}
+before = list(sys.path)
+name = {pack!r}.replace(".", "_x_")
+spec = spec_from_file_location(name, {pack!r} + "/__init__.py")
+pack = sys.modules[name] = module_from_spec(spec)
+spec.loader.exec_module(pack)
+import asyncio
+nodes = asyncio.run(asyncio.run(pack.comfy_entrypoint()).get_node_list())
+assert sys.path == before, sys.path
+assert not {{"tests", "plugins", "training", "sa2va_worker"}} & set(sys.modules)
+import sa2va_host
+files = [getattr(each, "__file__", None) or "" for each in sys.modules.values()]
+print(len(nodes), sa2va_host.__file__, len([file for file in files if file.endswith("sa2va_host/errors.py")]))
+"""
+
+
+def nodes():
+    from sa2va_plugins.comfyui.extension import NODES
+
+    return {node.define_schema().node_id: node.define_schema() for node in NODES}
+
+
+@pytest.fixture
+def schemas(comfy):
+    from sa2va_plugins.comfyui import model_list
+
+    model_list.register_folder()
+    return nodes()
+
+
+def test_a_clone_loads_under_any_folder_name_and_puts_nothing_on_the_path(tmp_path):
+    pack = tmp_path / "custom_nodes" / "any-name.v1"
+    pack.parent.mkdir()
+    pack.symlink_to(ROOT, target_is_directory=True)
+    stand_in = str(Path(__file__).parent / "stand_in")
+    code = LOAD.format(stand_in=stand_in, folder=str(tmp_path), pack=str(pack))
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["7", str(ROOT / "sa2va_host" / "__init__.py"), "1"]
+
+
+def test_elsewhere_the_root_does_nothing(tmp_path):
+    code = f"import runpy, sys; runpy.run_path({str(ROOT / '__init__.py')!r}); print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=True,
+        timeout=60,
+    )
+    assert not [name for name in done.stdout.split() if name.startswith("sa2va")]
+
+
+def test_the_clone_is_the_command_too(tmp_path):
+    done = subprocess.run(
+        [sys.executable, ROOT, "setup", "--help"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout.startswith("usage: sa2va setup")
+
+
+def test_a_clone_is_as_good_as_an_installation(comfy):
+    from sa2va_plugins.comfyui.pack import CloneDistribution
+
+    clone = CloneDistribution(ROOT)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert clone.metadata["Name"] == project["name"]
+    assert clone.version == project["version"]
+    assert {each.name for each in clone.entry_points if each.group == "sa2va"} == set(
+        project["entry-points"]["sa2va"]
+    )
+    assert any(line.startswith("torch>=") and "worker" in line for line in clone.requires or ())
+    assert json.loads(clone.read_text("direct_url.json") or "")["url"] == ROOT.as_uri()
+
+
+def test_the_old_nodes_come_only_when_they_are_wanted(comfy, monkeypatch):
+    from sa2va_plugins.comfyui import extension, preferences
+
+    async def offered():
+        return await (await extension.comfy_entrypoint()).get_node_list()
+
+    assert len(asyncio.run(offered())) == 7
+    monkeypatch.setattr(preferences, "old_names", lambda: True)
+    assert len(asyncio.run(offered())) == 10
+
+
+def test_every_input_and_output_has_a_tooltip_and_every_node_words_to_search_for(schemas):
+    for schema in schemas.values():
+        assert "Search words: " in schema.description
+        assert schema.category == "Sa2VA"
+        for slot in (*schema.inputs, *schema.outputs):
+            assert slot.options["tooltip"].endswith((".", ".).")), (schema.node_id, slot.id)
+
+
+def test_the_english_locale_says_what_the_nodes_say(schemas):
+    locale = json.loads((ROOT / "locales" / "en" / "nodeDefs.json").read_text())
+    assert set(locale) == set(schemas)
+    for name, schema in schemas.items():
+        assert locale[name]["display_name"] == schema.display_name
+        assert locale[name]["description"] == schema.description
+        tooltips = {each.id: each.options["tooltip"] for each in schema.inputs}
+        assert {key: each["tooltip"] for key, each in locale[name]["inputs"].items()} == tooltips
+        outputs = [each.options["tooltip"] for each in schema.outputs]
+        assert [each["tooltip"] for each in locale[name]["outputs"].values()] == outputs
+
+
+def test_the_chinese_locale_has_everything_in_chinese():
+    english, chinese = (
+        {
+            file.name: json.loads(file.read_text(encoding="utf-8"))
+            for file in (ROOT / "locales" / language).iterdir()
+        }
+        for language in ("en", "zh")
+    )
+    assert shape(english) == shape(chinese)
+    for path, text in leaves(chinese):
+        assert re.search("[\u4e00-\u9fff]", text) or path[-2:] == ("top_p", "name"), (path, text)
+
+
+def shape(tree):
+    return {key: shape(value) for key, value in tree.items()} if isinstance(tree, dict) else None
+
+
+def leaves(tree, path=()):
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from leaves(value, (*path, key))
+        else:
+            yield (*path, key), value
+
+
+def test_every_node_has_a_help_page_in_both_languages(schemas):
+    for name, schema in schemas.items():
+        page = (WEB / "docs" / f"{name}.md").read_text()
+        assert page.startswith(f"# {schema.display_name}\n")
+        assert (WEB / "docs" / name / "zh.md").read_text(encoding="utf-8").startswith("# Sa2VA ")
+    assert {file.stem for file in (WEB / "docs").glob("*.md")} == set(schemas)
+
+
+def test_example_workflows_use_the_nodes_as_they_are_and_have_their_pictures(schemas):
+    used = set()
+    for file in (ROOT / "example_workflows").glob("*.json"):
+        graph = json.loads(file.read_text())
+        assert file.with_suffix(".jpg").is_file(), "the picture that ComfyUI shows of it"
+        for node in graph["nodes"]:
+            if node["type"] in ("LoadImage", "LoadVideo"):
+                assert (ROOT / "example_workflows" / "pictures" / node["widgets_values"][0]).is_file()
+            if node["type"] in schemas:
+                used.add(node["type"])
+                schema = schemas[node["type"]]
+                assert {each["name"] for each in node["inputs"]} == {each.id for each in schema.inputs}
+                assert len(node["outputs"]) == len(schema.outputs)
+    assert used == set(schemas)
+
+
+def test_the_requirements_are_the_light_ones():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    assert [line for line in lines if not line.startswith("#")] == project["dependencies"]
+
+
+def test_nobody_pickles_evaluates_or_starts_processes():
+    for file in (ROOT / "plugins" / "comfyui").glob("*.py"):
+        assert not re.search(r"\b(pickle|eval\(|exec\(|subprocess|os\.system|Popen)", file.read_text()), file

@@ -1,0 +1,160 @@
+"""Image and video segmentation: what goes in, what comes out, and that nothing crashes downstream."""
+
+import json
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from sa2va_host import Sa2VA
+from sa2va_host.errors import InvalidInput, OutOfMemory, WorkerDied
+
+from .conftest import MODEL, execution_of
+
+torch = pytest.importorskip("torch")
+
+
+def segment(image, prompt="objects=1", threshold=0.5, options=None, model=MODEL):
+    from sa2va_plugins.comfyui.segment_image import Sa2VAImageSegmentation
+
+    return Sa2VAImageSegmentation.execute(model, image, prompt, threshold, options)
+
+
+def track(frames, prompt="objects=1", threshold=0.5):
+    from sa2va_plugins.comfyui.segment_video import Sa2VAVideoSegmentation
+
+    return Sa2VAVideoSegmentation.execute(MODEL, prompt, threshold, 5, frames)
+
+
+def test_masks_are_those_of_the_python_client_bit_for_bit(worker, image):
+    _, masks, objects, *_ = segment(image, "objects=2").args
+    with Sa2VA(MODEL) as sa:
+        for index, picture in enumerate(image.numpy()):
+            expected = sa.segment(picture, "objects=2").masks(0.5)
+            assert np.array_equal(masks[index].numpy(), expected.any(axis=0).astype(np.float32))
+            for each, one in zip(objects, expected, strict=True):
+                assert np.array_equal(each[index].numpy(), one.astype(np.float32))
+    assert masks.shape == (2, 48, 64)
+    assert masks.dtype == torch.float32
+    assert 0 < masks.sum() < masks.numel()
+
+
+def test_tracks_are_those_of_the_python_client_bit_for_bit(worker, image):
+    _, masks, tracks = track(image).args
+    with Sa2VA(MODEL) as sa:
+        expected = sa.segment_video(list(image.numpy()), "objects=1")
+    assert np.array_equal(masks.numpy(), expected.masks(0.5)[0].astype(np.float32))
+    assert np.array_equal(tracks.answer.logits, expected.logits)
+
+
+def test_each_line_is_one_named_object_found_or_not(worker, image):
+    text, _, masks, boxes, details, found = segment(image, "a objects=1\n\n b objects=0 \nc objects=1").args
+    assert found.names == ("a objects=1", "b objects=0", "c objects=1")
+    assert [bool(mask.any()) for mask in masks] == [True, False, True]
+    assert [len(each) for each in boxes] == [2, 2]
+    assert {each["object"] for each in json.loads(details)} == {"a objects=1", "c objects=1"}
+    assert text.startswith("a objects=1, picture 1: a objects=1 [1]")
+
+
+def test_lines_about_a_video_share_one_pass_and_keep_their_names(worker, image):
+    text, _, tracks = track(image, "a objects=1\nb objects=0\nc objects=1").args
+    assert tracks.names == ("a objects=1", "b objects=0", "c objects=1")
+    assert [bool(tracks.mask(index, 0, 0.5).any()) for index in range(3)] == [True, False, True]
+    assert text.splitlines()[1].startswith("b objects=0: ")
+    (running,) = worker()
+    assert running.finished_calls == 1
+
+
+def test_boxes_and_scores_describe_the_masks(worker, image):
+    _, masks, _, boxes, details, _ = segment(image).args
+    rows, columns = np.nonzero(masks[0].numpy())
+    (box,) = boxes[0]
+    assert box == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+    first = json.loads(details)[0]
+    assert first["area"] == len(rows)
+    assert 0.5 < first["score"] <= 1
+
+
+def test_nothing_found_is_an_empty_mask_of_the_right_size(worker, image):
+    _, masks, objects, boxes, details, _ = segment(image, "objects=0").args
+    assert masks.shape == (2, 48, 64)
+    assert not masks.any()
+    assert [each.shape for each in objects] == [(2, 48, 64)]
+    assert boxes == [[], []]
+    assert details == "[]"
+    _, masks, _ = track(image, "objects=0").args
+    assert masks.shape == (2, 48, 64)
+    assert not masks.any()
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 3), (3, 37, 53, 4), (1, 33, 20, 1), (21, 35, 3)])
+def test_any_image_gives_masks_of_its_size(worker, shape):
+    _, masks, *_ = segment(torch.rand(shape)).args
+    assert masks.shape == (shape[0] if len(shape) == 4 else 1, *shape[-3:-1])
+
+
+def test_values_beyond_0_and_1_are_cut_off(worker, image):
+    wild = image * 3 - 1
+    wild[0, 0, 0] = float("nan")
+    assert torch.equal(segment(wild).args[1], segment(image).args[1])
+
+
+@pytest.mark.parametrize("prompt", ["", "  \n "])
+def test_an_empty_prompt_says_what_to_do(comfy, image, prompt):
+    with pytest.raises(InvalidInput, match="Say what to look for"):
+        segment(image, prompt)
+
+
+def test_an_image_without_pictures_is_refused(comfy):
+    with pytest.raises(InvalidInput, match="Connect an IMAGE"):
+        segment(torch.zeros(0, 8, 8, 3))
+
+
+def test_frames_or_a_video_must_be_connected(comfy):
+    with pytest.raises(InvalidInput, match="Connect one of them"):
+        track(None)
+
+
+def test_masks_that_nobody_uses_take_no_memory_and_connecting_them_runs_the_node_again(worker, comfy, image):
+    from sa2va_plugins.comfyui.segment_video import Sa2VAVideoSegmentation
+
+    execution_of(comfy, connected=[2])
+    before = Sa2VAVideoSegmentation.fingerprint_inputs()
+    _, masks, _ = track(image).args
+    assert masks.shape == (2, 48, 64)
+    assert masks.untyped_storage().nbytes() == 4
+    execution_of(comfy, connected=[0, 2])
+    assert Sa2VAVideoSegmentation.fingerprint_inputs() == before
+    execution_of(comfy, connected=[1, 2])
+    assert Sa2VAVideoSegmentation.fingerprint_inputs() != before
+    assert track(image).args[1].any()
+
+
+def test_progress_has_phases_and_reaches_the_end(worker, comfy, image):
+    execution_of(comfy, connected=[])
+    segment(image, "objects=1 steps=3 pause=0.12", model=f"{MODEL}load=0.5")
+    assert comfy.bars[-1] == (2, 2)
+    phases = {text.removeprefix("1 of 2: ").split()[0] for text in comfy.server.texts}
+    assert {"starting", "loading", "generating"} <= phases
+    assert "2 of 2: generating 1 token" in comfy.server.texts
+
+
+def test_an_interrupt_ends_the_node_within_a_second_and_the_next_run_works(worker, comfy, image):
+    segment(image)
+    timer = threading.Timer(0.3, lambda: setattr(comfy.management, "interrupted", True))
+    timer.start()
+    begun = time.monotonic()
+    with pytest.raises(comfy.management.InterruptProcessingException):
+        segment(image, "objects=1 steps=1000 pause=0.05")
+    assert time.monotonic() - begun < 1.3
+    assert not comfy.management.interrupted
+    assert segment(image).args[1].any()
+
+
+def test_errors_of_the_worker_are_one_sentence_with_what_to_do(worker, image):
+    with pytest.raises(OutOfMemory, match="The script has no memory"):
+        segment(image, "error=memory")
+    with pytest.raises(WorkerDied, match="The next call starts a new worker"):
+        segment(image, "die=SIGKILL")
+    assert segment(image).args[1].any()

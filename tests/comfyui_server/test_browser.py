@@ -1,0 +1,72 @@
+"""Example workflows in a real browser: Playwright with Debian's Chromium (`apt install chromium`).
+
+With `COMFYUI_SCREENSHOTS` pictures of the interface are left in that folder.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from .workflows import FOLDER, examples
+
+playwright = pytest.importorskip("playwright.sync_api")
+CHROMIUM = shutil.which("chromium") or ""
+SCREENSHOTS = os.environ.get("COMFYUI_SCREENSHOTS", "")
+
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="there is no chromium")
+
+
+@pytest.fixture(scope="module")
+def page(server):
+    """ComfyUI's page, loaded."""
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1560, "height": 980})
+        page.errors = []
+        page.on("pageerror", lambda error: page.errors.append(str(error)))
+        page.set_default_timeout(240_000)
+        page.goto(f"http://127.0.0.1:{server.port}", wait_until="domcontentloaded")
+        page.wait_for_function("window.app && window.app.graph && window.app.vueAppReady")
+        page.wait_for_timeout(2000)
+        page.errors.clear()  # those of ComfyUI's own start
+        yield page
+        browser.close()
+
+
+@pytest.mark.parametrize(
+    "file", examples() if SCREENSHOTS else [FOLDER / "masks_from_words.json"], ids=lambda file: file.stem
+)
+def test_a_workflow_is_loaded_drawn_and_run(server, page, file):
+    page.evaluate("graph => window.app.loadGraphData(graph)", json.loads(file.read_text()))
+    page.wait_for_timeout(1000)
+    page.keyboard.press("Escape")
+    titles = page.evaluate("() => window.app.graph._nodes.map(node => node.title)")
+    assert any(title.startswith("Sa2VA ") for title in titles)
+    assert page.evaluate("() => window.app.graph._nodes.filter(node => node.has_errors).length") == 0
+    before = len(server.get("/history"))
+    page.evaluate("() => window.app.queuePrompt(0)")
+    while len(server.get("/history")) == before:
+        page.wait_for_timeout(200)
+    (run,) = list(server.get("/history?max_items=1").values())
+    assert run["status"]["status_str"] == "success"
+    page.wait_for_timeout(3000)
+    assert page.errors == []
+    if SCREENSHOTS:
+        page.evaluate("() => window.app.canvas.deselectAll && window.app.canvas.deselectAll()")
+        page.screenshot(path=Path(SCREENSHOTS) / f"{file.stem}.png")
+
+
+def test_the_setting_for_the_old_names_is_there(page):
+    assert page.evaluate("() => window.app.ui.settings.getSettingValue('Sa2VA.OldNames')") is True
+
+
+def test_a_node_shows_its_help_page(server, page):
+    pack = page.evaluate("() => LiteGraph.registered_node_types['Sa2VAUnload'].nodeData.python_module")
+    folder = pack.removeprefix("custom_nodes.")
+    text = page.evaluate(
+        "async path => (await fetch(path)).text()", f"/extensions/{folder}/docs/Sa2VAUnload.md"
+    )
+    assert text.startswith("# Sa2VA Unload")

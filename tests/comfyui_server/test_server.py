@@ -1,0 +1,202 @@
+"""A real server with the pack: workflows, masks, interrupting, freeing, a worker that is killed."""
+
+import json
+import os
+import signal
+import time
+import urllib.error
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sa2va_host import Sa2VA, list_workers
+
+from .comfyui import PACK, ROOT, serving
+from .conftest import DIRECTORY, PYTHON, wait_for_worker
+from .workflows import examples
+
+PICTURE = ROOT / "example_workflows" / "pictures" / "triangles.jpg"
+PROMPT = "the red square and the blue triangle"
+MODEL = "sa2va-tiny"
+WORKING = ("encoding", "generating", "tracking")
+
+
+def graph(amount=1, prompt=PROMPT, save=False, **more):
+    """`amount` pictures through Image Segmentation."""
+    nodes = {
+        "1": node("LoadImage", image=PICTURE.name),
+        "2": node("RepeatImageBatch", image=["1", 0], amount=amount),
+        "3": node(
+            "Sa2VAImageSegmentation", model=MODEL, image=["2", 0], prompt=prompt, threshold=0.5, **more
+        ),
+    }
+    if save:
+        nodes["4"] = node("MaskToImage", mask=["3", 2])
+        nodes["5"] = node("SaveImage", images=["4", 0], filename_prefix="mask")
+    return nodes
+
+
+def node(kind, **inputs):
+    return {"class_type": kind, "inputs": inputs}
+
+
+def test_the_pack_loads_and_says_where_it_is(server, nodes):
+    ours = {name: each for name, each in nodes.items() if each["category"].startswith("Sa2VA")}
+    assert len(ours) == 10
+    assert {each["python_module"] for each in ours.values()} == {f"custom_nodes.{PACK}"}
+    log = server.log.read_text()
+    assert "IMPORT FAILED" not in log
+
+
+def test_locales_help_pages_and_templates_are_served(server):
+    translations = server.get("/i18n")
+    assert translations["zh"]["nodeDefs"]["Sa2VAUnload"]["display_name"] == "Sa2VA 卸载"
+    templates = server.get("/workflow_templates")[PACK]
+    assert set(templates) == {file.stem for file in examples()}
+    for name in templates:
+        assert server.get(f"/api/workflow_templates/{PACK}/{name}.json")["nodes"]
+
+
+@pytest.mark.parametrize("file", examples(), ids=lambda file: file.stem)
+def test_every_example_workflow_runs(server, prompt_of, file):
+    run = server.run(prompt_of(file))
+    assert run.status == "success", run.error
+    assert run.outputs
+
+
+def test_masks_are_those_of_the_python_client_bit_for_bit(server):
+    run = server.run(graph(save=True))
+    assert run.status == "success", run.error
+    with Sa2VA(MODEL) as sa:
+        expected = sa.segment(PICTURE, PROMPT).masks(0.5)
+    files = server.saved(run, "5")
+    assert len(files) == len(expected) == 2
+    for file, mask in zip(files, expected, strict=True):
+        assert np.array_equal(np.asarray(Image.open(file))[:, :, 0], mask * np.uint8(255))
+
+
+def test_nothing_found_does_not_break_what_follows(server):
+    run = server.run(graph(prompt="the yellow star", save=True))
+    assert run.status == "success", run.error
+    (file,) = server.saved(run, "5")
+    assert not np.asarray(Image.open(file)).any()
+
+
+def test_an_empty_prompt_is_one_sentence_on_the_node(server):
+    run = server.run(graph(prompt=" "))
+    assert run.status == "error"
+    assert run.error == "The prompt is empty. Say what to look for, such as 'the red circle'."
+
+
+def test_a_changed_threshold_does_not_run_the_model_again(server):
+    def calls():
+        (worker,) = list_workers()
+        return worker.finished_calls
+
+    nodes = graph(amount=2)
+    assert server.run(nodes).status == "success"
+    before = calls()
+    for threshold in (0.4, 0.6):
+        nodes["6"] = node(
+            "Sa2VAMasksFromTracks",
+            tracks=["3", 5],
+            threshold=threshold,
+            objects="1",
+            combine="union",
+            grow=0,
+            fill_holes=False,
+            smallest_area=0,
+            invert=False,
+        )
+        run = server.run(nodes)
+        assert run.status == "success", run.error
+    assert calls() == before
+
+
+def test_connecting_an_output_later_gives_its_masks(server):
+    server.run(graph(amount=3))
+    run = server.run(graph(amount=3, save=True))
+    assert all(np.asarray(Image.open(file)).any() for file in server.saved(run, "5"))
+
+
+def test_an_interrupt_ends_the_node_within_a_second_and_the_next_run_works(server):
+    prompt_id = server.queue(graph(amount=200))
+    wait_for_worker(WORKING)
+    begun = time.time()
+    server.post("/interrupt", {})
+    run = server.wait(prompt_id)
+    assert run.messages["execution_interrupted"]["timestamp"] / 1000 - begun < 1
+    assert server.run(graph(amount=4)).status == "success"
+
+
+def test_a_worker_that_is_killed_is_one_sentence_and_the_next_run_works(server):
+    prompt_id = server.queue(graph(amount=201))
+    os.kill(wait_for_worker(WORKING), signal.SIGKILL)
+    run = server.wait(prompt_id)
+    assert "signal SIGKILL" in run.error
+    assert "The next call starts a new worker." in run.error
+    assert server.run(graph(amount=5)).status == "success"
+
+
+def test_freeing_memory_in_comfyui_ends_the_worker(server):
+    assert server.run(graph(amount=6)).status == "success"
+    assert list_workers()
+    server.post("/free", {"unload_models": True, "free_memory": True})
+    deadline = time.monotonic() + 20
+    while list_workers() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert list_workers() == []
+
+
+def test_old_workflows_run(server):
+    common = {
+        "model_name": MODEL,
+        "segmentation_prompt": PROMPT,
+        "threshold": 0.5,
+        "use_8bit": True,
+        "use_flash_attn": True,
+        "unload": False,
+    }
+    morph = {"morph": "closing", "erode_kernel": 3, "dilate_kernel": 3, "iterations": 1}
+    nodes = graph(amount=2)
+    del nodes["3"]
+    nodes["7"] = node("XJSa2VAImageSegmentation", image=["2", 0], **common, **morph)
+    nodes["8"] = node("XJSa2VAVideoSegmentation", images=["2", 0], **common, **morph)
+    for number in ("7", "8"):
+        nodes[f"{number}0"] = node("MaskToImage", mask=[number, 1])
+        nodes[f"{number}1"] = node("SaveImage", images=[f"{number}0", 0], filename_prefix="old")
+    run = server.run(nodes)
+    assert run.status == "success", run.error
+    for number in ("71", "81"):
+        assert all(np.asarray(Image.open(file)).any() for file in server.saved(run, number))
+
+
+def test_a_second_server_and_python_share_the_worker(server, environment, tmp_path):
+    from .comfyui import prepare
+
+    assert server.run(graph(amount=7)).status == "success"
+    (worker,) = list_workers()
+    base = prepare(tmp_path / "base")
+    with serving(Path(DIRECTORY), base, python=PYTHON, environment=environment) as second, Sa2VA(MODEL) as sa:
+        assert second.run(graph(amount=2)).status == "success"
+        answered = sa.segment(PICTURE, PROMPT).worker
+        assert answered is not None
+        assert answered.pid == worker.pid
+    assert [each.pid for each in list_workers()] == [worker.pid]
+
+
+def test_an_unknown_model_names_the_command(server):
+    nodes = graph(amount=1)
+    nodes["3"]["inputs"]["model"] = "ByteDance/Sa2VA-8B"
+    run = server.run(nodes)
+    assert "`sa2va pull ByteDance/Sa2VA-8B`" in run.error
+
+
+def test_a_request_that_the_server_refuses_is_refused_by_the_schema(server):
+    nodes = graph()
+    nodes["3"]["inputs"]["threshold"] = 1.5
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        server.queue(nodes)
+    assert "value_bigger_than_max" in json.dumps(json.loads(refused.value.read()))

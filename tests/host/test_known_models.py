@@ -1,0 +1,66 @@
+"""The table of known checkpoints, and the page that shows it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from sa2va_host.checkpoints import is_hub_name
+from sa2va_host.choice import LARGE, LARGE_MEMORY
+from sa2va_host.config import ModelSettings, Settings
+from sa2va_host.hookspecs import KnownModel
+from sa2va_host.known_models import HEADINGS, QUANTIZED_BYTES, TABLE, cells, known_models, memory
+from sa2va_host.specification import QUANTIZATIONS
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
+
+
+def test_the_page_shows_the_table() -> None:
+    section = PAGE.split("## Known checkpoints\n")[1].split("\n## ")[0]
+    rows = [
+        tuple(cell.strip() for cell in row.strip("|").split("|"))
+        for row in re.findall(r"^\|.*$", section, re.MULTILINE)
+    ]
+    assert rows[0] == tuple(heading.lower() for heading in HEADINGS)
+    assert rows[2:] == [cells(model) for model in TABLE]
+
+
+def test_every_name_can_be_pulled_and_stands_there_once() -> None:
+    names = [model.name for model in TABLE]
+    assert all(map(is_hub_name, names))
+    assert len(set(names)) == len(names)
+
+
+def test_less_bits_are_less_memory_and_no_model_is_smaller_than_its_weights() -> None:
+    assert tuple(QUANTIZED_BYTES) == QUANTIZATIONS
+    for model in TABLE:
+        plain, eight, four = (memory(model, each) for each in QUANTIZED_BYTES)
+        assert plain > eight > four > 0, model.name
+        assert 0 < model.quantizable < model.parameters
+
+
+@pytest.mark.parametrize("model", [model for model in TABLE if model.memory], ids=lambda model: model.name)
+def test_what_is_computed_meets_what_is_published(model: KnownModel) -> None:
+    counted = KnownModel(model.name, parameters=model.parameters, quantizable=model.quantizable)
+    for quantization, published in model.memory.items():
+        assert memory(counted, quantization) == pytest.approx(published, rel=0.25)
+
+
+def test_the_default_wants_what_the_table_says() -> None:
+    (large,) = [model for model in TABLE if model.name == LARGE]
+    assert memory(large, "none") == LARGE_MEMORY
+
+
+def test_plugins_and_settings_add_to_the_table_and_change_nothing_in_it() -> None:
+    plugged = KnownModel("Org/New", "bright", download=7)
+    settings = Settings(
+        models={"Org/Own": ModelSettings(), "Org/New": ModelSettings(), LARGE: ModelSettings()}
+    )
+    found = known_models(settings, [plugged, KnownModel(LARGE)])
+    assert found == [*TABLE, plugged, KnownModel("Org/Own")]
+
+
+def test_what_is_not_known_is_no_number() -> None:
+    assert cells(KnownModel("Org/Own")) == ("Org/Own", *"-------")

@@ -1,0 +1,228 @@
+"""A video as a stream: one result for each frame as it is tracked, bounded on both sides, ended at any moment."""
+
+import asyncio
+import contextlib
+import threading
+import time
+import weakref
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sa2va_host import AsyncSa2VA, Cancellation, Cancelled, InvalidInput, OutOfMemory
+from sa2va_host.events import Event, Progress
+from sa2va_host.limits import FRAME_WINDOW
+
+from .conftest import COMMAND
+
+
+@pytest.fixture
+def frames():
+    return list(np.random.default_rng(0).integers(0, 256, (12, 48, 64, 3), dtype=np.uint8))
+
+
+def test_each_frame_is_what_the_whole_has_of_it(connect, frames):
+    sa = connect()
+    whole = sa.segment_video(frames, "objects=2", "first:3")
+    with sa.track(iter(frames), "objects=2", "first:3") as track:
+        found = list(track)
+    assert [frame.index for frame in found] == list(range(12))
+    np.testing.assert_array_equal(np.stack([frame.logits for frame in found], axis=1), whole.logits)
+    np.testing.assert_array_equal(np.stack([frame.masks(0.4) for frame in found], axis=1), whole.masks(0.4))
+    np.testing.assert_array_equal(found[5].probabilities(), whole.probabilities()[:, 5])
+    assert track.text == whole.text
+    assert (track.worker, found[0].size) == (whole.worker, (48, 64))
+    assert track.timings["scripted"] == 0.001
+
+
+def test_the_answer_and_the_presence_of_each_object_come_with_the_frames(connect, frames):
+    with connect().track(frames, "objects=2 steps=3 presence=1") as track:
+        found = list(track)
+    assert {frame.text for frame in found} == {track.text}
+    assert track.text.startswith("objects=2 steps=3")
+    assert found[0].presence.dtype == np.float32
+    np.testing.assert_allclose(found[0].presence, [0.5, 1 / (1 + np.exp(1.0))], rtol=1e-6)
+    (without, *_) = connect().track(frames, "objects=1")
+    assert without.presence is None
+
+
+def test_several_prompts_share_a_pass_and_keep_their_objects_apart(connect, frames):
+    sa = connect()
+    with sa.track(iter(frames), ["objects=2", "objects=0", "objects=1 presence=1"]) as track:
+        found = list(track)
+    assert [(answer.text.split(" [")[0], answer.objects) for answer in track.answers] == [
+        ("objects=2", 2),
+        ("objects=0", 0),
+        ("objects=1 presence=1", 1),
+    ]
+    assert len(found) == 12
+    first, none, last = found[7].each()
+    np.testing.assert_array_equal(first.logits, sa.segment_video(frames, "objects=2").logits[:, 7])
+    assert (len(none), len(last)) == (0, 1)
+    np.testing.assert_array_equal(np.concatenate([first.masks(), last.masks()]), found[7].masks())
+    assert (first.text, last.text) == (track.answers[0].text, track.answers[2].text)
+
+
+def test_a_frame_is_there_before_the_last_one_is_read(connect, frames):
+    """Neither side runs ahead: what is read and not yet answered stays within the window."""
+    read = 0
+
+    def produced():
+        nonlocal read
+        for frame in frames * 5:
+            read += 1
+            yield frame
+
+    with connect().track(produced(), "objects=1", "first:1") as track:
+        for frame in track:
+            time.sleep(0.003)
+            assert read - frame.index <= 2 * FRAME_WINDOW + 1
+    assert read == 60
+
+
+def test_nothing_of_a_frame_stays_when_it_is_done(connect):
+    """Memory is that of the window, however many frames there are."""
+    random = np.random.default_rng(1)
+    given: list[weakref.finalize[Any, Any]] = []
+
+    def produced():
+        for _ in range(200):
+            frame = random.integers(0, 256, (48, 64, 3), dtype=np.uint8)
+            given.append(weakref.finalize(frame, int))
+            yield frame
+
+    answered: list[weakref.finalize[Any, Any]] = []
+    for frame in connect().track(produced(), "objects=3", "first:2"):
+        answered.append(weakref.finalize(frame.logits, int))
+        assert sum(one.alive for one in given) <= FRAME_WINDOW
+        assert sum(one.alive for one in answered) <= 2
+    assert len(given) == len(answered) == 200
+
+
+def test_without_objects_there_is_no_frame_and_a_text(connect, frames):
+    with connect().track(iter(frames), "objects=0") as track:
+        assert list(track) == []
+    assert track.text.startswith("objects=0")
+
+
+def test_closing_ends_the_work_and_keeps_the_client(connect, frames, eventually, promise):
+    sa = connect()
+    track = sa.track((frame for _ in range(1000) for frame in frames), "objects=1 pause=0.02")
+    assert [next(track).index for _ in range(3)] == [0, 1, 2]
+    track.close()
+    begun = time.monotonic()
+    eventually(lambda: not sa.status().active, 1.0)
+    promise(time.monotonic() - begun, 0.3)
+    assert list(track) == []
+    assert len(sa.segment(frames[0], "objects=1")) == 1
+
+
+def test_a_track_that_is_forgotten_ends_too(connect, frames, eventually):
+    sa = connect()
+    next(sa.track((frame for _ in range(1000) for frame in frames), "objects=1 pause=0.02"))
+    eventually(lambda: not sa.status().active, 1.0)
+
+
+def test_another_thread_ends_it_between_two_frames(connect, frames):
+    cancellation = Cancellation()
+    found = []
+    endless = (frame for _ in range(1000) for frame in frames)
+
+    def watch():
+        for frame in connect().track(endless, "objects=1 pause=0.02", cancellation=cancellation):
+            found.append(frame.index)
+            if len(found) == 3:
+                threading.Thread(target=cancellation.cancel).start()
+
+    with pytest.raises(Cancelled):
+        watch()
+    assert found[:3] == [0, 1, 2]
+    assert len(found) <= 3 + FRAME_WINDOW
+
+
+def test_what_goes_wrong_later_leaves_the_frames_before_it(connect, frames):
+    found = []
+    with pytest.raises(InvalidInput, match="Frame 9 is"):
+        found.extend(connect().track([*frames[:9], frames[9][:10], *frames[10:]], "objects=1", "first:1"))
+    with pytest.raises(OutOfMemory):
+        list(connect().track(frames, "objects=1 error=memory"))
+
+
+def test_progress_tells_the_rate_and_the_time_left(connect, frames):
+    seen: list[Event] = []
+    sa = connect(on_event=seen.append)
+    list(sa.track(iter(frames), "objects=1 pause=0.01", frame_count=len(frames)))
+    tracking = [event for event in seen if isinstance(event, Progress) and event.phase == "tracking"]
+    assert (tracking[-1].done, tracking[-1].total, tracking[-1].seconds_left) == (12, 12, 0.0)
+    rate = tracking[6].rate
+    assert rate is not None
+    assert rate > 0
+    assert tracking[6].seconds_left == pytest.approx(5 / rate)
+
+
+def test_a_picture_does_not_wait_for_somebody_elses_video(connect, frames, promise):
+    """Two frames' time at most, and what the call takes itself."""
+    video, picture = connect(), connect()
+    picture.segment(frames[0], "objects=1")
+    with video.track((frame for _ in range(1000) for frame in frames), "objects=1 pause=0.05") as track:
+        stop = threading.Event()
+
+        def watch():
+            for _ in track:
+                if stop.is_set():
+                    return
+
+        watching = threading.Thread(target=watch)
+        watching.start()
+        while not video.status().active:
+            time.sleep(0.01)
+        begun = time.monotonic()
+        picture.segment(frames[0], "objects=1 steps=0")
+        # Each of the picture's four steps may find a frame being tracked.
+        promise(time.monotonic() - begun, 4 * 0.05 + 0.2)
+        stop.set()
+        watching.join()
+
+
+def test_an_event_loop_takes_frame_after_frame(settings, connect, frames):
+    whole = connect().segment_video(frames, "objects=1")
+
+    async def produced():
+        for frame in frames:
+            await asyncio.sleep(0)
+            yield frame
+
+    async def body():
+        async with AsyncSa2VA("scripted:", settings=settings, command=COMMAND) as sa:
+            async with sa.track(produced(), "objects=1") as track:
+                found = [frame async for frame in track]
+            assert track.text == whole.text
+            return found
+
+    found = asyncio.run(asyncio.wait_for(body(), 20))
+    np.testing.assert_array_equal(np.stack([frame.logits for frame in found], axis=1), whole.logits)
+
+
+def test_an_event_loop_ends_it_by_leaving_and_by_cancelling(settings, connect, frames, eventually):
+    sync = connect()
+
+    async def body():
+        async with AsyncSa2VA("scripted:", settings=settings, command=COMMAND) as sa:
+            endless = (frame for _ in range(1000) for frame in frames)
+            async with sa.track(endless, "objects=1 pause=0.01") as track:
+                await anext(track)
+            await asyncio.to_thread(eventually, lambda: not sync.status().active, 1.0)
+
+            async def watch():
+                async with sa.track(iter(frames), "objects=1 pause=5") as slow:
+                    await anext(slow)
+
+            watching = asyncio.create_task(watch())
+            await asyncio.to_thread(eventually, lambda: sync.status().active, 5.0)
+            watching.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watching
+            await asyncio.to_thread(eventually, lambda: not sync.status().active, 6.0)
+
+    asyncio.run(asyncio.wait_for(body(), 30))
