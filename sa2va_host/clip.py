@@ -66,7 +66,7 @@ class Selection:
 
 
 class Clip(Protocol):
-    """Frames that can be read once, in order, in constant memory."""
+    """Frames that are read in order, in constant memory, and from the beginning again each time it is iterated."""
 
     @property
     def name(self) -> str:

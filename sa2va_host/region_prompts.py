@@ -9,25 +9,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import InvalidInput
+from .limits import MAX_BUFFERS
 from .masks import Mask
 
+MAX_REGIONS = MAX_BUFFERS - 1
+"""Of one picture, which travels with them."""
 Region: TypeAlias = "NDArray[Any] | Sequence[int]"
 """A mask, bool `[height, width]` at the picture's size, or a box `(x0, y0, x1, y1)` in pixels, ends exclusive."""
 
 
 def region_masks(regions: Sequence[Region], pictures: Sequence[NDArray[Any]]) -> list[Mask]:
-    """Each region as bool `[height, width]`. Raises `InvalidInput` unless they lie in the one picture there is."""
+    """Each region as bool `[height, width]`. Raises `InvalidInput` unless they lie in the one picture there is, and
+    where there are more than `MAX_REGIONS`.
+    """
     if regions and len(pictures) != 1:
         raise InvalidInput(
             f"There are {len(pictures)} pictures and {len(regions)} regions.",
             advice="Regions are parts of exactly one picture.",
+        )
+    if len(regions) > MAX_REGIONS:
+        raise InvalidInput(
+            f"There are {len(regions)} regions, more than {MAX_REGIONS}.", advice="Ask about fewer at a time."
         )
     return [_mask(region, pictures[0].shape[:2], number) for number, region in enumerate(regions, 1)]
 
 
 def _mask(region: Region, size: tuple[int, ...], number: int) -> Mask:
     height, width = size
-    values = np.asarray(region)
+    try:
+        values = np.asarray(region)
+    except ValueError as error:  # lists of different lengths
+        raise _unusable(number, repr(region), height, width) from error
     if values.shape == (4,) and values.dtype.kind in "iu":
         x0, y0, x1, y1 = values.tolist()
         if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
@@ -40,10 +52,14 @@ def _mask(region: Region, size: tuple[int, ...], number: int) -> Mask:
         mask[y0:y1, x0:x1] = True
         return mask
     if values.shape != tuple(size) or values.dtype != np.bool_:
-        raise InvalidInput(
-            f"Region {number} is {values.dtype} {list(values.shape)}.",
-            advice=f"Give a bool mask [{height}, {width}], or a box (x0, y0, x1, y1).",
-        )
+        raise _unusable(number, f"{values.dtype} {list(values.shape)}", height, width)
     if not values.any():
         raise InvalidInput(f"Region {number} is an empty mask.", advice="Leave it out.")
     return values
+
+
+def _unusable(number: int, given: str, height: int, width: int) -> InvalidInput:
+    return InvalidInput(
+        f"Region {number} is {given}.",
+        advice=f"Give a bool mask [{height}, {width}], or a box (x0, y0, x1, y1).",
+    )

@@ -80,7 +80,7 @@ def _pieces(file: Path) -> SentencePieceProcessor:
         return SentencePieceProcessor(model_file=str(file))
     except (OSError, RuntimeError) as error:
         raise ModelLoadFailed(
-            f"{file} cannot be read: {error}.", advice="Fetch the checkpoint again."
+            f"{file} cannot be read: {str(error).rstrip('.')}.", advice="Fetch the checkpoint again."
         ) from error
 
 

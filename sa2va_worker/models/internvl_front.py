@@ -85,6 +85,7 @@ class InternVLFront:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.conversation = InternVLConversation(checkpoint)
+        self.conversation.check_size(checkpoint.config["llm_config"].get("vocab_size"))
         self.tiler = _tiler(checkpoint, self.conversation.image_token)
         self.segment_token = self.conversation.segment_token
         self.end_tokens = self.conversation.end_tokens

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ class QwenTextFront:
         self, checkpoint: Checkpoint, image_token: int | None = None, segments: bool = False
     ) -> None:
         self.conversation = Conversation(checkpoint.folder, image_token, segments)
+        self.conversation.check_size(_text(checkpoint).get("vocab_size"))
         self.segment_token = self.conversation.segment_token
         self.defaults = read_defaults(checkpoint)
         self.end_tokens = _end_tokens(self.defaults, checkpoint, self.conversation)
@@ -133,11 +135,19 @@ def _pixels(checkpoint: Checkpoint) -> tuple[int, int]:
     return least, most
 
 
+def _text(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The part of `config.json` that describes the language model."""
+    text: dict[str, Any] = checkpoint.config.get("text_config", checkpoint.config)
+    return text
+
+
 def _end_tokens(
     settings: GenerationConfig, checkpoint: Checkpoint, conversation: Conversation
 ) -> frozenset[int]:
-    text = checkpoint.config.get("text_config", checkpoint.config)
-    stored = {"generation_config.json": settings.eos_token_id, "config.json": text.get("eos_token_id")}
+    stored = {
+        "generation_config.json": settings.eos_token_id,
+        "config.json": _text(checkpoint).get("eos_token_id"),
+    }
     for file, found in stored.items():
         if found is None:
             continue

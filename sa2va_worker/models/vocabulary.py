@@ -47,6 +47,7 @@ class Vocabulary:
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, folder: Path, segments: bool = True) -> None:
         self._tokenizer = tokenizer
+        self._folder = folder
         self.special: dict[str, int] = tokenizer.get_added_vocab()
         """The special tokens and their ids."""
         if segments and SEGMENT not in self.special:
@@ -59,6 +60,17 @@ class Vocabulary:
             "(" + "|".join(re.escape(name) for name in sorted(self.special, key=len)[::-1]) + ")"
         )
         self._plain: Tokenizer | None = None
+
+    def check_size(self, size: object) -> None:
+        """Raises `ModelLoadFailed` where `[SEG]` is beyond the `vocab_size` of `config.json`: a model that was not resized
+        for it can neither say nor read it.
+        """
+        if self.segment_token is not None and isinstance(size, int) and self.segment_token >= size:
+            raise ModelLoadFailed(
+                f"{SEGMENT} is token {self.segment_token} of the tokenizer in {self._folder}, and the model has"
+                f" {size} tokens.",
+                advice="Fetch the checkpoint again.",
+            )
 
     @property
     def end_token(self) -> int:

@@ -198,3 +198,15 @@ def test_turns_of_a_conversation(sa2va, picture):
     document = json.loads(done.stdout)
     assert [turn["prompt"] for turn in document["turns"]] == ["one?", "two?"]
     assert document["text"] == document["turns"][1]["text"]
+
+
+def test_a_broken_opencv_is_no_traceback(sa2va, picture, tmp_path):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "cv2.py").write_text('raise ImportError("libGL.so.1: cannot open shared object file")')
+    done = sa2va(
+        "segment", picture, "--prompt", "objects=1", "--save", "masks", extra={"PYTHONPATH": str(broken)}
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "libGL.so.1" in done.stderr.splitlines()[-1]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sa2va_host import arrays
 from sa2va_host.errors import InvalidInput
-from sa2va_host.region_prompts import region_masks
+from sa2va_host.region_prompts import MAX_REGIONS, region_masks
 
 PICTURE = np.zeros((20, 30, 3), np.uint8)
 
@@ -35,6 +36,8 @@ def test_a_mask_stays_what_it_is() -> None:
         (np.ones((20, 30), np.uint8), r"uint8 \[20, 30\]"),
         (np.zeros((20, 30), bool), "empty mask"),
         ((0.5, 0, 5, 5), "float64"),
+        ([1, [2]], r"\[1, \[2\]\]"),
+        ("abc", "<U3"),
     ],
 )
 def test_what_is_no_region_of_the_picture(region: object, words: str) -> None:
@@ -47,3 +50,10 @@ def test_regions_need_one_picture(count: int) -> None:
     with pytest.raises(InvalidInput, match=f"There are {count} pictures"):
         region_masks([(0, 0, 5, 5)], [PICTURE] * count)
     assert region_masks([], [PICTURE] * count) == []
+
+
+def test_no_more_regions_than_travel_with_their_picture() -> None:
+    box = (0, 0, 5, 5)
+    assert len(arrays.pack([PICTURE, *region_masks([box] * MAX_REGIONS, [PICTURE])])[0]) == MAX_REGIONS + 1
+    with pytest.raises(InvalidInput, match=f"{MAX_REGIONS + 1} regions"):
+        region_masks([box] * (MAX_REGIONS + 1), [PICTURE])

@@ -14,12 +14,13 @@ from safetensors.numpy import load_file, save_file
 
 from sa2va_host.checkpoint_folder import INDEX
 from sa2va_host.errors import ModelLoadFailed
+from sa2va_worker.models import families
 from sa2va_worker.models.checkpoint import Checkpoint
 from sa2va_worker.models.names import disk_name, our_name, row
 from sa2va_worker.models.qwen_front import QwenFront
 from sa2va_worker.models.sa2va import build, load
 from sa2va_worker.models.vocabulary import TOKENIZER_FILES, load_qwen_tokenizer
-from tests.parity.weights import HERE, SHAPES
+from tests.parity.weights import HERE, SHAPES, write_checkpoint
 
 
 def load_all(folder: Path) -> None:
@@ -280,3 +281,19 @@ def test_a_tokenizer_without_seg_is_no_sa2va(folder: Path) -> None:
         (folder / name).write_text(text.replace("[SEG]", "[GES]"), encoding="utf-8")
     with pytest.raises(ModelLoadFailed, match=r"no \[SEG\] token"):
         Conversation(folder, 6)
+
+
+@pytest.mark.parametrize("family", ["qwen3", "internvl"])
+def test_a_model_that_was_not_resized_for_seg_is_refused(tmp_path: Path, family: str) -> None:
+    folder = write_checkpoint(family, tmp_path / family)
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    beyond = len(vocabulary)
+    vocabulary["something else"] = vocabulary.pop("[SEG]")
+    for token in tokenizer["added_tokens"]:
+        if token["content"] == "[SEG]":
+            token["id"] = beyond
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    checkpoint = Checkpoint(folder)
+    with pytest.raises(ModelLoadFailed, match=rf"\[SEG\] is token {beyond} .* has {beyond} tokens"):
+        families.family(checkpoint.config).front(checkpoint)

@@ -47,7 +47,9 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     tokens = {pieces.piece_to_id(RESERVED): "<|im_start|>", **dict(enumerate(ADDED, len(pieces)))}
     settings = {"added_tokens_decoder": {str(token): {"content": name} for token, name in tokens.items()}}
     (out / "tokenizer_config.json").write_text(json.dumps(settings))
-    (out / "config.json").write_text((HERE / "internlm2" / "config.json").read_text())
+    config = json.loads((HERE / "internlm2" / "config.json").read_text())
+    config["llm_config"]["vocab_size"] = len(pieces) + len(ADDED)
+    (out / "config.json").write_text(json.dumps(config))
     return out
 
 
