@@ -294,22 +294,16 @@ class Sa2VA:
         any other name is the worker's to know. Its option ``model``, a checkpoint, is found as all are.
         """
         from . import arrays, wire
-        from .checkpoints import find
         from .media import read_image
         from .outcomes import to_probabilities
-        from .plugins import create_manager, find_mask_processors
-        from .processing import checked, probabilities_of, process_here
+        from .plugins import choose_processor
+        from .processing import probabilities_of, process_here
 
         picture = read_image(image)
         given = probabilities_of(probabilities, picture.shape[:2])
-        values = dict(options or {})
-        known = find_mask_processors(create_manager())
-        if processor in known:
-            chosen, values = checked(known, processor, values)
-            if "model" in values:
-                values["model"] = str(find(str(values["model"]), folders=self.settings.model_folders).folder)
-            if not chosen.in_worker:
-                return process_here(chosen, given, picture, values)
+        chosen, values = choose_processor(processor, options or {}, self.settings.model_folders)
+        if chosen is not None and not chosen.in_worker:
+            return process_here(chosen, given, picture, values)
         with self._session.reserve() as room:
             headers, buffers = arrays.pack([picture, given])
             outcome = self._session.call(

@@ -29,6 +29,7 @@ WORKER_MAY_IMPORT = {
     "specification",
     "timings",
     "transport",
+    "messages",
     "wire",
 }
 
