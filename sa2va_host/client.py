@@ -296,8 +296,8 @@ class Sa2VA:
         from . import arrays, wire
         from .media import read_image
         from .outcomes import to_probabilities
-        from .plugins import choose_processor
         from .processing import probabilities_of, process_here
+        from .processors import choose_processor
 
         picture = read_image(image)
         given = probabilities_of(probabilities, picture.shape[:2])

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import pluggy
 
 from . import hookspecs
-from .hookspecs import PROJECT, FrontEnd, KnownModel, MaskProcessor, ModelFamily, Options
+from .hookspecs import PROJECT, FrontEnd, KnownModel, MaskProcessor, ModelFamily
 
 DISTRIBUTION = "sa2va-host"
 _KINDS = {
@@ -96,25 +96,6 @@ def find_model_families(manager: pluggy.PluginManager) -> dict[str, ModelFamily]
 def find_mask_processors(manager: pluggy.PluginManager) -> dict[str, MaskProcessor]:
     """The registered mask processors by name, those of the host and those of the worker."""
     return _registered(manager, "register_mask_processors")
-
-
-def choose_processor(
-    name: str, options: Options, model_folders: Sequence[str]
-) -> tuple[MaskProcessor | None, dict[str, float | str]]:
-    """The processor of this name and all of its options; None where only the worker may know it.
-
-    The option ``model`` becomes the checkpoint's folder. Raises `InvalidInput` as `sa2va_host.processing.checked` does.
-    """
-    from .checkpoints import find
-    from .processing import checked
-
-    known = find_mask_processors(create_manager())
-    if name not in known:
-        return None, dict(options)
-    chosen, values = checked(known, name, options)
-    if "model" in values:
-        values["model"] = str(find(str(values["model"]), folders=model_folders).folder)
-    return chosen, values
 
 
 def find_known_models(manager: pluggy.PluginManager) -> dict[str, KnownModel]:
