@@ -78,8 +78,9 @@ def replace_field(true, **changes):
 
 def test_a_client_refuses_a_worker_of_another_version(worker, connect, monkeypatch):
     _, _ = worker
+    ours = envelope.PROTOCOL
     monkeypatch.setattr(envelope, "PROTOCOL", 99)
-    with pytest.raises(ProtocolMismatch, match="protocol 1"):
+    with pytest.raises(ProtocolMismatch, match=f"protocol {ours}, not 99"):
         connect().load()
 
 
