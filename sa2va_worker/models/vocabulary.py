@@ -62,8 +62,8 @@ class Vocabulary:
         self._plain: Tokenizer | None = None
 
     def check_size(self, size: object) -> None:
-        """Raises `ModelLoadFailed` where `[SEG]` is beyond the `vocab_size` of `config.json`: a model that was not resized
-        for it can neither say nor read it.
+        """Raises `ModelLoadFailed` where `[SEG]` is beyond the `vocab_size` of `config.json`: a model that was not
+        resized for it can neither say nor read it.
         """
         if self.segment_token is not None and isinstance(size, int) and self.segment_token >= size:
             raise ModelLoadFailed(
