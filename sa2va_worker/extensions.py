@@ -100,8 +100,8 @@ class PluginEngine:
             from .own_code.engine import OwnCodeEngine
 
             return OwnCodeEngine()
-        from .engine import Sa2VAEngine
-
+        with _import_errors():
+            from .engine import Sa2VAEngine
         return Sa2VAEngine()
 
 
@@ -115,18 +115,25 @@ def _claims(family: ModelFamily, config: Mapping[str, Any]) -> bool:
 
 def _is_native(config: Mapping[str, Any]) -> bool:
     """Whether one of our own families has it. Raises `ModelLoadFailed` where those cannot be imported."""
-    try:
+    with _import_errors():
         from .models.families import family
-    except ImportError as error:
-        raise ModelLoadFailed(
-            f"This worker's Python cannot import our models: {error}.",
-            advice="It may be for checkpoints with their own code (--trust-remote-code); for others run `sa2va setup`.",
-        ) from error
     try:
         family(config)
     except ModelLoadFailed:
         return False
     return True
+
+
+@contextlib.contextmanager
+def _import_errors() -> Iterator[None]:
+    """Around imports of our own models: their libraries may be missing, or too old."""
+    try:
+        yield
+    except ImportError as error:
+        raise ModelLoadFailed(
+            f"This worker's Python cannot import our models: {error}.",
+            advice="It may be for checkpoints with their own code (--trust-remote-code); for others run `sa2va setup`.",
+        ) from error
 
 
 def _config(folder: CheckpointFolder) -> dict[str, Any]:

@@ -53,6 +53,10 @@ def probe(engine: str, distributions: list[str]) -> dict[str, Any]:
 
 def _quantize() -> None:
     import torch
+
+    from sa2va_worker.models.quantization import import_bitsandbytes
+
+    import_bitsandbytes()
     from bitsandbytes import functional
 
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -30,6 +30,10 @@ OUTLIER = 6.0
 """Columns of 8-bit layers whose input goes beyond this are multiplied in 16 bit (Dettmers et al. 2022, LLM.int8,
 section 3.2).
 """
+TALKATIVE = ("bitsandbytes.autograd._functions", "bitsandbytes.backends.cpu.ops")
+"""Its loggers that warn of what is meant to be so: that inputs are rounded to float16, on every multiplication, and
+that the library `kernels` is missing.
+"""
 INSTALL = f"{sys.executable} -m pip install bitsandbytes"
 
 
@@ -44,7 +48,7 @@ def choose(asked: str) -> str:
     if quantization == NONE:
         return quantization
     try:
-        importlib.import_module("bitsandbytes")
+        import_bitsandbytes()
     except ModuleNotFoundError as error:
         if error.name != "bitsandbytes":
             raise _broken(error) from error
@@ -54,9 +58,23 @@ def choose(asked: str) -> str:
         ) from error
     except Exception as error:
         raise _broken(error) from error
-    # It says on every multiplication that float32 and bfloat16 inputs are rounded to float16.
-    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
     return quantization
+
+
+def import_bitsandbytes() -> None:
+    """Import it without the library `kernels`: where that is installed, bitsandbytes fetches code from the hub as soon
+    as it is imported (its `backends/cpu/ops.py`), which nobody asked for. Raises what the import raises.
+    """
+    for name in TALKATIVE:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    before = sys.modules.get("kernels")
+    sys.modules["kernels"] = None  # type: ignore[assignment] # as Python has it for what must not be imported
+    try:
+        importlib.import_module("bitsandbytes")
+    finally:
+        del sys.modules["kernels"]
+        if before is not None:
+            sys.modules["kernels"] = before
 
 
 def _broken(error: Exception) -> ModelLoadFailed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from sa2va_host.errors import ModelLoadFailed
 from sa2va_host.specification import Specification
 from sa2va_worker.extensions import PluginEngine
+from sa2va_worker.models.checkpoint import BUNDLED
 
 
 @pytest.mark.parametrize("config", ["[" * 100_000, "{", "[1]", "\udcff"])
@@ -18,3 +20,12 @@ def test_a_configuration_that_cannot_be_read_is_refused_by_our_own_engine(
     (tmp_path / "config.json").write_bytes(config.encode("utf-8", "surrogateescape"))
     with pytest.raises(ModelLoadFailed, match=r"config\.json (cannot be read|holds no JSON object)"):
         list(PluginEngine().load(Specification(checkpoint=str(tmp_path), device="cpu")))
+
+
+@pytest.mark.parametrize("module", ["sa2va_worker.models.families", "sa2va_worker.engine"])
+def test_models_that_cannot_be_imported_are_said_to_be_that(
+    monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)  # as Python has it for what must not be imported
+    with pytest.raises(ModelLoadFailed, match=r"cannot import our models: .* run `sa2va setup`"):
+        list(PluginEngine().load(Specification(checkpoint=str(BUNDLED / "sa2va-tiny"), device="cpu")))

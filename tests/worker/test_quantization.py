@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 
@@ -86,6 +87,23 @@ def test_a_bitsandbytes_that_cannot_be_imported_is_said_to_be_that(
     monkeypatch.delitem(sys.modules, "bitsandbytes", raising=False)
     with pytest.raises(ModelLoadFailed, match=r"cannot be imported: libcudart\.so\.12 is missing"):
         load_engine(TINY, quantization="8bit")
+
+
+def test_what_bitsandbytes_would_fetch_with_the_library_kernels_stays_where_it_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "kernels.py").write_text("")
+    (tmp_path / "bitsandbytes.py").write_text(
+        "try:\n    import kernels\nexcept ImportError:\n    kernels = None\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("bitsandbytes", "kernels"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    quantization.import_bitsandbytes()
+    stand_in = sys.modules.pop("bitsandbytes")
+    assert stand_in.kernels is None
+    assert importlib.import_module("kernels").__file__ == str(tmp_path / "kernels.py"), "others have it"
+    del sys.modules["kernels"]
 
 
 def test_an_unknown_quantization_is_refused() -> None:
