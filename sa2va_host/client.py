@@ -179,15 +179,7 @@ class Sa2VA:
         """Find what ``prompt`` describes and follow it through the frames: an iterator of one result for each frame,
         as the worker tracks them, in constant memory. Several prompts share one pass over the frames.
 
-        ``key_frames`` are those that the language model sees; the tracker is conditioned on them, and sees all.
-        ``"first:5"`` takes the first ones, as upstream does, ``"uniform:12"`` as many evenly over the video, which must
-        have a length and be readable twice; or give them yourself, by their places. ``condition_on`` is what the
-        tracker is told of them: ``"vectors"``, as upstream does, or ``"masks"``, as Sa2VA-i does. ``frame_count`` is
-        how many frames there are, where they have no length of their own: progress and spread key frames need it.
-
-        ``ask_again`` is for videos with cuts: ``"every:100"`` asks anew every so many frames, ``"cuts"`` at each cut
-        that is seen, about the first frames from there on. Then each prompt is one object, all that its answers
-        describe, and progress and ``timeout`` are those of a single asking.
+        `sa2va_host.tracks.Track` says what ``key_frames``, ``condition_on``, ``ask_again`` and ``frame_count`` mean.
         """
         from .tracks import Track
 
@@ -255,9 +247,8 @@ class Sa2VA:
 
         prompt = checked_prompt(prompt)
         turns = [Turn(checked_prompt(said), answer) for said, answer in history]
-        sources: Sequence[Any] = (
-            images if isinstance(images, (list, tuple)) else [] if images is None else [images]
-        )
+        one = images is not None and not isinstance(images, (list, tuple))
+        sources: Any = [images] if one else images or ()
         with self._session.reserve() as room:
             pictures = read_images(sources)
             headers, buffers = arrays.pack([*pictures, *region_masks(regions, pictures)])

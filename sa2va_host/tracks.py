@@ -40,7 +40,17 @@ if TYPE_CHECKING:
 
 
 class Track:
-    """An iterator of `TrackedFrame`, in order; without objects there is none, and `text` says why.
+    """An iterator of `TrackedFrame`, in order; where nothing is found, of frames without an object.
+
+    ``key_frames`` are those that the language model sees; the tracker is conditioned on them, and sees all.
+    ``"first:5"`` takes the first ones, as upstream does, ``"uniform:12"`` as many evenly over the video, which must
+    have a length and be readable twice; or give them yourself, by their places. ``condition_on`` is what the tracker
+    is told of them: ``"vectors"``, as upstream does, or ``"masks"``, as Sa2VA-i does. ``frame_count`` is how many
+    frames there are, where they have no length of their own: progress and spread key frames need it.
+
+    ``ask_again`` is for videos with cuts: ``"every:100"`` asks anew every so many frames, ``"cuts"`` at each cut that
+    is seen, about the first frames from there on. Then each prompt is one object, all that its answers describe, and
+    progress and ``timeout`` are those of a single asking.
 
     Nothing is read or sent before the first is asked for. Frames are read and events delivered on the thread that asks;
     meanwhile, and while the caller uses a frame, the worker is up to 8 frames ahead (`sa2va_host.limits.FRAME_WINDOW`),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +20,7 @@ from .calls import FrameStream, OnePicture, Work
 from .clients import Client
 from .lifecycle import Phase
 from .outbox import Reply
+from .payloads import check_positions, pictures_of, probabilities_of, regions_of
 from .report import make_report
 from .steps import ChatRequest, ProcessRequest, SegmentRequest
 
@@ -67,18 +67,18 @@ class Requests:
         elif isinstance(message, wire.Segment):
             self._segment(client, message, found)
         elif isinstance(message, wire.Chat):
-            pictures = _pictures(found[: len(message.images)])
+            pictures = pictures_of(found[: len(message.images)])
             request = ChatRequest(
                 prompt=message.prompt,
                 images=pictures,
-                regions=_regions(found[len(pictures) :], pictures),
+                regions=regions_of(found[len(pictures) :], pictures),
                 history=message.history,
                 generation=message.generation,
             )
             self._admit(client, message, Work(client.route, message.call, 0.0, request))
         elif isinstance(message, wire.Process):
-            masks = _probabilities(found[1], found[0].shape[:2])
-            asked = ProcessRequest(message.processor, message.options, _pictures(found[:1])[0], masks)
+            masks = probabilities_of(found[1], found[0].shape[:2])
+            asked = ProcessRequest(message.processor, message.options, pictures_of(found[:1])[0], masks)
             self._admit(client, message, Work(client.route, message.call, 0.0, asked))
         elif isinstance(message, wire.Frames):
             self._frames(client, message, found[0])
@@ -105,13 +105,13 @@ class Requests:
             client.loads.add(message.call)
 
     def _segment(self, client: Client, message: wire.Segment, found: list[NDArray[np.generic]]) -> None:
-        pictures = _pictures(found)
+        pictures = pictures_of(found)
         if not pictures or (len(pictures) != 1 and not message.tracked):
             raise InvalidInput(
                 f"{len(pictures)} pictures: an image has exactly one, a video one or more key frames"
             )
         if message.key_positions:
-            _check_positions(message.key_positions, len(pictures))
+            check_positions(message.key_positions, len(pictures))
         request = SegmentRequest(
             prompts=message.prompts,
             key_frames=pictures,
@@ -312,45 +312,3 @@ class Requests:
     def _name(self, route: bytes) -> str:
         client = self._server.clients.get(route)
         return client.name if client is not None else "a client that is gone"
-
-
-def _pictures(found: list[NDArray[np.generic]]) -> list[NDArray[np.uint8]]:
-    """The arrays as pictures, or `InvalidInput`."""
-    pictures: list[NDArray[np.uint8]] = []
-    for array in found:
-        if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
-            raise InvalidInput(
-                f"a picture is uint8 [height, width, 3], not {array.dtype} {list(array.shape)}"
-            )
-        pictures.append(array.view(np.uint8))
-    return pictures
-
-
-def _check_positions(positions: Sequence[int], pictures: int) -> None:
-    """Raises `InvalidInput` unless each key frame has a place of its own. Tracking goes forwards: one is the first."""
-    ascending = all(before < after for before, after in pairwise(positions))
-    if len(positions) != pictures or positions[0] != 0 or not ascending:
-        raise InvalidInput(
-            f"{pictures} key frames have {len(positions)} places, which must ascend from 0: {positions}"
-        )
-
-
-def _regions(found: list[NDArray[np.generic]], pictures: list[NDArray[np.uint8]]) -> list[NDArray[np.bool_]]:
-    """The arrays as masks in the one picture, or `InvalidInput`."""
-    if found and len(pictures) != 1:
-        raise InvalidInput(f"regions in {len(pictures)} pictures: they are parts of exactly one")
-    for array in found:
-        if array.dtype != np.bool_ or array.shape != pictures[0].shape[:2]:
-            raise InvalidInput(
-                f"a region is bool {list(pictures[0].shape[:2])}, not {array.dtype} {list(array.shape)}"
-            )
-    return [array.view(np.bool_) for array in found]
-
-
-def _probabilities(found: NDArray[np.generic], size: tuple[int, ...]) -> NDArray[np.float32]:
-    """The array as probabilities of a picture of this size, or `InvalidInput`."""
-    if found.dtype != np.float32 or found.ndim != 3 or found.shape[1:] != size:
-        raise InvalidInput(
-            f"probabilities are float32 [objects, {', '.join(map(str, size))}], not {found.dtype} {list(found.shape)}"
-        )
-    return found.view(np.float32)
