@@ -130,8 +130,11 @@ def _import_errors() -> Iterator[None]:
     try:
         yield
     except ImportError as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:  # transformers hides what is missing behind a question
+            cause = cause.__cause__
         raise ModelLoadFailed(
-            f"This worker's Python cannot import our models: {error}.",
+            f"This worker's Python cannot import our models: {cause}.",
             advice="It may be for checkpoints with their own code (--trust-remote-code); for others run `sa2va setup`.",
         ) from error
 
