@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from transformers import (
@@ -15,7 +17,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from sa2va_host.errors import ModelLoadFailed
+from sa2va_host.errors import ModelLoadFailed, WorkerError
 from sa2va_host.generation import GREEDY, Generation
 
 from .checkpoint import Checkpoint
@@ -56,12 +58,21 @@ class Sampler:
             self._random.seed() if asked.seed is None else self._random.manual_seed(asked.seed)
 
     def choose(self, scores: Tensor, said: list[int]) -> int:
-        """A token for logits `[1, vocabulary]` after `said`: the prompt's tokens and the answer's so far."""
+        """A token for logits `[1, vocabulary]` after `said`: the prompt's tokens and the answer's so far.
+
+        Raises `WorkerError` where the model's numbers are none, which would be said as an endless answer.
+        """
         if self._processors:
             ids = torch.tensor([said], device=scores.device)
             scores = self._processors(ids, scores)  # type: ignore[arg-type]
+        best, token = scores.max(dim=-1)
+        if math.isnan(best.item()):
+            raise WorkerError(
+                "the model's scores for the next token are no numbers.",
+                advice="With --dtype float16 try bfloat16; in any other the checkpoint is damaged.",
+            )
         if self._random is None:
-            return int(scores.argmax(dim=-1))
+            return int(token)
         return int(torch.multinomial(scores.softmax(dim=-1).cpu(), 1, generator=self._random))
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
-from sa2va_host.errors import ModelLoadFailed
+from sa2va_host.errors import ModelLoadFailed, WorkerError
 from sa2va_host.generation import GREEDY, Generation
 from sa2va_worker.models.checkpoint import Checkpoint
 from sa2va_worker.models.sampling import Sampler, read_defaults
@@ -30,6 +30,12 @@ def drawn(count: int = 400, **settings: Any) -> Counter[int]:
 def test_greedy_takes_the_likeliest() -> None:
     sampler = Sampler(GREEDY, NOTHING)
     assert {sampler.choose(SCORES, [0]) for _ in range(20)} == {0}
+
+
+def test_scores_that_are_no_numbers_end_the_answer() -> None:
+    for asked in (Generation(), Generation(do_sample=True)):
+        with pytest.raises(WorkerError, match="no numbers"):
+            Sampler(asked, NOTHING).choose(SCORES * torch.nan, [0])
 
 
 def test_sampling_draws_by_probability() -> None:
