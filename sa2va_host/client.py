@@ -20,7 +20,7 @@ from .config import Settings, checked_timeout, load_settings
 from .events import Event
 from .generation import GREEDY, Generation
 from .limits import ConditionOn
-from .prompts import checked_prompt, checked_prompts
+from .prompts import checked_history, checked_prompt, checked_prompts
 from .session import Session
 from .specification import ModelInfo
 from .status import ABSENT, WorkerStatus, worker_status
@@ -240,13 +240,12 @@ class Sa2VA:
         holds the (prompt, answer) of earlier turns about the same pictures, oldest first.
         """
         from . import arrays, wire
-        from .limits import Turn
         from .media import read_images
         from .outcomes import to_chat_answer
         from .region_prompts import region_masks
 
         prompt = checked_prompt(prompt)
-        turns = [Turn(checked_prompt(said), answer) for said, answer in history]
+        turns = checked_history(history)
         one = images is not None and not isinstance(images, (list, tuple))
         sources: Any = [images] if one else images or ()
         with self._session.reserve() as room:

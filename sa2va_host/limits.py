@@ -51,4 +51,5 @@ class Turn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     answer: Text
 
 
-Turns = Annotated[list[Turn], Meta(max_length=1000)]
+MAX_TURNS = 1000
+Turns = Annotated[list[Turn], Meta(max_length=MAX_TURNS)]

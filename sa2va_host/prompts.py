@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from .errors import InvalidInput
-from .limits import MAX_PROMPTS
+from .limits import MAX_PROMPTS, MAX_TURNS, Turn
 
 MAX_PROMPT = 100_000
 """Characters of one prompt."""
@@ -20,6 +20,23 @@ def checked_prompts(prompts: Sequence[str]) -> list[str]:
             advice=f"Give a list of 1 to {MAX_PROMPTS} texts.",
         )
     return [checked_prompt(prompt) for prompt in prompts]
+
+
+def checked_history(history: Iterable[object]) -> list[Turn]:
+    """Earlier turns, (prompt, answer) each. Raises `InvalidInput` for anything else, and for too many."""
+    turns: list[Turn] = []
+    for number, turn in enumerate(history, 1):
+        if not isinstance(turn, (tuple, list)) or len(turn) != 2 or not isinstance(turn[1], str):
+            raise InvalidInput(
+                f"Turn {number} of the history is {turn!r}.",
+                advice="Each is a pair: the prompt and the answer.",
+            )
+        turns.append(Turn(checked_prompt(turn[0]), turn[1]))
+    if len(turns) > MAX_TURNS:
+        raise InvalidInput(
+            f"The history has {len(turns)} turns, more than {MAX_TURNS}.", advice="Leave the oldest out."
+        )
+    return turns
 
 
 def checked_prompt(prompt: object) -> str:
