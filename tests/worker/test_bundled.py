@@ -80,6 +80,7 @@ def test_its_configuration_says_what_upstreams_leave_out() -> None:
     assert "auto_map" not in config
 
 
+@pytest.mark.timeout(600)  # some hundred answers, on a machine that may have other work
 @pytest.mark.parametrize("generator", [OwnGenerator(), heldout], ids=["own", "second"])
 def test_it_finds_what_is_meant_on_scenes_it_has_not_seen(model: Sa2VA, generator: Generator) -> None:
     """Far below its page's figures, which are means of many more scenes, and far above chance."""
