@@ -112,13 +112,14 @@ def open_clip(
     ``rate`` is that of single pictures, which have none of their own (default: 24 a second). Raises `InvalidInput`
     where there is nothing to read, `ConfigError` where a library for it is missing.
     """
-    from .sequence import ENDINGS, FrameSequence, is_sequence
+    from .endings import FRAMES
+    from .sequence import FrameSequence, is_sequence
 
     selection = selection or Selection()
     if is_sequence(source):
         return FrameSequence(source, selection, rate=rate)
     path = Path(source)
-    if path.suffix.lower() in ENDINGS and path.is_file():
+    if path.suffix.lower() in FRAMES and path.is_file():
         raise InvalidInput(
             f"{path} is one picture.",
             advice="Name a video, a folder of frames or a pattern, or use `sa2va segment`.",

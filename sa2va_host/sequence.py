@@ -16,14 +16,10 @@ from pathlib import Path
 
 from . import media
 from .clip import Frame, Selection
+from .endings import FRAMES
 from .errors import InvalidInput
 from .readahead import ahead
 
-ENDINGS = frozenset({
-    ".avif", ".bmp", ".exif", ".exr", ".j2k", ".jp2", ".jpeg", ".jpg", ".pbm", ".pcx", ".pgm", ".png", ".pnm", ".ppm",
-    ".tga", ".tif", ".tiff", ".webp",
-})  # fmt: skip
-"""What counts as a frame in a folder; GIF is read as a video."""
 _DEFAULT_RATE = Fraction(24)
 _DIGITS = 5
 """Of frames that have no number of their own; as in DAVIS and YouTube-VOS, where they are called 00000."""
@@ -93,7 +89,7 @@ def _find(source: str | os.PathLike[str]) -> list[tuple[int, Path]]:
     path = Path(source)
     numbered = None if path.is_dir() else _NUMBER.search(path.name)
     if path.is_dir():
-        files = [one for one in path.iterdir() if one.suffix.lower() in ENDINGS]
+        files = [one for one in path.iterdir() if one.suffix.lower() in FRAMES]
         nothing = f"The folder {source} has no pictures in it."
     elif numbered:
         fewest = len(numbered[0]) if numbered[0][0] == "#" else int(numbered[1] or 1)

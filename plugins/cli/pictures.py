@@ -7,13 +7,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from sa2va_host.endings import PICTURES
 from sa2va_host.errors import InvalidInput
-
-ENDINGS = frozenset({
-    ".avif", ".bmp", ".exif", ".gif", ".ico", ".j2k", ".jp2", ".jpeg", ".jpg", ".pbm", ".pcx", ".pgm", ".png", ".pnm",
-    ".ppm", ".tga", ".tif", ".tiff", ".webp",
-})  # fmt: skip
-"""What counts as a picture in a folder; a file that is named itself is opened whatever its ending."""
 
 
 def find(names: Sequence[str]) -> list[Path]:
@@ -26,12 +21,12 @@ def find(names: Sequence[str]) -> list[Path]:
     for name in names:
         path = Path(name)
         if path.is_dir():
-            inside = sorted(one for one in path.iterdir() if one.suffix.lower() in ENDINGS and one.is_file())
+            inside = sorted(one for one in path.iterdir() if one.suffix.lower() in PICTURES and one.is_file())
             if not inside:
                 raise InvalidInput(f"The folder {name} has no pictures in it.")
         elif glob.has_magic(name) and not path.exists():
             matches = (Path(match) for match in glob.glob(name, recursive=True))  # noqa: PTH207 - absolute patterns too
-            inside = sorted(one for one in matches if one.suffix.lower() in ENDINGS and one.is_file())
+            inside = sorted(one for one in matches if one.suffix.lower() in PICTURES and one.is_file())
             if not inside:
                 raise InvalidInput(f"No picture matches {name!r}.")
         else:

@@ -98,8 +98,8 @@ class Language(nn.Module, ABC, Generic[Pictures]):
     ) -> tuple[Tensor, Tensor]:
         """(states that `[SEG]` is read from, states after the final norm), both `[batch, tokens, hidden]`.
 
-        `ids` is a whole prompt, which `pictures` belong to, or one token after what `cache` holds. `more` goes to the
-        model as it is.
+        `ids` is a whole prompt, which `pictures` belong to, or what comes after the tokens that `cache` holds: the rest
+        of a prompt, or one token. `more` goes to the model as it is.
         """
 
     def logits(self, states: Tensor) -> Tensor:
