@@ -242,7 +242,8 @@ class Link:
     def _abandon(self, call: Call, error: Sa2VAError) -> None:
         call.fail(error)
         if self._book.remove(call) and self._worker is not None:
-            if call.begun:
+            # A call may have begun without our knowing: a step that locks the interpreter keeps its Started back.
+            if call.begun or self._worker.watchdog.loaded:
                 self._worker.watchdog.gave_up(call.id)
             self._worker.connection.send(wire.Cancel(call=call.id))
 

@@ -57,7 +57,7 @@ class Watchdog:
         self._progress = self._clock() - silent
 
     def gave_up(self, call: int) -> None:
-        """A call that had begun was cancelled; the worker must say that it ended."""
+        """A call was cancelled; the worker must say that it ended."""
         self._given_up[call] = self._clock()
 
     def ended(self, call: int) -> None:

@@ -251,6 +251,20 @@ def test_a_cancelled_call_that_hangs_beyond_the_workers_own_reach_is_ended_by_it
     assert sa.segment(picture, "objects=1").text
 
 
+def test_a_worker_too_deaf_to_say_that_a_call_began_is_ended_by_whoever_cancelled_it(
+    connect, picture, settings, eventually
+):
+    deaf, waiting = connect(), connect(settings=replace(settings, cancel_grace=0.2))
+    pid = waiting.segment(picture, "objects=1").worker.pid
+    with ThreadPoolExecutor() as pool:
+        holder = pool.submit(deaf.segment, picture, "steps=3 pause=0.2 at=2 gil=60")
+        eventually(lambda: waiting.status().phase == "silent", 5)
+        with pytest.raises(TimeoutError):
+            waiting.segment(picture, "objects=1", timeout=0.5)  # it cannot have begun
+        assert isinstance(holder.exception(20), WorkerDied)
+    assert waiting.segment(picture, "objects=1").worker.pid != pid
+
+
 def test_an_answer_is_not_lost_when_the_worker_ends_right_after_it(connect, picture):
     """With a keep_alive of 0 every answer is the worker's last word."""
     sa = connect(keep_alive=0)
