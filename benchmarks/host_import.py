@@ -20,7 +20,7 @@ def measure(repeat: int) -> list[Figure]:
     ):
         seconds = _times([sys.executable, "-c", code], repeat)
         figures.append(Figure(f"{name}, above a bare interpreter", tuple(s - bare for s in seconds), 0.1))
-    help_text = [sys.executable, "-c", "from sa2va_host.plugins import main; main(['--help'])"]
+    help_text = [sys.executable, "-c", "from sa2va_host.plugins.manager import main; main(['--help'])"]
     figures.append(Figure("sa2va --help, whole process", _times(help_text, repeat), 0.15))
     figures.append(Figure("bare interpreter, whole process", (bare,)))
     return figures

@@ -80,7 +80,7 @@ def _measure(folder: str, bits: str, dtype: str) -> int:
 
 def _rise(folder: str, bits: str, dtype: str) -> int:
     """Load here; bytes between resident memory before and its peak meanwhile."""
-    from sa2va_host.specification import Specification
+    from sa2va_host.protocol.specification import Specification
     from sa2va_worker.engine import Sa2VAEngine
 
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew: proc(5)

@@ -58,7 +58,7 @@ def _from_shell(model: str, picture: media.Picture, prompt: str, repeat: int) ->
     above = []
     with tempfile.TemporaryDirectory() as folder:
         path = media.write_image(Path(folder) / "picture.png", picture)
-        program = "from sa2va_host.plugins import main; raise SystemExit(main())"
+        program = "from sa2va_host.plugins.manager import main; raise SystemExit(main())"
         command = [sys.executable, "-c", program, "segment", str(path), "--prompt", prompt, "--model", model]
         for _ in range(repeat + 1):
             begun = time.perf_counter()

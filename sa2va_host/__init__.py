@@ -35,23 +35,23 @@ if TYPE_CHECKING:
         WorkerStartFailed,
     )
     from .generation import Generation
-    from .refine import Refinement
+    from .lifecycle.workers import list_workers, stop_worker
+    from .masks.refine import Refinement
     from .results import Segmentation
-    from .tracked_frame import TrackedFrame
-    from .tracks import Track
-    from .workers import list_workers, stop_worker
+    from .video.tracked_frame import TrackedFrame
+    from .video.tracks import Track
 
 _HOME = {
     "AsyncSa2VA": "asynchronous",
     "Cancellation": "cancellation",
     "Sa2VA": "client",
     "Generation": "generation",
-    "Refinement": "refine",
+    "Refinement": "masks.refine",
     "Segmentation": "results",
-    "Track": "tracks",
-    "TrackedFrame": "tracked_frame",
-    "list_workers": "workers",
-    "stop_worker": "workers",
+    "Track": "video.tracks",
+    "TrackedFrame": "video.tracked_frame",
+    "list_workers": "lifecycle.workers",
+    "stop_worker": "lifecycle.workers",
     "Cancelled": "errors",
     "ConfigError": "errors",
     "DeadlineExceeded": "errors",

@@ -22,17 +22,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Self
 
-    from .hookspecs import Options
-    from .limits import ConditionOn
-    from .outcomes import ChatAnswer
+    from .calls.outcomes import ChatAnswer
+    from .lifecycle.status import WorkerStatus
+    from .lifecycle.stopping import Stopped
+    from .media import Source
+    from .plugins.hookspecs import Options
+    from .protocol.limits import ConditionOn
+    from .protocol.specification import ModelInfo
     from .region_prompts import Region
     from .results import Segmentation
-    from .specification import ModelInfo
-    from .status import WorkerStatus
-    from .stopping import Stopped
-    from .tracked_frame import TrackedFrame
-    from .tracks import Track
-    from .video import Source, WhichFrames
+    from .video.stream import WhichFrames
+    from .video.tracked_frame import TrackedFrame
+    from .video.tracks import Track
 
 Result = TypeVar("Result")
 

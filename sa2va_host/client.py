@@ -14,31 +14,32 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from .calls.session import Session
 from .cancellation import Cancellation
-from .choice import choose
 from .config import Settings, checked_timeout, load_settings
 from .events import Event
 from .generation import GREEDY, Generation
-from .limits import ConditionOn
+from .lifecycle.status import ABSENT, WorkerStatus, worker_status
+from .lifecycle.stopping import Stopped, stop
+from .lifecycle.workers import run_directory
+from .models.choice import choose, specify
 from .prompts import checked_history, checked_prompt, checked_prompts
-from .session import Session
-from .specification import ModelInfo
-from .status import ABSENT, WorkerStatus, worker_status
-from .stopping import Stopped, stop
-from .workers import run_directory, specify
+from .protocol.limits import ConditionOn
+from .protocol.specification import ModelInfo
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from typing_extensions import Self
 
-    from .hookspecs import Options
-    from .outcomes import ChatAnswer, Outcome
+    from .calls.outcomes import ChatAnswer, Outcome
+    from .lifecycle.rendezvous import Record, RunDirectory
+    from .media import Source
+    from .plugins.hookspecs import Options
     from .region_prompts import Region
-    from .rendezvous import Record, RunDirectory
     from .results import Segmentation
-    from .tracks import Track
-    from .video import Source, WhichFrames
+    from .video.stream import WhichFrames
+    from .video.tracks import Track
 
 
 class Sa2VA:
@@ -126,7 +127,7 @@ class Sa2VA:
         cancellation: Cancellation | None = None,
     ) -> list[Segmentation]:
         """`segment` for each of several prompts about one picture, which the model sees once."""
-        from .outcomes import split
+        from .calls.outcomes import split
 
         prompts = checked_prompts(prompts)
         together, outcome = self._segment(image, prompts, generation, timeout, cancellation)
@@ -141,9 +142,9 @@ class Sa2VA:
         cancellation: Cancellation | None,
     ) -> tuple[Segmentation, Outcome]:
         """The objects of all prompts as one answer, and what the call brought."""
-        from . import arrays, wire
+        from .calls.outcomes import to_segmentation
         from .media import read_image
-        from .outcomes import to_segmentation
+        from .protocol import arrays, wire
 
         with self._session.reserve() as room:
             picture = read_image(image)
@@ -179,9 +180,10 @@ class Sa2VA:
         """Find what ``prompt`` describes and follow it through the frames: an iterator of one result for each frame,
         as the worker tracks them, in constant memory. Several prompts share one pass over the frames.
 
-        `sa2va_host.tracks.Track` says what ``key_frames``, ``condition_on``, ``ask_again`` and ``frame_count`` mean.
+        `sa2va_host.video.tracks.Track` says what ``key_frames``, ``condition_on``, ``ask_again`` and ``frame_count``
+        mean.
         """
-        from .tracks import Track
+        from .video.tracks import Track
 
         return Track(
             self._session,
@@ -239,9 +241,9 @@ class Sa2VA:
         `[height, width]`, or boxes `(x0, y0, x1, y1)`; checkpoints of the InternVL families know them. ``history``
         holds the (prompt, answer) of earlier turns about the same pictures, oldest first.
         """
-        from . import arrays, wire
+        from .calls.outcomes import to_chat_answer
         from .media import read_images
-        from .outcomes import to_chat_answer
+        from .protocol import arrays, wire
         from .region_prompts import region_masks
 
         prompt = checked_prompt(prompt)
@@ -283,11 +285,11 @@ class Sa2VA:
         ``probabilities`` has that shape too (masks will do), and is of ``image``. A processor of the host runs here;
         any other name is the worker's to know. Its option ``model``, a checkpoint, is found as all are.
         """
-        from . import arrays, wire
+        from .calls.outcomes import to_probabilities
+        from .masks.processors import choose_processor
         from .media import read_image
-        from .outcomes import to_probabilities
-        from .processing import probabilities_of, process_here
-        from .processors import choose_processor
+        from .plugins.processing import probabilities_of, process_here
+        from .protocol import arrays, wire
 
         picture = read_image(image)
         given = probabilities_of(probabilities, picture.shape[:2])
@@ -314,7 +316,7 @@ class Sa2VA:
 
     def load(self, *, timeout: float | None = None, cancellation: Cancellation | None = None) -> ModelInfo:
         """Have the model in memory, and say what it is."""
-        from . import wire
+        from .protocol import wire
 
         with self._session.reserve() as room:
             outcome = self._session.call(

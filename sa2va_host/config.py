@@ -18,8 +18,8 @@ from typing import Any, cast
 import msgspec
 
 from .errors import ConfigError
-from .limits import MAX_SECONDS
-from .specification import QUANTIZATIONS
+from .protocol.limits import MAX_SECONDS
+from .protocol.specification import QUANTIZATIONS
 
 _DEVICE = re.compile(r"auto|balanced|cpu|mps|offload|cuda(:[0-9]{1,3})?")
 _WORDS = {
@@ -54,7 +54,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     model: str = "auto"
     """A bundled model's name, a checkpoint folder, or `ORG/NAME`; auto takes the best that is here
-    (`sa2va_host.choice`).
+    (`sa2va_host.models.choice`).
     """
     revision: str = ""
     """The branch, tag or commit of a model in the hub's cache; empty takes `main`. A bundled model has none."""

@@ -19,7 +19,7 @@ class Progress:
     total: int | None = None
     unit: str = ""
     rate: float | None = field(default=None, compare=False)
-    """How many of them in a second, of late (`sa2va_host.pace`); None until that is known."""
+    """How many of them in a second, of late (`sa2va_host.calls.pace`); None until that is known."""
     seconds_left: float | None = field(default=None, compare=False)
     """How long the rest takes at that rate; None where the total is unknown."""
 

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from .errors import InvalidInput
-from .limits import Count
+from .protocol.limits import Count
 
 MAX_NEW_TOKENS = 2048
 """The longest answer where nobody says otherwise, as upstream's `predict_forward` has it."""

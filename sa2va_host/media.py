@@ -17,19 +17,19 @@ from typing import IO, TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from . import masks as mask_tools
 from .errors import ConfigError, InvalidInput
-from .limits import MAX_BUFFER_BYTES, MAX_BUFFERS, MAX_MESSAGE_BYTES
+from .masks import masks as mask_tools
+from .protocol.limits import MAX_BUFFER_BYTES, MAX_BUFFERS, MAX_MESSAGE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from PIL import Image
 
-    from .video import Source
-
 Picture: TypeAlias = NDArray[np.uint8]
 """RGB `[height, width, 3]`, 0..255."""
+Source: TypeAlias = "str | os.PathLike[str] | Image.Image | NDArray[Any]"
+"""What `read_image` reads: a file's name, or the picture itself."""
 
 _ORIENTATION = 0x0112
 """The EXIF tag; 1 is upright."""
@@ -75,7 +75,7 @@ def read_images(sources: Iterable[Source]) -> list[Picture]:
     """The pictures of one message, each as `read_image` gives it.
 
     Raises `InvalidInput` as that does, and for more than 64 pictures or 2 GiB, which is what a message holds
-    (`sa2va_host.limits`).
+    (`sa2va_host.protocol.limits`).
     """
     pictures: list[Picture] = []
     for source in sources:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from .errors import InvalidInput
-from .limits import MAX_PROMPTS, MAX_TURNS, Turn
+from .protocol.limits import MAX_PROMPTS, MAX_TURNS, Turn
 
 MAX_PROMPT = 100_000
 """Characters of one prompt."""

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import InvalidInput
-from .limits import MAX_BUFFERS
-from .masks import Mask
+from .masks.masks import Mask
+from .protocol.limits import MAX_BUFFERS
 
 MAX_REGIONS = MAX_BUFFERS - 1
 """Of one picture, which travels with them."""

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from .masks import Box, Probability
-    from .refine import Refinement
-    from .video import Source
+    from .masks.masks import Box, Probability
+    from .masks.refine import Refinement
+    from .media import Source
 
 
 @dataclass(frozen=True)
@@ -95,14 +95,14 @@ class Segmentation:
         refinement and its guide are those of `each_probability`. Raises `InvalidInput` unless
         `0 <= threshold <= 1`.
         """
-        from . import masks
+        from .masks import masks
 
         if refinement is None:
             stack = masks.binarise(self.logits, self.image_size, self.size, threshold)
         else:
             import numpy as np
 
-            from .refine import to_mask
+            from .masks.refine import to_mask
 
             stack = np.empty((*self.logits.shape[:2], *self.size), dtype=np.bool_)
             for place, probability in self.each_probability(refinement, threshold, guide):
@@ -116,11 +116,11 @@ class Segmentation:
         guide: Source | Iterable[Source] | None = None,
     ) -> list[Box | None]:
         """For each object of an image its box `(x0, y0, x1, y1)`, ends exclusive; None for an empty mask."""
-        from . import masks
+        from .masks import masks
 
         if self.is_video:
             raise TypeError(
-                "A track has a box in each frame: use sa2va_host.masks.box on the masks of a frame."
+                "A track has a box in each frame: use sa2va_host.masks.masks.box on the masks of a frame."
             )
         return [masks.box(mask) for mask in self.masks(threshold, refinement, guide)]
 
@@ -134,11 +134,11 @@ class Segmentation:
 
         float32 0..1 at the input's size, refined at the threshold. ``guide`` is what the guided filter follows, and
         read for that alone: the picture, or for a video its frames in order. Raises `InvalidInput` as
-        `sa2va_host.refine.refine` does.
+        `sa2va_host.masks.refine.refine` does.
         """
-        from . import masks
+        from .masks import masks
+        from .masks.refine import Refinement, refine
         from .media import read_image
-        from .refine import Refinement, refine
 
         refinement = refinement or Refinement()
         masks.threshold_logit(threshold)

@@ -19,7 +19,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils.import_utils import is_flash_attn_2_available
 
 from sa2va_host.errors import ModelLoadFailed
-from sa2va_host.specification import AUTO
+from sa2va_host.protocol.specification import AUTO
 
 FLASH = "flash_attention_2"
 FALLBACKS = ("sdpa", "eager")

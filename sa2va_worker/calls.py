@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sa2va_host.wire import Failed
+from sa2va_host.protocol.wire import Failed
 
 from .steps import Picture, Request, Step
 

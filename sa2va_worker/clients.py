@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from sa2va_host.envelope import Envelope
-from sa2va_host.processes import is_client_alive
+from sa2va_host.machine.processes import is_client_alive
+from sa2va_host.protocol.envelope import Envelope
 
 MAX_CLIENTS = 1024
 _CHECK_EVERY = 0.5

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import torch
 
 from sa2va_host.errors import ModelLoadFailed, OutOfMemory
-from sa2va_host.specification import AUTO, Specification
+from sa2va_host.protocol.specification import AUTO, Specification
 
 from .steps import EngineBroken, MemoryUse
 

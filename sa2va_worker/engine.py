@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from sa2va_host.errors import InvalidInput
 from sa2va_host.generation import MAX_NEW_TOKENS, Generation
-from sa2va_host.limits import Turn
-from sa2va_host.specification import ModelInfo, Specification
+from sa2va_host.protocol.limits import Turn
+from sa2va_host.protocol.specification import ModelInfo, Specification
 
 from . import attention
 from .clock import Clock

@@ -14,13 +14,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from sa2va_host.checkpoint_folder import CheckpointFolder
 from sa2va_host.errors import ModelLoadFailed
-from sa2va_host.hookspecs import ModelFamily, Process
-from sa2va_host.own_code import find_own_code
-from sa2va_host.plugins import create_manager, find_mask_processors, find_model_families
-from sa2va_host.processing import checked, run
-from sa2va_host.specification import ModelInfo, Specification
+from sa2va_host.models.checkpoint_folder import CheckpointFolder
+from sa2va_host.models.own_code import find_own_code
+from sa2va_host.plugins.hookspecs import ModelFamily, Process
+from sa2va_host.plugins.manager import create_manager, find_mask_processors, find_model_families
+from sa2va_host.plugins.processing import checked, run
+from sa2va_host.protocol.specification import ModelInfo, Specification
 
 from .steps import (
     Answer,

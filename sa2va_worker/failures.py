@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 
 from sa2va_host.errors import OutOfMemory, Sa2VAError, WorkerDied, WorkerError
-from sa2va_host.wire import Failed
+from sa2va_host.protocol.wire import Failed
 
 from .steps import EngineBroken
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from sa2va_host.wire import Log
+from sa2va_host.protocol.wire import Log
 
 from .outbox import Outbox
 

@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from sa2va_host.specification import ModelInfo
-from sa2va_host.wire import Log, WorkerMessage
+from sa2va_host.protocol.specification import ModelInfo
+from sa2va_host.protocol.wire import Log, WorkerMessage
 
 from .calls import Work
 

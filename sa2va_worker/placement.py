@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from sa2va_host.errors import OutOfMemory
-from sa2va_host.specification import QUANTIZATIONS
+from sa2va_host.protocol.specification import QUANTIZATIONS
 
 from .device_map import infer
 from .models.language import Language

@@ -1,9 +1,9 @@
 """Tells what an interpreter has for the worker: ``python .../sa2va_worker/probe.py ENGINE DISTRIBUTION ...``.
 
-Run by `sa2va_host.interpreters` as the worker itself is run: by this file, in the interpreter in question, with nothing
-of ours on ``sys.path``. Imports what the worker imports, has optional libraries do a small piece of their work, starts
-no worker, and prints one JSON object. Whatever fails is part of the answer, so this file needs nothing but the standard
-library.
+Run by `sa2va_host.machine.interpreters` as the worker itself is run: by this file, in the interpreter in question,
+with nothing of ours on ``sys.path``. Imports what the worker imports, has optional libraries do a small piece of their
+work, starts no worker, and prints one JSON object. Whatever fails is part of the answer, so this file needs nothing but
+the standard library.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ HERE = Path(__file__).resolve().parent
 
 
 def probe(engine: str, distributions: list[str]) -> dict[str, Any]:
-    """The fields of `sa2va_host.interpreters.Interpreter`. ``engine``: the module that has to be importable."""
+    """The fields of `sa2va_host.machine.interpreters.Interpreter`. ``engine``: the module that has to be
+    importable.
+    """
     found: dict[str, Any] = {
         "executable": sys.executable,
         "python": platform.python_version(),

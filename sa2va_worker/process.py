@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 
-from sa2va_host import transport
-from sa2va_host.boot import EXIT_ABANDONED, EXIT_BOOT, EXIT_TAKEN, MAX_BYTES, Boot
-from sa2va_host.envelope import PROTOCOL
-from sa2va_host.processes import current, is_alive
-from sa2va_host.rendezvous import ExitNote, Record, RunDirectory
+from sa2va_host.lifecycle.rendezvous import ExitNote, Record, RunDirectory
+from sa2va_host.machine.processes import current, is_alive
+from sa2va_host.protocol import transport
+from sa2va_host.protocol.boot import EXIT_ABANDONED, EXIT_BOOT, EXIT_TAKEN, MAX_BYTES, Boot
+from sa2va_host.protocol.envelope import PROTOCOL
 
 if TYPE_CHECKING:
     from filelock import FileLock

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from sa2va_host.reports import CallReport, WorkerReport
+from sa2va_host.protocol.reports import CallReport, WorkerReport
 
 from .calls import Work
 from .lifecycle import Phase

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from sa2va_host import arrays, wire
 from sa2va_host.errors import Cancelled, InvalidInput, UnloadRefused, WorkerBusy
-from sa2va_host.limits import FRAME_WINDOW
-from sa2va_host.rendezvous import ExitNote
-from sa2va_host.specification import ModelInfo, Specification
+from sa2va_host.lifecycle.rendezvous import ExitNote
+from sa2va_host.protocol import arrays, wire
+from sa2va_host.protocol.limits import FRAME_WINDOW
+from sa2va_host.protocol.specification import ModelInfo, Specification
 
 from .calls import FrameStream, OnePicture, Work
 from .clients import Client

@@ -14,9 +14,9 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 
-from sa2va_host import arrays, wire
-from sa2va_host.limits import FRAME_WINDOW
-from sa2va_host.processes import peak_memory
+from sa2va_host.machine.processes import peak_memory
+from sa2va_host.protocol import arrays, wire
+from sa2va_host.protocol.limits import FRAME_WINDOW
 from sa2va_host.timings import DEVICE_PEAK_BYTES, LOAD, PROCESS_PEAK_BYTES
 
 from .calls import FrameStream, Work

@@ -13,10 +13,10 @@ import threading
 import msgspec
 import zmq
 
-from sa2va_host import envelope, transport, wire
-from sa2va_host.boot import EXIT_BROKEN, EXIT_LOAD
 from sa2va_host.errors import Cancelled, ModelLoadFailed, Sa2VAError, WorkerDied
-from sa2va_host.rendezvous import ExitNote, Record, RunDirectory
+from sa2va_host.lifecycle.rendezvous import ExitNote, Record, RunDirectory
+from sa2va_host.protocol import envelope, transport, wire
+from sa2va_host.protocol.boot import EXIT_BROKEN, EXIT_LOAD
 
 from .clients import Clients
 from .failures import to_message

@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sa2va_host.generation import GREEDY, Generation
-from sa2va_host.limits import ConditionOn, Turn
-from sa2va_host.specification import ModelInfo, Specification
+from sa2va_host.protocol.limits import ConditionOn, Turn
+from sa2va_host.protocol.specification import ModelInfo, Specification
 
 Picture: TypeAlias = NDArray[np.uint8]
 """One RGB picture, uint8 ``[height, width, 3]``, C-contiguous and read-only."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from sa2va_host.hookspecs import FrontEnd, hookimpl
+from sa2va_host.plugins.hookspecs import FrontEnd, hookimpl
 
 
 @hookimpl

@@ -17,7 +17,7 @@ from .display import Display
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sa2va_host.outcomes import ChatAnswer
+    from sa2va_host.calls.outcomes import ChatAnswer
     from sa2va_host.region_prompts import Region
 
 EXAMPLES = """examples:

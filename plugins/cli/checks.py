@@ -60,8 +60,7 @@ def _system(_: Settings) -> Iterator[Finding]:
 
 def _packages(_: Settings) -> Iterator[Finding]:
     import sa2va_host
-    from sa2va_host.distribution import installed_versions, requirements, unmet
-    from sa2va_host.plugins import DISTRIBUTION
+    from sa2va_host.machine.distribution import DISTRIBUTION, installed_versions, requirements, unmet
 
     needed = requirements()
     versions = installed_versions([DISTRIBUTION, *(requirement.name for requirement in needed)])
@@ -92,8 +91,8 @@ def _settings(_: Settings) -> Iterator[Finding]:
 
 
 def _run_directory(settings: Settings) -> Iterator[Finding]:
-    from sa2va_host.transport import MAX_PATH
-    from sa2va_host.workers import run_directory
+    from sa2va_host.lifecycle.workers import run_directory
+    from sa2va_host.protocol.transport import MAX_PATH
 
     try:
         directory = run_directory(settings)
@@ -116,8 +115,8 @@ def _run_directory(settings: Settings) -> Iterator[Finding]:
 
 
 def _disk_space(settings: Settings) -> Iterator[Finding]:
-    from sa2va_host.checkpoints import hub_cache
-    from sa2va_host.workers import run_directory
+    from sa2va_host.lifecycle.workers import run_directory
+    from sa2va_host.models.checkpoints import hub_cache
 
     cache = hub_cache()
     yield _space(cache, CACHE_SPACE, "Set HF_HOME to a folder on a larger disk before `sa2va pull`.")
@@ -146,9 +145,9 @@ def _shared_memory(_: Settings) -> Iterator[Finding]:
 
 
 def _models(settings: Settings) -> Iterator[Finding]:
-    from sa2va_host.checkpoints import hub_cache, pull_command
-    from sa2va_host.choice import choose
     from sa2va_host.config import settings_file
+    from sa2va_host.models.checkpoints import hub_cache, pull_command
+    from sa2va_host.models.choice import choose
 
     from .models import present
 
@@ -174,8 +173,9 @@ def _models(settings: Settings) -> Iterator[Finding]:
 
 
 def _workers(settings: Settings) -> Iterator[Finding]:
-    from sa2va_host import list_workers, processes
-    from sa2va_host.workers import run_directory
+    from sa2va_host import list_workers
+    from sa2va_host.lifecycle.workers import run_directory
+    from sa2va_host.machine import processes
 
     from .workers import short_name
 
@@ -197,7 +197,7 @@ def _workers(settings: Settings) -> Iterator[Finding]:
 
 
 def _plugins(_: Settings) -> Iterator[Finding]:
-    from sa2va_host.plugins import list_plugins
+    from sa2va_host.plugins.manager import list_plugins
 
     for plugin in list_plugins():
         message = f"{plugin.name} ({plugin.distribution} {plugin.version}): {plugin.state}"
@@ -211,7 +211,7 @@ def _plugins(_: Settings) -> Iterator[Finding]:
 def _encode_mask() -> None:
     import numpy as np
 
-    from sa2va_host.regions import decode, encode
+    from sa2va_host.masks.regions import decode, encode
 
     mask = np.eye(8, dtype=bool)
     if not (decode(encode(mask)) == mask).all():

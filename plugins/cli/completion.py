@@ -98,7 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
 def running_models() -> Iterator[str]:
     """The models of the living workers, as people call them."""
     from sa2va_host.config import load_settings
-    from sa2va_host.workers import run_directory
+    from sa2va_host.lifecycle.workers import run_directory
 
     from .workers import short_name
 
@@ -108,8 +108,8 @@ def running_models() -> Iterator[str]:
 
 def known_models() -> Iterator[str]:
     """The names of all models on this machine."""
-    from sa2va_host.checkpoints import find_all
     from sa2va_host.config import load_settings
+    from sa2va_host.models.checkpoints import find_all
 
     for found in find_all(load_settings().model_folders):
         yield found.name

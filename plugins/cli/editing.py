@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from sa2va_host import Sa2VA, Segmentation
     from sa2va_host.cancellation import Cancellation
-    from sa2va_host.hookspecs import Options
-    from sa2va_host.refine import Refinement
+    from sa2va_host.masks.refine import Refinement
+    from sa2va_host.plugins.hookspecs import Options
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
@@ -63,7 +63,7 @@ class Editing:
         self, sa: Sa2VA, picture: NDArray[np.uint8], result: Segmentation, cancellation: Cancellation
     ) -> NDArray[np.float32] | None:
         """What stands for the result's own probabilities, `[objects, height, width]`; None where nothing does."""
-        from sa2va_host.refine import combine
+        from sa2va_host.masks.refine import combine
 
         if not len(result) or not (self.processors or self.combination):
             return None
@@ -75,7 +75,7 @@ class Editing:
 
 def read(arguments: argparse.Namespace) -> Editing:
     """The options as parsed. Raises `InvalidInput` for impossible values."""
-    from sa2va_host.refine import Refinement, check_combination
+    from sa2va_host.masks.refine import Refinement, check_combination
 
     if arguments.combine is not None:
         check_combination(arguments.combine)
@@ -110,8 +110,8 @@ def _processor(text: str) -> tuple[str, dict[str, float | str]]:
 
 def check_processors(editing: Editing) -> None:
     """Raises `InvalidInput` for processors that are known here and told something wrong, before anything is done."""
-    from sa2va_host.plugins import create_manager, find_mask_processors
-    from sa2va_host.processing import checked
+    from sa2va_host.plugins.manager import create_manager, find_mask_processors
+    from sa2va_host.plugins.processing import checked
 
     if not editing.processors:
         return

@@ -36,7 +36,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def run(arguments: argparse.Namespace) -> int:
     """Called by `main` with the parsed arguments; returns the exit code."""
-    from sa2va_host.plugins import list_plugins
+    from sa2va_host.plugins.manager import list_plugins
 
     plugins = list_plugins()
     if arguments.json:

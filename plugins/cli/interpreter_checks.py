@@ -12,8 +12,8 @@ from .text import byte_size
 
 if TYPE_CHECKING:
     from sa2va_host.config import Settings
-    from sa2va_host.interpreters import Interpreter
-    from sa2va_host.nvidia import Driver
+    from sa2va_host.machine.interpreters import Interpreter
+    from sa2va_host.machine.nvidia import Driver
 
 USES = {
     "bitsandbytes": "quantization 8bit and 4bit",
@@ -25,8 +25,8 @@ USES = {
 
 def worker_python(settings: Settings) -> Iterator[Finding]:
     """The interpreter of the setting ``worker_python``, and what it makes of the GPU."""
-    from sa2va_host.interpreters import inspect
-    from sa2va_host.nvidia import find_driver
+    from sa2va_host.machine.interpreters import inspect
+    from sa2va_host.machine.nvidia import find_driver
 
     found = inspect(settings.worker_python)
     yield Finding("ok", f"Python {found.python}, {found.executable}")
@@ -47,7 +47,7 @@ def worker_python(settings: Settings) -> Iterator[Finding]:
 def other_pythons(settings: Settings) -> Iterator[Finding]:
     """The interpreters that the settings give single models."""
     from sa2va_host.errors import WorkerStartFailed
-    from sa2va_host.interpreters import REMOTE_CODE, WORKER, inspect
+    from sa2va_host.machine.interpreters import REMOTE_CODE, WORKER, inspect
 
     models: dict[str, list[str]] = {}
     for name, own in settings.models.items():

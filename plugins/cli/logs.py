@@ -18,7 +18,7 @@ from . import options
 from .workers import serves
 
 if TYPE_CHECKING:
-    from sa2va_host.rendezvous import RunDirectory
+    from sa2va_host.lifecycle.rendezvous import RunDirectory
 
 EXAMPLES = """examples:
   sa2va logs                    what the newest worker wrote
@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Called by `main` with the parsed arguments; returns the exit code."""
     from sa2va_host.config import load_settings
     from sa2va_host.errors import InvalidInput
-    from sa2va_host.workers import run_directory
+    from sa2va_host.lifecycle.workers import run_directory
 
     directory, model = run_directory(load_settings()), arguments.model
     logs = [*ended_logs(directory, model), *living_logs(directory, model)]

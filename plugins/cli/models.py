@@ -14,9 +14,9 @@ from . import options
 from .text import byte_size, table
 
 if TYPE_CHECKING:
-    from sa2va_host.checkpoints import Found
     from sa2va_host.config import Settings
-    from sa2va_host.hookspecs import KnownModel
+    from sa2va_host.models.checkpoints import Found
+    from sa2va_host.plugins.hookspecs import KnownModel
 
 HEADINGS = ("NAME", "FAMILY", "SIZE", "FROM", "STATE", "PATH")
 
@@ -57,10 +57,10 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def run_models(arguments: argparse.Namespace) -> int:
     """Called by `main` with the parsed arguments; returns the exit code."""
-    from sa2va_host.choice import choose
     from sa2va_host.config import load_settings
-    from sa2va_host.known_models import HEADINGS as KNOWN_HEADINGS
-    from sa2va_host.known_models import cells
+    from sa2va_host.models.choice import choose
+    from sa2va_host.models.known_models import HEADINGS as KNOWN_HEADINGS
+    from sa2va_host.models.known_models import cells
 
     settings = load_settings()
     found = present(settings)
@@ -82,7 +82,7 @@ def run_models(arguments: argparse.Namespace) -> int:
 
 def present(settings: Settings) -> list[Found]:
     """The models on this machine: those that are found, and those that the settings give a path."""
-    from sa2va_host.checkpoints import find_all, identify
+    from sa2va_host.models.checkpoints import find_all, identify
 
     placed = (
         replace(identify(Path(own.path)), name=name) for name, own in settings.models.items() if own.path
@@ -92,8 +92,8 @@ def present(settings: Settings) -> list[Found]:
 
 def absent(settings: Settings, found: Iterable[Found]) -> list[KnownModel]:
     """The known models that are not among those found, neither as `ORG/NAME` nor as `NAME`."""
-    from sa2va_host.known_models import known_models
-    from sa2va_host.plugins import create_manager, find_known_models
+    from sa2va_host.models.known_models import known_models
+    from sa2va_host.plugins.manager import create_manager, find_known_models
 
     plugged = find_known_models(create_manager()).values()
     here = {each.name for each in found}
@@ -107,7 +107,7 @@ def absent(settings: Settings, found: Iterable[Found]) -> list[KnownModel]:
 def run_pull(arguments: argparse.Namespace) -> int:
     """Called by `main` with the parsed arguments; returns the exit code."""
     from sa2va_host.config import load_settings
-    from sa2va_host.hub import pull
+    from sa2va_host.models.hub import pull
 
     from .display import Display
 
@@ -157,8 +157,8 @@ def known_document(model: KnownModel, settings: Settings) -> dict[str, Any]:
 
     ``published`` names the quantizations whose memory is; the others' is computed.
     """
-    from sa2va_host.checkpoints import pull_command
-    from sa2va_host.known_models import QUANTIZED_BYTES, memory
+    from sa2va_host.models.checkpoints import pull_command
+    from sa2va_host.models.known_models import QUANTIZED_BYTES, memory
 
     own = settings.models.get(model.name)
     return {

@@ -22,8 +22,8 @@ from .display import Display
 if TYPE_CHECKING:
     from sa2va_host import Generation, Sa2VA
     from sa2va_host.cancellation import Cancellation
+    from sa2va_host.output.saving import Kind, Saved
     from sa2va_host.results import AnsweredBy
-    from sa2va_host.saving import Kind, Saved
 
 EXAMPLES = """examples:
   sa2va segment photo.jpg --prompt "the red circle"
@@ -122,7 +122,7 @@ class Plan:
 
 def run(arguments: argparse.Namespace) -> int:
     """Called by `main` with the parsed arguments; returns the exit code."""
-    from sa2va_host.saving import checked_kinds
+    from sa2va_host.output.saving import checked_kinds
 
     words = arguments.save.split(",")
     kinds = checked_kinds(() if words == ["none"] else words)
@@ -169,8 +169,8 @@ def _import_opencv() -> None:
 
 
 def _jobs(images: list[Path], prompts: list[str], folder: Path) -> list[Job]:
+    from sa2va_host.output.saving import distinct_stems
     from sa2va_host.prompts import checked_prompt
-    from sa2va_host.saving import distinct_stems
 
     prompts = [checked_prompt(prompt) for prompt in prompts]
     slugs = distinct_stems([pictures.slug(prompt) for prompt in prompts])
@@ -213,7 +213,7 @@ def _work(sa: Sa2VA, jobs: list[Job], plan: Plan) -> Iterator[tuple[Job, list[Fi
 def _do(sa: Sa2VA, job: Job, plan: Plan, cancellation: Cancellation) -> list[Finding] | Sa2VAError:
     """One picture, and all prompts about it in one call."""
     from sa2va_host import media
-    from sa2va_host.saving import save
+    from sa2va_host.output.saving import save
 
     findings: list[Finding] = []
     try:

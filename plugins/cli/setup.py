@@ -20,7 +20,7 @@ from . import options
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
-    from sa2va_host.interpreters import Interpreter
+    from sa2va_host.machine.interpreters import Interpreter
 
 EXAMPLES = """examples:
   sa2va setup
@@ -93,9 +93,9 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 def run(arguments: argparse.Namespace) -> int:
     """Called by `main` with the parsed arguments; returns the exit code."""
     from sa2va_host.config import load_settings, settings_file
-    from sa2va_host.distribution import requirements
     from sa2va_host.errors import InvalidInput, Sa2VAError
-    from sa2va_host.interpreters import WORKER, inspect
+    from sa2va_host.machine.distribution import requirements
+    from sa2va_host.machine.interpreters import WORKER, inspect
 
     if arguments.extra and arguments.kind != WORKER:
         raise InvalidInput(f"The environment {arguments.kind} has no extras.", advice="Leave --extra out.")
@@ -160,7 +160,7 @@ class Environment:
         self, python: str, torch: Requirement | None, extras: Sequence[str], constraint: Path | None
     ) -> Iterator[list[str]]:
         """In the order in which they are to be run; each may be run again."""
-        from sa2va_host.distribution import install_arguments, requirements
+        from sa2va_host.machine.distribution import install_arguments, requirements
 
         uv = shutil.which("uv")
         if uv:
@@ -236,7 +236,7 @@ def _announcement(environment: Environment) -> str:
 def _present(python: str, kind: str, wanted: Sequence[Requirement]) -> Interpreter | None:
     """What would run the worker now, if it can."""
     from sa2va_host.errors import WorkerStartFailed
-    from sa2va_host.interpreters import inspect
+    from sa2va_host.machine.interpreters import inspect
 
     try:
         found = inspect(python, kind)
@@ -262,7 +262,7 @@ def _execute(command: Sequence[str]) -> None:
     import subprocess
 
     from sa2va_host.errors import Sa2VAError
-    from sa2va_host.launcher import clean_environment
+    from sa2va_host.machine.worker_program import clean_environment
 
     # What it says goes to stderr: stdout is for the commands and their outcome.
     done = subprocess.run(command, stdout=sys.stderr, env=clean_environment(os.environ), check=False)

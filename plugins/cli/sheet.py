@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from sa2va_host import masks
+from sa2va_host.masks import masks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sa2va_host import Generation, Sa2VA, TrackedFrame
-    from sa2va_host.calls import Said
+    from sa2va_host.calls.call import Said
     from sa2va_host.cancellation import Cancellation
-    from sa2va_host.clip import Clip, Frame
-    from sa2va_host.layers import Layer
-    from sa2va_host.limits import ConditionOn
-    from sa2va_host.recording import Recording
+    from sa2va_host.output.layers import Layer
+    from sa2va_host.output.recording import Recording
+    from sa2va_host.protocol.limits import ConditionOn
     from sa2va_host.results import AnsweredBy
-    from sa2va_host.video import WhichFrames
+    from sa2va_host.video.clip import Clip, Frame
+    from sa2va_host.video.stream import WhichFrames
 
     from .editing import Editing
 
@@ -101,7 +101,7 @@ def follow(
 
 def _key_frames(clip: Clip, words: str) -> WhichFrames:
     """Key frames that lie further on are read now, in a pass of their own; the first ones need none."""
-    from sa2va_host.key_frames import KeyFrames, pick
+    from sa2va_host.video.key_frames import KeyFrames, pick
 
     wanted = KeyFrames.parse(words)
     if wanted.kind == "first":
@@ -119,8 +119,8 @@ def _layers(
     cancellation: Cancellation,
 ) -> list[Layer]:
     """The objects of each prompt in one frame; the first frame names them."""
-    from sa2va_host.layers import make_layers, object_names, resolve_overlaps
-    from sa2va_host.masks import PALETTE
+    from sa2va_host.masks.masks import PALETTE
+    from sa2va_host.output.layers import make_layers, object_names, resolve_overlaps
 
     maps = []
     for tracked in found:

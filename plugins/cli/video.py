@@ -19,7 +19,7 @@ from .tracking import Outcome, Plan, follow
 
 if TYPE_CHECKING:
     from sa2va_host import Sa2VA
-    from sa2va_host.recording import Recording
+    from sa2va_host.output.recording import Recording
 
 EXAMPLES = """examples:
   sa2va video clip.mp4 --prompt "the dancer"
@@ -143,9 +143,9 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def run(arguments: argparse.Namespace) -> int:
     """Called by `main` with the parsed arguments; returns the exit code."""
-    from sa2va_host.clip import Selection, open_clip
-    from sa2va_host.recording import ALPHA_CODECS, Recording, checked_kinds
-    from sa2va_host.run_note import RunNote
+    from sa2va_host.output.recording import ALPHA_CODECS, Recording, checked_kinds
+    from sa2va_host.output.run_note import RunNote
+    from sa2va_host.video.clip import Selection, open_clip
 
     words = arguments.save.split(",")
     kinds = checked_kinds(() if words == ["none"] else words)
@@ -209,8 +209,8 @@ def document(
 
 
 def _plan(arguments: argparse.Namespace) -> Plan:
+    from sa2va_host.output.saving import distinct_stems
     from sa2va_host.prompts import checked_prompts
-    from sa2va_host.saving import distinct_stems
 
     prompts = checked_prompts(arguments.prompts)
     plan = Plan(

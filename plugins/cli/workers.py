@@ -12,7 +12,7 @@ from . import options
 from .text import byte_size, seconds, table
 
 if TYPE_CHECKING:
-    from sa2va_host.status import WorkerStatus
+    from sa2va_host.lifecycle.status import WorkerStatus
 
 PS_EXAMPLES = """examples:
   sa2va ps
@@ -109,7 +109,7 @@ def serves(checkpoint: str, model: str) -> bool:
 
 def short_name(checkpoint: str) -> str:
     """A checkpoint as people call it: a bundled name, `ORG/NAME`, or the last part of its folder."""
-    from sa2va_host.checkpoints import identify
+    from sa2va_host.models.checkpoints import identify
 
     return identify(Path(checkpoint)).name if Path(checkpoint).is_absolute() else checkpoint
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from sa2va_host.errors import WorkerStartFailed
-from sa2va_host.specification import AUTO
+from sa2va_host.protocol.specification import AUTO
 
 from .options import Options
 from .watch import deliver
@@ -70,8 +70,8 @@ def setup_command() -> str:
 
 def missing_here(installed: Callable[[list[str]], dict[str, str | None]] | None = None) -> list[str]:
     """What ComfyUI's own Python lacks to run the worker itself, as requirements; looks at metadata alone."""
-    from sa2va_host.distribution import installed_versions, requirements, unmet
-    from sa2va_host.interpreters import WORKER
+    from sa2va_host.machine.distribution import installed_versions, requirements, unmet
+    from sa2va_host.machine.interpreters import WORKER
 
     needed = requirements(WORKER)
     names = [requirement.name for requirement in needed]

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sa2va_host import masks
 from sa2va_host.errors import InvalidInput
-from sa2va_host.refine import Refinement, refine, to_mask
+from sa2va_host.masks import masks
+from sa2va_host.masks.refine import Refinement, refine, to_mask
 from sa2va_host.results import Segmentation
 
 if TYPE_CHECKING:
-    from sa2va_host.masks import Mask, Probability
+    from sa2va_host.masks.masks import Mask, Probability
     from sa2va_host.media import Picture
 
 ABSENT = -1024.0
@@ -84,7 +84,7 @@ class FoundObjects:
     ) -> Mask:
         """An object's mask in one frame, bool `[height, width]`: the same pixels as the Python client's.
 
-        ``picture`` is what a guided filter follows. Raises `InvalidInput` as `sa2va_host.refine.refine` does.
+        ``picture`` is what a guided filter follows. Raises `InvalidInput` as `sa2va_host.masks.refine.refine` does.
         """
         if refinement is not None and refinement != Refinement():
             refined = refine(self.probability(index, frame), refinement, threshold, picture)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import folder_paths
 
 from sa2va_host.errors import ModelNotFound, Sa2VAError
-from sa2va_host.specification import AUTO
+from sa2va_host.protocol.specification import AUTO
 
 from .watch import Watch, check_interrupt
 
@@ -56,13 +56,13 @@ def plain(choice: str) -> str:
 def ensure(choice: str, watch: Watch) -> str:
     """The model's name, once it is on this machine: an entry marked as a download is fetched, into the hub's cache.
 
-    Only those are, since only there the user was told. Raises what `sa2va_host.hub.pull` raises.
+    Only those are, since only there the user was told. Raises what `sa2va_host.models.hub.pull` raises.
     """
     name = plain(choice)
     if name == choice:
         return name
-    from sa2va_host.checkpoints import find
-    from sa2va_host.hub import pull
+    from sa2va_host.models.checkpoints import find
+    from sa2va_host.models.hub import pull
 
     def on_event(event: Event) -> None:
         check_interrupt()
@@ -76,7 +76,7 @@ def ensure(choice: str, watch: Watch) -> str:
 
 
 def _on_disk() -> list[str]:
-    from sa2va_host.checkpoints import find_all
+    from sa2va_host.models.checkpoints import find_all
 
     whole = [found for found in find_all(model_folders()) if not found.contents.problem]
     return list(dict.fromkeys(found.name for found in whole))
@@ -86,8 +86,8 @@ def _on_disk() -> list[str]:
 def _on_hub() -> tuple[tuple[str, int], ...]:
     """Name and bytes of what can be fetched; 0 where nobody published a size."""
     from sa2va_host.config import load_settings
-    from sa2va_host.known_models import known_models
-    from sa2va_host.plugins import create_manager, find_known_models
+    from sa2va_host.models.known_models import known_models
+    from sa2va_host.plugins.manager import create_manager, find_known_models
 
     plugged = find_known_models(create_manager()).values()
     return tuple((model.name, model.download) for model in known_models(load_settings(), plugged))

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from sa2va_host.errors import InvalidInput
 from sa2va_host.generation import Generation
-from sa2va_host.specification import AUTO, QUANTIZATIONS
+from sa2va_host.protocol.specification import AUTO, QUANTIZATIONS
 
 from .inputs import CATEGORY, OPTIONS
 from .options import Options

@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from sa2va_host.plugins import DISTRIBUTION
+from sa2va_host.machine.distribution import DISTRIBUTION
 
 
 def root() -> Path:

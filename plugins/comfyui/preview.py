@@ -22,7 +22,7 @@ LONGEST_SIDE = 1024
 
 def overlays(pictures: Pictures, objects: FoundObjects, threshold: float) -> torch.Tensor:
     """IMAGE of at most `MOST` pictures with their objects brought out."""
-    from sa2va_host.masks import overlay
+    from sa2va_host.masks.masks import overlay
 
     shown = []
     for index in _spread(len(pictures)):

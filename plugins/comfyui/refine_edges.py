@@ -162,7 +162,7 @@ def vitmatte(
 def _guided(
     pictures: Pictures, maps: Iterator[NDArray[np.float32]], radius: int
 ) -> Iterator[NDArray[np.float32]]:
-    from sa2va_host.refine import Refinement, refine
+    from sa2va_host.masks.refine import Refinement, refine
 
     for picture, values in zip(pictures, maps, strict=True):
         check_interrupt()

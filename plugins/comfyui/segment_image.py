@@ -142,7 +142,7 @@ def object_masks(objects: FoundObjects, threshold: float, *, connected: bool) ->
 
 def measure(objects: FoundObjects, threshold: float) -> Iterator[dict[str, Any]]:
     """Each object in each picture that it is in: box, score and area."""
-    from sa2va_host.masks import box, mean_inside
+    from sa2va_host.masks.masks import box, mean_inside
 
     for frame in range(objects.frames):
         for index, name in enumerate(objects.names):

@@ -23,7 +23,7 @@ from .watch import check_interrupt, watching
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from sa2va_host.masks import Mask
+    from sa2va_host.masks.masks import Mask
     from sa2va_host.media import Picture
 
 _MASKS = 1

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 from comfy_api.latest import io
 
-from sa2va_host.refine import LARGEST_RADIUS, Combination, Refinement, combine
+from sa2va_host.masks.refine import LARGEST_RADIUS, Combination, Refinement, combine
 
 from . import preview
 from .connections import fingerprint, is_connected
@@ -157,7 +157,7 @@ class Wanted:
         return np.stack([self._mask(index, frame) for index in range(len(self.objects))])
 
     def _probabilities(self, frame: int) -> NDArray[np.float32]:
-        from sa2va_host.refine import refine
+        from sa2va_host.masks.refine import refine
 
         return np.stack(
             [

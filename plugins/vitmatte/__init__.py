@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sa2va_host.errors import ConfigError
-from sa2va_host.hookspecs import MaskProcessor, Process, hookimpl
+from sa2va_host.plugins.hookspecs import MaskProcessor, Process, hookimpl
 
 
 @hookimpl

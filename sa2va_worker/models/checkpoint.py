@@ -1,6 +1,6 @@
 """Checkpoint folders: where they are, and the tensors in their files.
 
-What else is in a folder `sa2va_host.checkpoint_folder` knows; `filling` puts the tensors into a module.
+What else is in a folder `sa2va_host.models.checkpoint_folder` knows; `filling` puts the tensors into a module.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from sa2va_host.checkpoint_folder import CheckpointFolder
 from sa2va_host.errors import ModelLoadFailed, ModelNotFound
+from sa2va_host.models.checkpoint_folder import CheckpointFolder
 
 SAM2_STRIDE = 32
 """The side of a picture for SAM2 is a multiple of this: Hiera halves it five times."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sa2va_host.errors import ModelLoadFailed
-from sa2va_host.limits import Turn
+from sa2va_host.protocol.limits import Turn
 
 from .vocabulary import IMAGE_MARK, WORDS, Vocabulary, load_qwen_tokenizer
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sa2va_host.errors import ModelLoadFailed
-from sa2va_host.limits import Turn
+from sa2va_host.protocol.limits import Turn
 
 from . import internlm2_tokenizer
 from .checkpoint import Checkpoint

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import DynamicCache, GenerationConfig, PreTrainedModel
 
-from sa2va_host.limits import Turn
+from sa2va_host.protocol.limits import Turn
 
 Pictures = TypeVar("Pictures")
 """Pictures as a family's vision tower takes them."""

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from sa2va_host.errors import ModelLoadFailed
-from sa2va_host.specification import AUTO, QUANTIZATIONS
+from sa2va_host.protocol.specification import AUTO, QUANTIZATIONS
 
 NONE = "none"
 BITS = {"8bit": 8.0, "4bit": 4.127}

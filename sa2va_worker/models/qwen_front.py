@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from transformers import GenerationConfig
 
 from sa2va_host.errors import InvalidInput
-from sa2va_host.limits import Turn
+from sa2va_host.protocol.limits import Turn
 
 from .checkpoint import Checkpoint
 from .conversation import Conversation

@@ -12,11 +12,11 @@ from pathlib import Path
 import torch
 import transformers
 
-from sa2va_host.checkpoint_folder import CheckpointFolder
 from sa2va_host.errors import InvalidInput, ModelLoadFailed
 from sa2va_host.generation import Generation
-from sa2va_host.own_code import OwnCode, find_own_code, refusal
-from sa2va_host.specification import ModelInfo, Specification
+from sa2va_host.models.checkpoint_folder import CheckpointFolder
+from sa2va_host.models.own_code import OwnCode, find_own_code, refusal
+from sa2va_host.protocol.specification import ModelInfo, Specification
 from sa2va_worker.clock import Clock
 from sa2va_worker.device import choose, memory_errors, memory_use
 from sa2va_worker.steps import (

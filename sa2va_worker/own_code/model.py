@@ -13,11 +13,11 @@ import transformers
 from PIL import Image
 from torch import Tensor
 
-from sa2va_host.checkpoint_folder import CheckpointFolder
 from sa2va_host.errors import ModelLoadFailed, Sa2VAError
 from sa2va_host.generation import Generation
-from sa2va_host.own_code import OwnCode
-from sa2va_host.specification import AUTO
+from sa2va_host.models.checkpoint_folder import CheckpointFolder
+from sa2va_host.models.own_code import OwnCode
+from sa2va_host.protocol.specification import AUTO
 from sa2va_worker.steps import Picture
 
 from .seam import Seam, Spoken

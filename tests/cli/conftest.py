@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sa2va_host import processes
-from sa2va_host.rendezvous import RunDirectory
+from sa2va_host.lifecycle.rendezvous import RunDirectory
+from sa2va_host.machine import processes
 
 SCRIPT = Path(__file__).parents[1] / "lifecycle" / "scripted_worker.py"
-PROGRAM = [sys.executable, "-c", "from sa2va_host.plugins import main; raise SystemExit(main())"]
+PROGRAM = [sys.executable, "-c", "from sa2va_host.plugins.manager import main; raise SystemExit(main())"]
 
 
 @pytest.fixture

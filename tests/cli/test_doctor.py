@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from sa2va_host import processes
 from sa2va_host.config import ModelSettings, Settings
 from sa2va_host.errors import WorkerStartFailed
-from sa2va_host.interpreters import Interpreter, inspect
-from sa2va_host.nvidia import Driver, Gpu, find_driver
-from sa2va_host.processes import ProcessId
-from sa2va_host.rendezvous import Record, RunDirectory
-from sa2va_host.specification import Specification
-from sa2va_host.transport import Endpoint
+from sa2va_host.lifecycle.rendezvous import Record, RunDirectory
+from sa2va_host.machine import processes
+from sa2va_host.machine.interpreters import Interpreter, inspect
+from sa2va_host.machine.nvidia import Driver, Gpu, find_driver
+from sa2va_host.machine.processes import ProcessId
+from sa2va_host.protocol.specification import Specification
+from sa2va_host.protocol.transport import Endpoint
 from sa2va_plugins.cli.advisories import ADVISORIES, affecting
 from sa2va_plugins.cli.checks import CHECKS, examine
 from sa2va_plugins.cli.findings import Finding

@@ -10,7 +10,7 @@ import pytest
 from sa2va_plugins.cli.main import main
 
 GREETER = """
-from sa2va_host.hookspecs import FrontEnd, hookimpl
+from sa2va_host.plugins.hookspecs import FrontEnd, hookimpl
 
 @hookimpl
 def register_front_ends(register):

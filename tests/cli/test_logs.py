@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sa2va_host.rendezvous import RunDirectory
+from sa2va_host.lifecycle.rendezvous import RunDirectory
 from sa2va_plugins.cli.logs import ended_logs, whole_lines
 from sa2va_plugins.cli.main import main
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from sa2va_host.checkpoints import bundled_folder
-from sa2va_host.choice import BUNDLED
+from sa2va_host.models.checkpoints import bundled_folder
+from sa2va_host.models.choice import BUNDLED
 from tests.host.hub_server import COMMIT, Hub, Repo, serving
 
 from .conftest import PROGRAM

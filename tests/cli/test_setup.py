@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 
 from sa2va_host.config import load_settings
-from sa2va_host.distribution import install_arguments, requirements, unmet
 from sa2va_host.errors import ConfigError
+from sa2va_host.machine.distribution import install_arguments, requirements, unmet
 from sa2va_plugins.cli.main import main
 from sa2va_plugins.cli.setup import write_setting
 

@@ -13,7 +13,7 @@ import pytest
 from sa2va_plugins.cli.main import EXIT_CODES, build_parser
 
 ROOT = Path(__file__).parents[2]
-PROGRAM = "import sys; from sa2va_host.plugins import main; code = main();"
+PROGRAM = "import sys; from sa2va_host.plugins.manager import main; code = main();"
 
 
 def sa2va(*arguments, **more):

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sa2va_host.clip import open_clip
 from sa2va_host.events import Progress
-from sa2va_host.limits import MAX_PROMPTS
+from sa2va_host.protocol.limits import MAX_PROMPTS
+from sa2va_host.video.clip import open_clip
 from sa2va_plugins.cli.display import Display
 from tests.clips import pictures, write_clip
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from sa2va_host.checkpoint_folder import INDEX, CheckpointFolder
-from sa2va_host.checkpoints import bundled_folder, find, find_all, hub_cache, identify
 from sa2va_host.config import Settings
 from sa2va_host.errors import ConfigError, ModelLoadFailed, ModelNotFound
-from sa2va_host.workers import specify
+from sa2va_host.models.checkpoint_folder import INDEX, CheckpointFolder
+from sa2va_host.models.checkpoints import bundled_folder, find, find_all, hub_cache, identify
+from sa2va_host.models.choice import specify
 
 MODEL = "Org/Sa2VA-Small"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -270,7 +270,7 @@ def test_two_installations_of_one_bundled_model_do_not_share_a_worker(tmp_path, 
     other = tmp_path / "bundled" / "sa2va-tiny"
     other.mkdir(parents=True)
     (other / "config.json").write_text("{}")
-    monkeypatch.setattr("sa2va_host.checkpoints.bundled_folder", lambda: tmp_path / "bundled")
+    monkeypatch.setattr("sa2va_host.models.checkpoints.bundled_folder", lambda: tmp_path / "bundled")
     there = specify(Settings(model="sa2va-tiny"))
     assert there.checkpoint == str(other)
     assert not there.is_served_by(here)

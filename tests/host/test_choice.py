@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sa2va_host.choice import BUNDLED, LARGE, Choice, choose, gpu_memory
 from sa2va_host.config import Settings
-from sa2va_host.workers import specify
+from sa2va_host.models.choice import BUNDLED, LARGE, Choice, choose, gpu_memory, specify
 
 
 def gigabytes(count: float) -> Callable[[], int]:

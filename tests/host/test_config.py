@@ -7,7 +7,7 @@ import pytest
 
 from sa2va_host import ConfigError
 from sa2va_host.config import Settings, absolute, checked_timeout, load_settings
-from sa2va_host.workers import run_directory
+from sa2va_host.lifecycle.workers import run_directory
 
 
 @pytest.fixture

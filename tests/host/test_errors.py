@@ -4,8 +4,9 @@ import re
 
 import pytest
 
-from sa2va_host import errors, wire
-from sa2va_host.calls import to_error
+from sa2va_host import errors
+from sa2va_host.protocol import wire
+from sa2va_host.protocol.wire import to_error
 
 CLASSES = [getattr(errors, name) for name in errors.__all__ if name != "from_wire"]
 

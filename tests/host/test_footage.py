@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sa2va_host.clip import Frame, Selection, open_clip
 from sa2va_host.errors import ConfigError, InvalidInput
-from sa2va_host.footage import Footage
+from sa2va_host.video.clip import Frame, Selection, open_clip
+from sa2va_host.video.footage import Footage
 from tests.clips import BLUE, RED, TICK, pictures, write_clip
 
 

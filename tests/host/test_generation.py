@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from sa2va_host import Generation, InvalidInput, timings, wire
+from sa2va_host import Generation, InvalidInput, timings
 from sa2va_host.generation import GREEDY, MAX_NEW_TOKENS
+from sa2va_host.protocol import wire
 
 DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "generation.md").read_text(encoding="utf-8")
 SAMPLED = Generation(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sa2va_host.guided_filter import guided_filter
+from sa2va_host.masks.guided_filter import guided_filter
 
 
 def reference(probability, picture, radius, epsilon):

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from sa2va_host.checkpoints import find, pull_command
 from sa2va_host.errors import InvalidInput, ModelNotFound
-from sa2va_host.hub import pull
+from sa2va_host.models.checkpoints import find, pull_command
+from sa2va_host.models.hub import pull
 from tests.host.hub_server import COMMIT, OLDER, Hub, Repo, etag, serving
 
 MODEL = "Org/Sa2VA-Small"
@@ -40,7 +40,7 @@ UNWANTED = {
 PROGRAM = """
 import json, sys
 from sa2va_host.errors import Sa2VAError
-from sa2va_host.hub import pull
+from sa2va_host.models.hub import pull
 
 for model, revision in json.loads(sys.argv[1]):
     events = []

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from sa2va_host.checkpoints import is_hub_name
-from sa2va_host.choice import LARGE, LARGE_MEMORY
 from sa2va_host.config import ModelSettings, Settings
-from sa2va_host.hookspecs import KnownModel
-from sa2va_host.known_models import HEADINGS, QUANTIZED_BYTES, TABLE, cells, known_models, memory
-from sa2va_host.specification import QUANTIZATIONS
+from sa2va_host.models.checkpoints import is_hub_name
+from sa2va_host.models.choice import LARGE, LARGE_MEMORY
+from sa2va_host.models.known_models import HEADINGS, QUANTIZED_BYTES, TABLE, cells, known_models, memory
+from sa2va_host.plugins.hookspecs import KnownModel
+from sa2va_host.protocol.specification import QUANTIZATIONS
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
 

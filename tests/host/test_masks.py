@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sa2va_host import masks
 from sa2va_host.errors import InvalidInput
+from sa2va_host.masks import masks
 
 
 def smooth(generator, side, scale=8.0):

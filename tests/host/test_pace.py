@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from sa2va_host.calls.pace import Pace
 from sa2va_host.events import Progress
-from sa2va_host.pace import Pace
 
 
 def test_the_rate_is_known_from_the_second_event_on() -> None:

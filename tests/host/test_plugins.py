@@ -10,8 +10,9 @@ import sys
 
 import pytest
 
-from sa2va_host import hookspecs, plugins
-from sa2va_host.hookspecs import FrontEnd, hookimpl
+from sa2va_host.plugins import hookspecs
+from sa2va_host.plugins.hookspecs import FrontEnd, hookimpl
+from sa2va_host.plugins.manager import create_manager, find_front_ends
 
 NOTHING: dict[str, str] = {}
 
@@ -47,34 +48,34 @@ class SecondCli:
 
 
 def test_the_cli_is_a_plugin_found_by_its_entry_point():
-    manager = plugins.create_manager(environment=NOTHING)
+    manager = create_manager(environment=NOTHING)
     assert manager.has_plugin("cli")
-    assert plugins.find_front_ends(manager)["cli"].summary
+    assert find_front_ends(manager)["cli"].summary
 
 
 def test_a_further_front_end():
-    front_ends = plugins.find_front_ends(plugins.create_manager([("web", Web())], environment=NOTHING))
+    front_ends = find_front_ends(create_manager([("web", Web())], environment=NOTHING))
     assert front_ends["web"].run(["a", "b"]) == 2
     assert "cli" in front_ends
 
 
 def test_a_raising_hook_is_named_and_the_others_work(caplog):
-    manager = plugins.create_manager([("broken", Broken()), ("web", Web())], environment=NOTHING)
-    assert {"cli", "web"} <= set(plugins.find_front_ends(manager))
+    manager = create_manager([("broken", Broken()), ("web", Web())], environment=NOTHING)
+    assert {"cli", "web"} <= set(find_front_ends(manager))
     assert "plugin 'broken' failed in register_front_ends: RuntimeError('no luck')" in caplog.text
 
 
 @pytest.mark.parametrize("plugin", [Misspelt(), WrongArgument()])
 def test_a_hook_that_does_not_exist_is_reported(caplog, plugin):
-    manager = plugins.create_manager([("odd", plugin), ("web", Web())], environment=NOTHING)
+    manager = create_manager([("odd", plugin), ("web", Web())], environment=NOTHING)
     assert not manager.has_plugin("odd")
-    assert {"cli", "web"} <= set(plugins.find_front_ends(manager))
+    assert {"cli", "web"} <= set(find_front_ends(manager))
     assert "plugin 'odd' is left out" in caplog.text
 
 
 def test_the_first_of_two_with_one_name_stays(caplog):
-    manager = plugins.create_manager([("second", SecondCli()), ("second", Web())], environment=NOTHING)
-    front_ends = plugins.find_front_ends(manager)
+    manager = create_manager([("second", SecondCli()), ("second", Web())], environment=NOTHING)
+    front_ends = find_front_ends(manager)
     assert front_ends["cli"].summary != "an impostor"
     assert "web" not in front_ends
     assert "plugin 'second' failed" in caplog.text
@@ -85,12 +86,12 @@ def test_the_first_of_two_with_one_name_stays(caplog):
     ("switch", "there"), [("cli", False), ("other, cli", False), ("all", True), ("", True)]
 )
 def test_switching_off(switch, there):
-    manager = plugins.create_manager(environment={"SA2VA_DISABLE_PLUGINS": switch})
+    manager = create_manager(environment={"SA2VA_DISABLE_PLUGINS": switch})
     assert manager.has_plugin("cli") is there
 
 
 def test_tracing(capsys):
-    plugins.find_front_ends(plugins.create_manager(environment={"SA2VA_TRACE_HOOKS": "1"}))
+    find_front_ends(create_manager(environment={"SA2VA_TRACE_HOOKS": "1"}))
     assert "register_front_ends" in capsys.readouterr().err
 
 
@@ -107,7 +108,7 @@ def test_foreign_distributions(tmp_path, monkeypatch, caplog):
     install_package(
         tmp_path,
         "sa2va_greeter",
-        "from sa2va_host.hookspecs import FrontEnd, hookimpl\n"
+        "from sa2va_host.plugins.hookspecs import FrontEnd, hookimpl\n"
         "@hookimpl\n"
         "def register_front_ends(register):\n"
         "    register(FrontEnd(name='greeter', summary='greets', run=lambda arguments: 7))\n",
@@ -115,11 +116,11 @@ def test_foreign_distributions(tmp_path, monkeypatch, caplog):
     )
     install_package(tmp_path, "sa2va_rotten", "import a_module_that_is_not_there\n", entry="rotten")
     monkeypatch.syspath_prepend(tmp_path)
-    front_ends = plugins.find_front_ends(plugins.create_manager(environment=NOTHING))
+    front_ends = find_front_ends(create_manager(environment=NOTHING))
     assert front_ends["greeter"].run([]) == 7
     assert "cli" in front_ends
     assert "plugin 'rotten' is left out, it could not be imported" in caplog.text
-    alone = plugins.create_manager(environment={"SA2VA_DISABLE_PLUGINS": "all"})
+    alone = create_manager(environment={"SA2VA_DISABLE_PLUGINS": "all"})
     assert sorted(name for name, _ in alone.list_name_plugin()) == ["cli", "vitmatte"]
 
 
@@ -127,7 +128,11 @@ def test_a_bad_plugin_does_not_disturb_the_command(tmp_path):
     install_package(tmp_path, "sa2va_rotten", "raise RuntimeError('boom')\n", entry="rotten")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     done = subprocess.run(
-        [sys.executable, "-c", "from sa2va_host.plugins import main; raise SystemExit(main(['--version']))"],
+        [
+            sys.executable,
+            "-c",
+            "from sa2va_host.plugins.manager import main; raise SystemExit(main(['--version']))",
+        ],
         env=environment,
         capture_output=True,
         text=True,
@@ -146,7 +151,7 @@ def test_every_hook_is_documented():
         if hasattr(function, f"{hookspecs.PROJECT}_spec")
     ]
     assert specs
-    manager = plugins.create_manager(environment=NOTHING)
+    manager = create_manager(environment=NOTHING)
     ours = ["register_front_ends", "register_mask_processors"]  # the example package uses the others
     for spec in specs:
         assert inspect.getdoc(spec)
@@ -154,16 +159,18 @@ def test_every_hook_is_documented():
 
 
 def test_importing_the_manager_loads_no_plugin():
-    code = "import sys, sa2va_host.plugins; assert not [m for m in sys.modules if 'sa2va_plugins' in m]"
+    code = (
+        "import sys, sa2va_host.plugins.manager; assert not [m for m in sys.modules if 'sa2va_plugins' in m]"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_managers_do_not_share_state():
-    first = plugins.create_manager([("web", Web())], environment=NOTHING)
-    second = plugins.create_manager(environment=NOTHING)
+    first = create_manager([("web", Web())], environment=NOTHING)
+    second = create_manager(environment=NOTHING)
     assert first.has_plugin("web")
     assert not second.has_plugin("web")
-    assert logging.getLogger("sa2va_host.plugins").handlers == []
+    assert logging.getLogger("sa2va_host.plugins.manager").handlers == []
 
 
 class Leaver:
@@ -175,7 +182,7 @@ class Leaver:
 def test_a_plugin_that_wants_to_exit_ends_nothing(tmp_path, monkeypatch, caplog):
     install_package(tmp_path, "sa2va_leaver", "raise SystemExit(3)\n", entry="leaver")
     monkeypatch.syspath_prepend(tmp_path)
-    manager = plugins.create_manager([("other", Leaver()), ("web", Web())], environment=NOTHING)
-    assert {"cli", "web"} <= set(plugins.find_front_ends(manager))
+    manager = create_manager([("other", Leaver()), ("web", Web())], environment=NOTHING)
+    assert {"cli", "web"} <= set(find_front_ends(manager))
     assert "plugin 'leaver' is left out, it could not be imported: SystemExit(3)" in caplog.text
     assert "plugin 'other' failed in register_front_ends: SystemExit(3)" in caplog.text

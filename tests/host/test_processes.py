@@ -9,7 +9,7 @@ import time
 import msgspec
 import pytest
 
-from sa2va_host import processes
+from sa2va_host.machine import processes
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and groups are POSIX")
 

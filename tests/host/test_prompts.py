@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sa2va_host.errors import InvalidInput
-from sa2va_host.limits import MAX_TURNS, Turn
 from sa2va_host.prompts import checked_history
+from sa2va_host.protocol.limits import MAX_TURNS, Turn
 
 
 def test_turns_are_pairs_of_a_prompt_and_an_answer() -> None:

@@ -7,7 +7,7 @@ from typing import get_args
 import msgspec
 import pytest
 
-from sa2va_host import envelope, limits, wire
+from sa2va_host.protocol import envelope, limits, wire
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
 

@@ -15,13 +15,13 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from sa2va_host import regions
-from sa2va_host.clip import Clip, Frame, Selection, open_clip
 from sa2va_host.errors import ConfigError, InvalidInput
-from sa2va_host.footage import Footage
-from sa2va_host.layers import Layer
-from sa2va_host.recording import ALPHA_CODECS, KINDS, Recording, checked_kinds
-from sa2va_host.run_note import RunNote
+from sa2va_host.masks import regions
+from sa2va_host.output.layers import Layer
+from sa2va_host.output.recording import ALPHA_CODECS, KINDS, Recording, checked_kinds
+from sa2va_host.output.run_note import RunNote
+from sa2va_host.video.clip import Clip, Frame, Selection, open_clip
+from sa2va_host.video.footage import Footage
 from tests.clips import TICK, pictures, write_clip
 
 WITHOUT_EXR = [kind for kind in KINDS if kind != "exr"]
@@ -230,8 +230,8 @@ def test_a_killed_run_keeps_its_frames(tmp_path: Path, source: Path) -> None:
     code = """
 import os, signal, sys, time
 from pathlib import Path
-from sa2va_host.clip import open_clip
-from sa2va_host.recording import Recording
+from sa2va_host.video.clip import open_clip
+from sa2va_host.output.recording import Recording
 from tests.host.test_recording import WITHOUT_EXR, layers
 clip = open_clip(sys.argv[1])
 recording = Recording(sys.argv[2], clip, WITHOUT_EXR)
@@ -259,9 +259,9 @@ def test_a_disk_that_fills_is_said_and_finished_frames_stay(tmp_path: Path, kind
     code = """
 import resource, sys
 import numpy as np
-from sa2va_host.clip import open_clip
-from sa2va_host.layers import Layer
-from sa2va_host.recording import Recording
+from sa2va_host.video.clip import open_clip
+from sa2va_host.output.layers import Layer
+from sa2va_host.output.recording import Recording
 clip = open_clip(sys.argv[1])
 random = np.random.default_rng(0)
 limit = {"overlay": 30000, "rle": 8000, "matte": 5000}[sys.argv[3]]

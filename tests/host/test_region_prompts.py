@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sa2va_host import arrays
 from sa2va_host.errors import InvalidInput
+from sa2va_host.protocol import arrays
 from sa2va_host.region_prompts import MAX_REGIONS, region_masks
 
 PICTURE = np.zeros((20, 30, 3), np.uint8)

@@ -13,14 +13,15 @@ import filelock
 import msgspec
 import pytest
 
-from sa2va_host import ConfigError, ModelNotFound, WorkerStartFailed, processes
-from sa2va_host.checkpoints import find
+from sa2va_host import ConfigError, ModelNotFound, WorkerStartFailed
 from sa2va_host.config import Settings
-from sa2va_host.launcher import ensure_worker
-from sa2va_host.rendezvous import ExitNote, Record, RunDirectory, default_path
-from sa2va_host.specification import ModelInfo, Specification
-from sa2va_host.transport import MAX_PATH, Endpoint
-from sa2va_host.workers import specify
+from sa2va_host.lifecycle.launcher import ensure_worker
+from sa2va_host.lifecycle.rendezvous import ExitNote, Record, RunDirectory, default_path
+from sa2va_host.machine import processes
+from sa2va_host.models.checkpoints import find
+from sa2va_host.models.choice import specify
+from sa2va_host.protocol.specification import ModelInfo, Specification
+from sa2va_host.protocol.transport import MAX_PATH, Endpoint
 
 SPEC = Specification(checkpoint="m")
 INFO = ModelInfo(

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sa2va_host import masks, regions
 from sa2va_host.errors import ConfigError, InvalidInput
-from sa2va_host.refine import Refinement, combine, refine
+from sa2va_host.masks import masks, regions
+from sa2va_host.masks.refine import Refinement, combine, refine
+from sa2va_host.output.saving import KINDS, checked_kinds, distinct_stems, save
 from sa2va_host.results import Segmentation
-from sa2va_host.saving import KINDS, checked_kinds, distinct_stems, save
 
 SIZE = (48, 72)
 WITHOUT_EXR = [kind for kind in KINDS if kind != "exr"]

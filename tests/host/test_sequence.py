@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sa2va_host.clip import Clip, Frame, Selection, open_clip
 from sa2va_host.errors import InvalidInput
-from sa2va_host.exr import to_srgb
+from sa2va_host.video.clip import Clip, Frame, Selection, open_clip
+from sa2va_host.video.exr import to_srgb
 
 
 def write(path: Path, value: int = 0, size: tuple[int, int] = (8, 12)) -> None:

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from sa2va_host.errors import InvalidInput
-from sa2va_host.shots import split
+from sa2va_host.video.shots import split
 from training.heldout import draw_clip
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import msgspec
 
-from sa2va_host import processes
-from sa2va_host.boot import EXIT_BOOT, Boot
-from sa2va_host.envelope import PROTOCOL
-from sa2va_host.launcher import worker_command
-from sa2va_host.rendezvous import Record, RunDirectory
-from sa2va_host.specification import Specification
-from sa2va_host.transport import Endpoint
+from sa2va_host.lifecycle.rendezvous import Record, RunDirectory
+from sa2va_host.machine import processes
+from sa2va_host.machine.worker_program import worker_command
+from sa2va_host.protocol.boot import EXIT_BOOT, Boot
+from sa2va_host.protocol.envelope import PROTOCOL
+from sa2va_host.protocol.specification import Specification
+from sa2va_host.protocol.transport import Endpoint
 
 
 def boot_line(run: Path, **changes: object) -> bytes:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from sa2va_host.errors import InvalidInput
 from sa2va_host.media import Picture
-from sa2va_host.video import Video
+from sa2va_host.video.stream import Video
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (6, 20, 30, 3), dtype=np.uint8)
 

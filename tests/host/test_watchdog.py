@@ -2,7 +2,7 @@
 
 import pytest
 
-from sa2va_host.watchdog import CANCEL_MARGIN, Watchdog
+from sa2va_host.lifecycle.watchdog import CANCEL_MARGIN, Watchdog
 
 
 class Clock:

@@ -8,11 +8,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from sa2va_host import envelope, wire
-from sa2va_host.arrays import pack, unpack, unpack_all
-from sa2va_host.limits import MAX_BUFFERS, MAX_PAYLOAD, Turn
-from sa2va_host.reports import CallReport, WorkerReport
-from sa2va_host.specification import ModelInfo, Specification
+from sa2va_host.protocol import envelope, wire
+from sa2va_host.protocol.arrays import pack, unpack, unpack_all
+from sa2va_host.protocol.limits import MAX_BUFFERS, MAX_PAYLOAD, Turn
+from sa2va_host.protocol.reports import CallReport, WorkerReport
+from sa2va_host.protocol.specification import ModelInfo, Specification
 
 HEADER = wire.ArrayHeader("float32", [2, 8, 8], 0, 512)
 INFO = ModelInfo(

@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sa2va_host import Sa2VA, processes
+from sa2va_host import Sa2VA
 from sa2va_host.config import Settings, load_settings
-from sa2va_host.rendezvous import RunDirectory
+from sa2va_host.lifecycle.rendezvous import RunDirectory
+from sa2va_host.machine import processes
 
 SCRIPT = Path(__file__).with_name("scripted_worker.py")
 ROOT = Path(__file__).resolve().parents[2]

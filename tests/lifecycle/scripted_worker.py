@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 
 from sa2va_host.errors import InvalidInput, ModelLoadFailed, OutOfMemory
-from sa2va_host.specification import ModelInfo, Specification
+from sa2va_host.protocol.specification import ModelInfo, Specification
 from sa2va_worker.process import main
 from sa2va_worker.steps import (
     Answer,

@@ -16,8 +16,8 @@ from sa2va_host import (
     WorkerError,
     WorkerStalled,
     WorkerStartFailed,
-    wire,
 )
+from sa2va_host.protocol import wire
 
 
 def test_a_kill_in_mid_call_fails_every_pending_call_with_its_reason(

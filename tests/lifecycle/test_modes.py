@@ -63,7 +63,7 @@ def test_what_cannot_be_asked_is_refused_before_a_worker_is_needed(connect, fram
 
 def test_an_impossible_place_is_refused(connect, frames):
     """By the worker too, whoever the client is."""
-    from sa2va_host import arrays, wire
+    from sa2va_host.protocol import arrays, wire
 
     sa = connect()
     headers, buffers = arrays.pack(frames[:2])

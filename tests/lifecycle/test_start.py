@@ -11,10 +11,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from sa2va_host import Sa2VA, list_workers, processes
-from sa2va_host.boot import EXIT_ABANDONED, EXIT_BOOT, EXIT_TAKEN, Boot
-from sa2va_host.rendezvous import Record
-from sa2va_host.workers import specify
+from sa2va_host import Sa2VA, list_workers
+from sa2va_host.lifecycle.rendezvous import Record
+from sa2va_host.machine import processes
+from sa2va_host.models.choice import specify
+from sa2va_host.protocol.boot import EXIT_ABANDONED, EXIT_BOOT, EXIT_TAKEN, Boot
 
 TCP = os.environ.get("SA2VA_TRANSPORT") == "tcp"  # at import: a fixture cleans the environment later
 COMMAND = [sys.executable, str(Path(__file__).with_name("scripted_worker.py"))]
@@ -161,7 +162,7 @@ def test_a_killed_launcher_blocks_nobody(client_program, connect, picture, run, 
     """The holder of the spawn lock dies at some point; the next client has a worker soon, and there is only one."""
     launcher = client_program(
         "sa = Sa2VA('scripted:', settings=settings, command=COMMAND)\n"
-        "from sa2va_host import launcher, rendezvous, client\nimport numpy, filelock\n"
+        "from sa2va_host import client\nfrom sa2va_host.lifecycle import launcher, rendezvous\nimport numpy, filelock\n"
         "print('ready', flush=True)\nsys.stdin.readline()\nsa.segment(picture, 'objects=1')"
     )
     assert launcher.stdout.readline() == "ready\n"

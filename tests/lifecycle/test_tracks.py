@@ -12,7 +12,7 @@ import pytest
 
 from sa2va_host import AsyncSa2VA, Cancellation, Cancelled, InvalidInput, OutOfMemory
 from sa2va_host.events import Event, Progress
-from sa2va_host.limits import FRAME_WINDOW
+from sa2va_host.protocol.limits import FRAME_WINDOW
 
 from .conftest import COMMAND
 

@@ -11,10 +11,12 @@ import pytest
 import zmq
 from msgspec.structs import replace
 
-from sa2va_host import ConfigError, ProtocolMismatch, WorkerError, envelope, processes, transport, wire
-from sa2va_host.arrays import pack
-from sa2va_host.control import ask
-from sa2va_host.limits import FRAME_WINDOW
+from sa2va_host import ConfigError, ProtocolMismatch, WorkerError
+from sa2va_host.lifecycle.control import ask
+from sa2va_host.machine import processes
+from sa2va_host.protocol import envelope, transport, wire
+from sa2va_host.protocol.arrays import pack
+from sa2va_host.protocol.limits import FRAME_WINDOW
 
 TCP = os.environ.get("SA2VA_TRANSPORT") == "tcp"  # at import: a fixture cleans the environment later
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from sa2va_host import Cancelled, Sa2VAError, UnloadRefused, list_workers, processes, stop_worker
+from sa2va_host import Cancelled, Sa2VAError, UnloadRefused, list_workers, stop_worker
+from sa2va_host.machine import processes
 
 
 def group_of(pid):

@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 from transformers import AutoTokenizer
 
-from sa2va_host import masks
 from sa2va_host.errors import InvalidInput, ModelLoadFailed
 from sa2va_host.generation import GREEDY, Generation
-from sa2va_host.specification import Specification
+from sa2va_host.masks import masks
+from sa2va_host.protocol.specification import Specification
 from sa2va_worker.own_code.engine import OwnCodeEngine
 from sa2va_worker.own_code.tracking import WINDOW
 from sa2va_worker.own_code.without_cuda import placed

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from sa2va_host.checkpoint_folder import CheckpointFolder
-from sa2va_host.own_code import find_own_code
+from sa2va_host.models.checkpoint_folder import CheckpointFolder
+from sa2va_host.models.own_code import find_own_code
 from tests.host.hub_server import COMMIT, Hub, Repo, serving
 
 MODEL = "Org/Brought"
@@ -27,7 +27,7 @@ FILES = {
 }
 PROGRAM = """
 import sys
-from sa2va_host.hub import pull
+from sa2va_host.models.hub import pull
 print(pull(sys.argv[1], revision=sys.argv[2], code=sys.argv[3] == "code").folder)
 """
 

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sa2va_host import ConfigError, ModelLoadFailed, Sa2VA
-from sa2va_host.checkpoint_folder import CheckpointFolder
-from sa2va_host.checkpoints import hub_cache
-from sa2va_host.hub import pull
-from sa2va_host.own_code import find_own_code
-from sa2va_host.specification import Specification
+from sa2va_host.models.checkpoint_folder import CheckpointFolder
+from sa2va_host.models.checkpoints import hub_cache
+from sa2va_host.models.hub import pull
+from sa2va_host.models.own_code import find_own_code
+from sa2va_host.protocol.specification import Specification
 from sa2va_plugins.cli.main import main
 from tests.parity.weights import write_checkpoint
 

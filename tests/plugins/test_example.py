@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sa2va_host import hookspecs
+from sa2va_host.plugins import hookspecs
 
 HERE = Path(__file__).parent
 PAGE = (HERE.parents[1] / "docs" / "plugins.md").read_text(encoding="utf-8")
@@ -63,7 +63,7 @@ def sa2va(python: Path, tmp_path: Path) -> Iterator[Command]:
         }
 
         def run(*arguments: object, **more: str) -> subprocess.CompletedProcess[str]:
-            program = "from sa2va_host.plugins import main; raise SystemExit(main())"
+            program = "from sa2va_host.plugins.manager import main; raise SystemExit(main())"
             return subprocess.run(
                 [python, "-c", program, *map(str, arguments)],
                 env={**environment, **more},

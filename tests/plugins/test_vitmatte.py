@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sa2va_host.errors import InvalidInput, ModelLoadFailed
-from sa2va_host.plugins import create_manager, find_mask_processors
+from sa2va_host.plugins.manager import create_manager, find_mask_processors
 
 torch = pytest.importorskip("torch")
 vitmatte = __import__("plugins.vitmatte", fromlist=["matte"])

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from sa2va_host.generation import Generation
-from sa2va_host.specification import Specification
+from sa2va_host.protocol.specification import Specification
 from sa2va_worker.engine import Sa2VAEngine
 from sa2va_worker.models.pictures import square
 from sa2va_worker.steps import Answer, Masks, Picture, SegmentRequest, Step

@@ -24,10 +24,10 @@ from transformers import (
 )
 
 from sa2va_host import Sa2VA
-from sa2va_host.checkpoint_folder import INDEX
 from sa2va_host.errors import InvalidInput, ModelLoadFailed
 from sa2va_host.generation import GREEDY, Generation
-from sa2va_host.limits import Turn
+from sa2va_host.models.checkpoint_folder import INDEX
+from sa2va_host.protocol.limits import Turn
 from sa2va_worker.models.checkpoint import Checkpoint
 from sa2va_worker.models.qwen_front import QwenFront
 from sa2va_worker.models.sampling import Sampler

@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from sa2va_host.checkpoint_folder import INDEX
 from sa2va_host.errors import ModelLoadFailed
+from sa2va_host.models.checkpoint_folder import INDEX
 from sa2va_worker.models import families
 from sa2va_worker.models.checkpoint import Checkpoint
 from sa2va_worker.models.names import disk_name, our_name, row

@@ -9,7 +9,7 @@ import pytest
 from transformers import Qwen2Tokenizer
 
 from sa2va_host.errors import ModelLoadFailed
-from sa2va_host.limits import Turn
+from sa2va_host.protocol.limits import Turn
 from sa2va_worker.models.conversation import Conversation
 
 IMAGE = 6

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from sa2va_host.errors import ModelLoadFailed
-from sa2va_host.specification import Specification
+from sa2va_host.protocol.specification import Specification
 from sa2va_worker import device, engine
 from sa2va_worker.device import choose, choose_all
 from sa2va_worker.device_map import dispatch, infer

@@ -10,7 +10,7 @@ import pytest
 
 from sa2va_host import timings
 from sa2va_host.errors import InvalidInput, ModelLoadFailed, ModelNotFound
-from sa2va_host.specification import Specification
+from sa2va_host.protocol.specification import Specification
 from sa2va_worker.engine import Sa2VAEngine
 from sa2va_worker.models.tracker import Tracker
 from sa2va_worker.steps import ChatRequest, Masks, Picture, Progress, SegmentRequest, Token, Waiting

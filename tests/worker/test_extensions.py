@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sa2va_host.errors import ModelLoadFailed
-from sa2va_host.specification import Specification
+from sa2va_host.protocol.specification import Specification
 from sa2va_worker.extensions import PluginEngine
 from sa2va_worker.models.checkpoint import BUNDLED
 
@@ -39,7 +39,7 @@ def test_the_library_that_is_missing_is_named(tmp_path: Path) -> None:
     """transformers says of its own parts that they cannot be imported, and why only in the cause."""
     (tmp_path / "accelerate.py").write_text("raise ModuleNotFoundError('No module named accelerate')")
     program = f"""
-from sa2va_host.specification import Specification
+from sa2va_host.protocol.specification import Specification
 from sa2va_worker.extensions import PluginEngine
 list(PluginEngine().load(Specification(checkpoint={TINY.checkpoint!r}, device="cpu")))
 """

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from sa2va_host.errors import InvalidInput, ModelLoadFailed
-from sa2va_host.limits import Turn
+from sa2va_host.protocol.limits import Turn
 from sa2va_worker.models.checkpoint import Checkpoint
 from sa2va_worker.models.internlm2 import llama_config, unpack_language
 from sa2va_worker.models.internvl_front import InternVLFront

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-from sa2va_host.limits import ConditionOn
+from sa2va_host.protocol.limits import ConditionOn
 from sa2va_worker.engine import Sa2VAEngine
 from sa2va_worker.models.checkpoint import BUNDLED
 from sa2va_worker.models.names import DECODER, FINE_TUNED_DECODER, SAM2_PREFIX

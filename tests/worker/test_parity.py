@@ -12,9 +12,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from sa2va_host import masks
 from sa2va_host.errors import InvalidInput
 from sa2va_host.generation import GREEDY, MAX_NEW_TOKENS
+from sa2va_host.masks import masks
 from sa2va_worker.engine import Sa2VAEngine
 from sa2va_worker.models.language import Utterance
 from sa2va_worker.models.pictures import Patches, square

@@ -9,8 +9,8 @@ from collections import deque
 import numpy as np
 import pytest
 
-from sa2va_host import wire
-from sa2va_host.specification import ModelInfo
+from sa2va_host.protocol import wire
+from sa2va_host.protocol.specification import ModelInfo
 from sa2va_worker.calls import FrameStream, OnePicture, Work
 from sa2va_worker.outbox import Broken, Event, Finished, LoadDone, LoadFailed, Outbox, Reply
 from sa2va_worker.scheduler import Scheduler

@@ -1,6 +1,6 @@
 """One plugin of each kind: a front end, a model family, a mask processor on either side, and a known model."""
 
-from sa2va_host.hookspecs import FrontEnd, KnownModel, MaskProcessor, ModelFamily, hookimpl
+from sa2va_host.plugins.hookspecs import FrontEnd, KnownModel, MaskProcessor, ModelFamily, hookimpl
 
 
 @hookimpl

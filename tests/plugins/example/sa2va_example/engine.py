@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sa2va_host.specification import ModelInfo
+from sa2va_host.protocol.specification import ModelInfo
 from sa2va_worker.steps import Answer, Masks, MemoryUse, Progress
 
 SIDE = 64

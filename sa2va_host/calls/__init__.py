@@ -1,0 +1,1 @@
+"""Calls to a worker, from the first message to the outcome."""

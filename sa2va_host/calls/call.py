@@ -1,0 +1,192 @@
+"""One call on the client's side, from its first message to its result. Future-based, so that callers may
+wait as they like: a thread (`sa2va_host.client`) or, later, an event loop.
+
+The link (`sa2va_host.calls.link`) sends a call's messages and feeds it what comes back, on its own thread. A
+call knows no socket and no process.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sa2va_host.events import Event, LogLine, Progress, TextPiece
+from sa2va_host.masks.masks import Logits
+from sa2va_host.protocol import arrays, wire
+from sa2va_host.timings import TOTAL
+
+from .outcomes import Outcome
+from .pace import Pace
+
+MAX_SENDS = 3
+"""How often a call that no worker ever began may move on to the next one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The worker begins; frames are wanted at this size."""
+
+    image_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """This many more frames may be sent."""
+
+    frames: int
+
+
+@dataclass(frozen=True, slots=True)
+class FrameMasks:
+    """What was found in one frame of a call that streams."""
+
+    frame: int
+    logits: Logits
+    """float32 ``[objects, h, w]``"""
+    presence: NDArray[np.float32] | None
+    """float32 ``[objects]``, logits; None where the model has no such score."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What was said to one prompt of a call, and how many of its objects that describes."""
+
+    text: str
+    objects: int
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The future is resolved; nothing follows."""
+
+
+Note = Event | Started | Credit | Said | FrameMasks | Done
+"""What a call tells its listener, on the link's thread."""
+
+
+class Call:
+    """One call. ``opening`` makes its first message for the id that the link gives it; where it ``streams``, the
+    listener gets the masks and the outcome has none.
+    """
+
+    def __init__(
+        self,
+        opening: Callable[[int], wire.Message],
+        buffers: Sequence[memoryview] = (),
+        *,
+        timeout: float | None = None,
+        listener: Callable[[Note], None] = lambda _: None,
+        streams: bool = False,
+    ) -> None:
+        self.future: Future[Outcome] = Future()
+        self.future.set_running_or_notify_cancel()  # cancelled through the link, not behind its back
+        self.id = 0
+        self.begun = False
+        self.sends = 0
+        self.sent_at = 0.0
+        self.asked = time.monotonic()
+        self.timeout = timeout
+        self.deadline = None if timeout is None else self.asked + timeout
+        self.phase = "waiting"
+        self._opening = opening
+        self._buffers: Sequence[memoryview] = buffers
+        self._listener = listener
+        self._streams = streams
+        self._pace = Pace()
+        self._outcome = Outcome()
+
+    @property
+    def done(self) -> bool:
+        return self.future.done()
+
+    def open(self) -> tuple[wire.Message, Sequence[memoryview]]:
+        """The first message, for sending (again)."""
+        self.sends += 1
+        self.sent_at = time.monotonic()
+        return self._opening(self.id), self._buffers
+
+    def tell(self, note: Note) -> None:
+        """Let the listener know; nothing comes after `Done`."""
+        if not self.done:
+            self._listener(note)
+
+    def fail(self, error: BaseException) -> None:
+        """Resolve with an error, unless it is resolved already."""
+        if not self.done:
+            self.future.set_exception(error)
+            self._release()
+
+    def _finish(self) -> None:
+        if not self.done:
+            self._outcome.timings[TOTAL] = time.monotonic() - self.asked
+            self.future.set_result(self._outcome)
+            self._release()
+
+    def _release(self) -> None:
+        self._buffers = ()
+        self._listener(Done())
+
+    def answered_by(self, pid: int, created: float) -> None:
+        """Which process is working on it."""
+        self._outcome.pid, self._outcome.created = pid, created
+
+    def handle(self, message: wire.WorkerMessage, buffers: Sequence[memoryview]) -> None:
+        """Take one message of the worker. Raises `wire.BadMessage` when its arrays are not what it says."""
+        if isinstance(message, wire.Started):
+            self.begun = True
+            self._buffers = ()  # it will not be sent again: free the pictures
+            self._outcome.image_size = message.image_size
+            self.tell(Started(message.image_size))
+        elif isinstance(message, wire.Credit):
+            self.tell(Credit(message.frames))
+        elif isinstance(message, wire.Progress):
+            self.phase = message.phase
+            self.tell(self._pace.of(Progress(message.phase, message.done, message.total, message.unit)))
+        elif isinstance(message, wire.Token):
+            self.tell(TextPiece(message.text))
+        elif isinstance(message, wire.Said):
+            self._outcome.said.append((message.text, message.objects))
+            self.tell(Said(message.text, message.objects))
+        elif isinstance(message, wire.Masks):
+            self._take_masks(message, buffers)
+        elif isinstance(message, wire.Processed):
+            probability = arrays.unpack_all([message.probability], buffers)[0]
+            if probability.dtype != np.float32 or probability.ndim != 2:
+                raise wire.BadMessage(f"a probability is float32 [height, width], not {probability.dtype}")
+            self._outcome.masks[message.index] = probability.copy()
+        elif isinstance(message, wire.Loaded):
+            self._outcome.info = message.info
+            self._finish()
+        elif isinstance(message, wire.Answer):
+            self._outcome.text = message.text
+            self._outcome.objects = message.objects
+            self._outcome.notes = message.notes
+            self._outcome.timings.update(message.timings)
+            self._finish()
+        elif isinstance(message, wire.Failed):
+            self.fail(wire.to_error(message))
+
+    def _take_masks(self, message: wire.Masks, buffers: Sequence[memoryview]) -> None:
+        masks: NDArray[Any] = arrays.unpack_all([message.logits], buffers)[0]
+        if masks.dtype != np.float32 or masks.ndim != 3:
+            raise wire.BadMessage(
+                f"masks are float32 [objects, height, width], not {masks.dtype} {masks.shape}"
+            )
+        if message.presence and len(message.presence) != len(masks):
+            raise wire.BadMessage(f"{len(message.presence)} presence scores for {len(masks)} objects")
+        # A copy: the view would keep the received message alive for as long as the result.
+        logits = masks.copy()
+        if self._streams:
+            presence = np.array(message.presence, np.float32) if message.presence else None
+            self.tell(FrameMasks(message.frame, logits, presence))
+        else:
+            self._outcome.masks[message.frame] = logits
+
+    def log(self, message: wire.Log) -> None:
+        self.tell(LogLine(message.level, message.text))

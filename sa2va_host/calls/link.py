@@ -1,0 +1,338 @@
+"""The thread between calls and the worker: it owns the socket, and it is the first to know when the worker
+dies.
+
+Any thread may submit calls. The link finds or starts a worker when there is a call to send (on a third
+thread, since that waits), watches deadlines and the worker's process, and resolves every call: with an
+answer, with the worker's error, or with why the worker is gone. One link serves one specification; it
+never restarts anything unasked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import zmq
+
+from sa2va_host.errors import Cancelled, DeadlineExceeded, InvalidInput, Sa2VAError, WorkerDied, WorkerError
+from sa2va_host.events import Progress
+from sa2va_host.lifecycle.connection import Connection, death
+from sa2va_host.lifecycle.rendezvous import ExitNote, Record, RunDirectory
+from sa2va_host.lifecycle.watchdog import PING_EVERY, Verdict, Watchdog
+from sa2va_host.machine import processes
+from sa2va_host.protocol import transport, wire
+from sa2va_host.protocol.wire import to_error
+
+from .book import CallBook, Room, fail_each
+from .call import MAX_SENDS, Call
+
+_PING = 0
+"""The call id of our own status questions; real calls count from 1."""
+_TOO_LATE = 0.1
+"""A call sent within so many seconds of the worker's death counts as made after it."""
+
+_LONGEST_POLL = 3600.0
+
+Connect = Callable[[Callable[[], bool], Callable[[], None]], tuple[Record, RunDirectory]]
+"""Finds or starts the worker: given ``cancelled`` and ``starting`` as `launcher.ensure_worker` wants them."""
+
+
+class Link:
+    """Connects calls with one worker specification. ``close`` ends its thread and every open call."""
+
+    def __init__(self, connect: Connect, *, max_open: int, stall_limit: float, cancel_grace: float) -> None:
+        self._connect = connect
+        self._stall_limit = stall_limit
+        self._cancel_grace = cancel_grace
+        self._waker = transport.Waker()
+        self._context = transport.make_context()
+        self._commands: deque[Callable[[], None]] = deque()
+        self._book = CallBook(max_open)
+        self._worker: _Worker | None = None
+        self._connecting = False
+        self._closed = False
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="sa2va-link", daemon=True)
+        self._thread.start()
+
+    def reserve(self) -> Room:
+        """Take room for one call, before anything is copied for it. Raises `WorkerBusy` when there is none."""
+        self._book.reserve()
+        return Room(self, self._book)
+
+    def submit(self, call: Call) -> None:
+        """Begin a call; through `Room`, which counted it."""
+        self._book.enter(call)
+        with self._lock:
+            # Under the lock: once closed, nobody would look at the command.
+            if not self._closed:
+                self._tell(lambda: self._begin(call))
+                return
+        call.fail(Cancelled("This Sa2VA object is closed.", advice="Make a new one."))
+
+    def post(self, call: Call, message: wire.Message, buffers: Sequence[memoryview] = ()) -> None:
+        """Send a further message of a call that has begun. Nothing happens when it is over."""
+        self._tell(lambda: self._continue(call, message, buffers))
+
+    def cancel(self, call: Call, error: Sa2VAError) -> None:
+        """Resolve the call with ``error`` now, and tell the worker to stop working on it."""
+        self._tell(lambda: self._abandon(call, error))
+
+    def close(self) -> None:
+        """End everything; idempotent. The worker stays, as its keep_alive says."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        self._waker.wake()
+        if self._thread is not threading.current_thread():
+            self._thread.join(timeout=5)
+
+    def _tell(self, command: Callable[[], None]) -> None:
+        self._commands.append(command)
+        self._waker.wake()
+
+    def _run(self) -> None:
+        try:
+            while not self._closed:
+                self._poll()
+                while self._commands:
+                    self._commands.popleft()()
+                self._receive()
+                self._watch()
+        except BaseException as error:  # our own mistake must not leave callers waiting for ever
+            self._shut(WorkerError(f"The connection to the worker failed: {type(error).__name__}: {error}."))
+            raise
+        else:
+            self._shut(Cancelled("The Sa2VA object was closed while the call was open."))
+
+    def _shut(self, error: Sa2VAError) -> None:
+        with self._lock:
+            self._closed = True
+        while self._commands:
+            self._commands.popleft()()
+        fail_each(self._book.take_sent() + self._book.take_waiting(), error)
+        worker, self._worker = self._worker, None
+        if worker is not None:  # have it drop what we asked, and give the message a moment to leave
+            worker.connection.say_goodbye()
+            worker.connection.close(linger=0.0 if worker.connection.is_dead() else 0.2)
+        self._context.term()
+        self._waker.close()
+
+    def _poll(self) -> None:
+        poller = zmq.Poller()
+        poller.register(self._waker.fileno(), zmq.POLLIN)
+        if self._worker is not None:
+            self._worker.connection.register(poller)
+        poller.poll(self._poll_milliseconds())
+        self._waker.clear()
+
+    def _poll_milliseconds(self) -> int | None:
+        now = time.monotonic()
+        if self._worker is None and self._book.waiting and not self._connecting:
+            return 0
+        dues = self._book.deadlines()
+        if self._worker is not None:
+            if self._book.sent or self._worker.watchdog.has_reason:
+                dues.append(now + PING_EVERY / 2)
+            seconds = self._worker.connection.poll_seconds()
+            if seconds is not None:
+                dues.append(now + seconds)
+        return int(min(max(0.0, min(dues) - now), _LONGEST_POLL) * 1000) + 1 if dues else None
+
+    def _receive(self) -> None:
+        while self._worker is not None:
+            try:
+                received = self._worker.connection.receive()
+            except Sa2VAError as error:
+                fail_each(self._book.take_sent(), error)
+                self._disconnect()
+                return
+            if received is None:
+                return
+            self._handle(self._worker.watchdog, received.message, received.buffers)
+
+    def _handle(self, watchdog: Watchdog, message: wire.WorkerMessage, buffers: Sequence[memoryview]) -> None:
+        if isinstance(message, wire.StatusReply):
+            # That it answers is not enough: what counts is whether its engine moves.
+            watchdog.heard(message.report.silent)
+            watchdog.loaded = message.report.info is not None
+            return
+        watchdog.heard()
+        if isinstance(message, wire.Log):
+            for call in self._book.sent.values():
+                call.log(message)
+        elif isinstance(message, wire.Ready):
+            watchdog.loaded = message.info is not None
+        elif isinstance(message, wire.Failed) and message.call == _PING:
+            # A payload that it could not read, and so did not know whose it was.
+            fail_each(self._book.take_sent(), to_error(message))
+        elif message.call not in self._book.sent:
+            # Cancelled or timed out; its result reaches nobody.
+            if isinstance(message, (wire.Failed, wire.Answer, wire.Ending)):
+                watchdog.ended(message.call)
+        elif isinstance(message, wire.Ending):
+            self._send_again(self._book.sent.pop(message.call))
+        else:
+            watchdog.loaded = watchdog.loaded or isinstance(message, (wire.Started, wire.Loaded))
+            call = self._book.sent[message.call]
+            try:
+                call.handle(message, buffers)
+            except wire.BadMessage as error:
+                call.fail(WorkerError(f"The worker's answer cannot be read: {error}."))
+            if call.done:
+                self._book.remove(call)
+
+    def _watch(self) -> None:
+        """Everything that is due by the clock, and the worker's death."""
+        for call in self._book.overdue(time.monotonic()):
+            sent = call.id in self._book.sent
+            where = f"in phase {call.phase!r}" if sent else "while it waited for a worker"
+            late = f"The call took longer than its timeout of {call.timeout:g} s, {where}."
+            self._abandon(call, DeadlineExceeded(late, advice="Raise timeout, or look at `sa2va ps`."))
+        worker = self._worker
+        if worker is None:
+            if self._book.waiting and not self._connecting:
+                self._start_connecting()
+            return
+        if worker.connection.is_dead():
+            self._bury(worker)
+            return
+        busy = bool(self._book.sent)
+        if not busy:
+            worker.watchdog.rest()
+        elif worker.watchdog.ping_is_due():
+            worker.connection.send(wire.Status(call=_PING))
+        verdict = worker.watchdog.verdict(calls_open=busy)
+        if verdict is not None:
+            worker.end(verdict)
+
+    def _begin(self, call: Call) -> None:
+        if call.done:
+            return
+        if self._worker is not None and not self._worker.connection.is_dead():
+            self._send_call(self._worker, call)
+        else:
+            self._book.waiting.append(call)
+
+    def _send_call(self, worker: _Worker, call: Call) -> None:
+        if not self._book.sent:
+            worker.watchdog.rest()
+        message, buffers = call.open()
+        call.answered_by(worker.connection.pid, worker.connection.record.created)
+        call.phase = "queued"
+        self._book.sent[call.id] = call
+        try:
+            worker.connection.send(message, buffers)
+        except wire.BadMessage as error:
+            self._book.remove(call)
+            call.fail(InvalidInput(f"The call cannot be sent: {error}."))
+
+    def _send_again(self, call: Call) -> None:
+        """The worker left without beginning this call: it goes to the next one, a few times."""
+        if call.sends < MAX_SENDS:
+            self._book.waiting.append(call)
+        else:
+            call.fail(WorkerDied(f"{call.sends} workers ended before they began the call.", reason="ending"))
+
+    def _continue(self, call: Call, message: wire.Message, buffers: Sequence[memoryview]) -> None:
+        if self._worker is not None and call.id in self._book.sent:
+            self._worker.connection.send(message, buffers)
+
+    def _abandon(self, call: Call, error: Sa2VAError) -> None:
+        call.fail(error)
+        if self._book.remove(call) and self._worker is not None:
+            # A call may have begun without our knowing: a step that locks the interpreter keeps its Started back.
+            if call.begun or self._worker.watchdog.loaded:
+                self._worker.watchdog.gave_up(call.id)
+            self._worker.connection.send(wire.Cancel(call=call.id))
+
+    def _start_connecting(self) -> None:
+        self._connecting = True
+
+        def announce() -> None:
+            for call in self._book.waiting:
+                call.tell(Progress("starting"))
+
+        def connect() -> None:
+            try:
+                record, run = self._connect(
+                    lambda: self._closed or not self._book.waiting, lambda: self._tell(announce)
+                )
+            except BaseException as error:  # noqa: BLE001 - it belongs to the callers
+                failure = error
+                self._tell(lambda: self._connect_failed(failure))
+            else:
+                self._tell(lambda: self._connected(record, run))
+
+        threading.Thread(target=connect, name="sa2va-connect", daemon=True).start()
+
+    def _connect_failed(self, error: BaseException) -> None:
+        self._connecting = False
+        if isinstance(error, Cancelled) and not self._closed and self._book.waiting:
+            return  # whoever it was for went away, and others came meanwhile: try again
+        fail_each(self._book.take_waiting(), error)
+
+    def _connected(self, record: Record, run: RunDirectory) -> None:
+        self._connecting = False
+        watchdog = Watchdog(
+            stall_limit=self._stall_limit, cancel_grace=self._cancel_grace, loaded=record.info is not None
+        )
+        self._worker = _Worker(Connection(self._context, record), run, watchdog)
+        for call in self._book.take_waiting():
+            self._send_call(self._worker, call)
+
+    def _bury(self, worker: _Worker) -> None:
+        """The worker's process is gone: find out why, and tell every call."""
+        record = worker.connection.record
+        known, note = worker.connection.exit_note(worker.run)
+        if not (known and worker.connection.is_drained()):
+            return
+        self._receive()  # answers that were on the way when it died
+        died_at, loaded = worker.connection.died_at, worker.watchdog.loaded
+        self._disconnect()
+        tail = worker.run.log_tail(record.incarnation)
+        for call in self._book.take_sent():
+            innocent = note is not None and (note.orderly or note.resend)
+            # To its caller a call to a worker that is as good as dead is a "next call", which must work.
+            too_late = loaded and died_at - call.sent_at < _TOO_LATE
+            if not call.begun and (innocent or too_late):
+                self._send_again(call)
+            else:
+                call.fail(death(record, note, call.phase, tail))
+
+    def _disconnect(self) -> None:
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.connection.close()
+
+
+class _Worker:
+    """The worker process this link is connected to, and how it does."""
+
+    def __init__(self, connection: Connection, run: RunDirectory, watchdog: Watchdog) -> None:
+        self.connection = connection
+        self.run = run
+        self.watchdog = watchdog
+        self._ended = False
+
+    def end(self, verdict: Verdict) -> None:
+        """Kill it, once, and write down why; its death is noticed like any other."""
+        if self._ended:
+            return
+        self._ended = True
+        record = self.connection.record
+        note = ExitNote(
+            reason=verdict.what,
+            # While it loads, the next worker would hang in the same place.
+            resend=self.watchdog.loaded,
+            code=verdict.code,
+            message=f"The worker (pid {self.connection.pid}) {verdict.what}.",
+            advice="The next call starts a new one. For very slow machines raise stall_limit and cancel_grace.",
+        )
+        with contextlib.suppress(OSError):
+            self.run.write_exit(record.incarnation, note, unless_known=True)
+        processes.signal_group(record.process, kill=True)

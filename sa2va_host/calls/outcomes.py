@@ -1,0 +1,98 @@
+"""What a finished call brought, and the results that are made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sa2va_host.errors import WorkerError
+from sa2va_host.protocol.specification import ModelInfo
+from sa2va_host.results import AnsweredBy, Segmentation
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a finished call brought. ``masks`` are float32 ``[objects, h, w]`` by frame."""
+
+    text: str = ""
+    objects: int = 0
+    image_size: int = 0
+    info: ModelInfo | None = None
+    timings: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    said: list[tuple[str, int]] = field(default_factory=list)
+    """For each prompt the answer and how many of the objects are its own; empty where the engine does not tell."""
+    masks: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    pid: int = 0
+    created: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ChatAnswer:
+    """An answer in words. ``timings`` as `sa2va_host.timings` explains them."""
+
+    text: str
+    timings: dict[str, float] = field(default_factory=dict)
+    worker: AnsweredBy | None = None
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def to_chat_answer(outcome: Outcome) -> ChatAnswer:
+    """The answer of a chat."""
+    return ChatAnswer(outcome.text, outcome.timings, AnsweredBy(outcome.pid, outcome.created))
+
+
+def to_segmentation(outcome: Outcome, size: tuple[int, ...], frames: int, *, is_video: bool) -> Segmentation:
+    """Put the masks of single frames together: float32 `[objects, frames, h, w]`."""
+    if outcome.masks:
+        missing = [frame for frame in range(len(outcome.masks)) if frame not in outcome.masks]
+        if missing or len({masks.shape for masks in outcome.masks.values()}) != 1:
+            raise WorkerError("The worker's masks do not fit together.", advice="Please report this.")
+        logits = np.stack([outcome.masks[frame] for frame in range(len(outcome.masks))], axis=1)
+    else:
+        side = max(1, outcome.image_size // 4)
+        logits = np.zeros((0, frames, side, side), np.float32)
+    return Segmentation(
+        text=outcome.text,
+        logits=logits,
+        size=(int(size[0]), int(size[1])),
+        image_size=outcome.image_size,
+        is_video=is_video,
+        timings=outcome.timings,
+        notes=outcome.notes,
+        worker=AnsweredBy(outcome.pid, outcome.created),
+    )
+
+
+def check_answered(objects: Sequence[int], prompts: int, together: int) -> None:
+    """Raises `WorkerError` unless each prompt was answered, and the ``objects`` of the answers are all there are."""
+    if len(objects) != prompts or sum(objects) != together:
+        raise WorkerError(
+            f"The worker answered {len(objects)} of {prompts} prompts.",
+            advice="Its model takes one prompt in a call: ask one by one.",
+        )
+
+
+def split(together: Segmentation, outcome: Outcome, prompts: int) -> list[Segmentation]:
+    """The answer to each of several prompts. Raises `WorkerError` where the worker answered fewer."""
+    if prompts == 1 and not outcome.said:  # an engine need not say again what its answer is
+        return [together]
+    check_answered([objects for _, objects in outcome.said], prompts, len(together))
+    ends = np.cumsum([objects for _, objects in outcome.said])
+    return [
+        replace(together, text=text, logits=together.logits[end - objects : end])
+        for (text, objects), end in zip(outcome.said, ends.tolist(), strict=True)
+    ]
+
+
+def to_probabilities(outcome: Outcome, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Processed probabilities of all objects, float32 `[objects, height, width]`."""
+    found = [outcome.masks.get(index) for index in range(shape[0])]
+    if any(one is None or one.shape != shape[1:] for one in found):
+        raise WorkerError("The worker's processed masks do not fit together.", advice="Please report this.")
+    return np.stack(found) if found else np.zeros(shape, np.float32)  # type: ignore[arg-type]

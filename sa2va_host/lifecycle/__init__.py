@@ -1,0 +1,1 @@
+"""Worker processes: finding, starting, watching and ending them."""

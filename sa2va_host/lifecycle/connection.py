@@ -1,0 +1,147 @@
+"""One client's connection with one worker process: its socket, its envelope, and the watch on its life.
+
+Used by the link (for calls) and by `sa2va_host.lifecycle.control` (for single questions), each on one thread. Knows
+what a message is and whom it is from; what it means is for others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import zmq
+
+from sa2va_host.errors import ProtocolMismatch, Sa2VAError, WorkerDied, WorkerError, from_wire
+from sa2va_host.machine import processes
+from sa2va_host.protocol import envelope, transport, wire
+
+from .rendezvous import ExitNote, Record, RunDirectory
+
+_NOTE_WITHIN = 0.3
+"""How long after a death its reason may take to be written down."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """One decoded message and its buffers."""
+
+    message: wire.WorkerMessage
+    buffers: list[memoryview]
+
+
+class Connection:
+    """Connected from the start; `close` when done. Says hello by itself."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], record: Record) -> None:
+        self.record = record
+        self._incarnation = bytes.fromhex(record.incarnation)
+        self._token = bytes.fromhex(record.token)
+        me = processes.current()
+        self._envelope = envelope.Envelope(self._incarnation, self._token, me.pid, me.started).pack()
+        self.watch = processes.DeathWatch(record.process)
+        self.socket = transport.connect(context, record.endpoint)
+        self._disconnection = transport.watch_disconnection(self.socket)
+        self.died_at = 0.0
+        self.send(wire.Hello(program=_program()))
+
+    @property
+    def pid(self) -> int:
+        return self.record.process.pid
+
+    def send(self, message: wire.Message, buffers: Sequence[memoryview] = ()) -> None:
+        """Queue a message; buffers must not change afterwards. Raises `wire.BadMessage` when it is too
+        large.
+        """
+        transport.send(self.socket, [self._envelope, wire.encode(message), *buffers])
+
+    def receive(self) -> Received | None:
+        """The next message that is here. Raises `Sa2VAError` when the worker refuses us or talks nonsense."""
+        try:
+            incoming = transport.receive(self.socket, routed=False)
+            if incoming is None:
+                return None
+            envelope.check(incoming.envelope, incarnation=self._incarnation, token=self._token)
+            return Received(wire.decode_from_worker(incoming.payload), incoming.buffers)
+        except envelope.Refusal as refusal:
+            raise self._refused(refusal) from refusal
+        except (wire.BadMessage, transport.TransportError) as error:
+            raise WorkerError(f"The worker (pid {self.pid}) sent what is not a message: {error}.") from error
+
+    def _refused(self, refusal: envelope.Refusal) -> Sa2VAError:
+        if refusal.reason is envelope.Reason.VERSION:
+            return ProtocolMismatch(
+                f"The worker (pid {self.pid}) speaks protocol {refusal.version}, not {envelope.PROTOCOL} as we do.",
+                advice="Stop that worker with `sa2va stop`, or bring both installations to one version.",
+            )
+        return WorkerError(
+            f"The worker (pid {self.pid}) refused us: wrong {refusal}.", advice="Stop it with `sa2va stop`."
+        )
+
+    def register(self, poller: zmq.Poller) -> None:
+        """Have the poller wake up for messages and, where the system can, for the worker's death."""
+        poller.register(self.socket, zmq.POLLIN)
+        if self.watch.fileno() >= 0 and not self.died_at:
+            poller.register(self.watch.fileno(), zmq.POLLIN)
+
+    def poll_seconds(self) -> float | None:
+        """How soon to look again although nothing wakes the poller; None for never."""
+        if self.died_at:
+            return 0.01
+        return processes.DeathWatch.INTERVAL if self.watch.fileno() < 0 else None
+
+    def is_dead(self) -> bool:
+        if not self.died_at and self.watch.is_dead():
+            self.died_at = time.monotonic()
+        return self.died_at > 0
+
+    def is_drained(self) -> bool:
+        """Whether everything that a dead worker sent can be received now."""
+        # The process can be gone before ZeroMQ has read to the end of what it left in the socket.
+        if time.monotonic() - self.died_at > _NOTE_WITHIN:
+            return True
+        return self._disconnection.poll(0) != 0
+
+    def exit_note(self, run: RunDirectory) -> tuple[bool, ExitNote | None]:
+        """(whether there is nothing more to wait for, why the worker ended) once it is dead."""
+        note = run.read_exit(self.record.incarnation)
+        # Only its parent learns the exit code, and writes it down. Without a parent nobody will.
+        late = time.monotonic() - self.died_at > _NOTE_WITHIN
+        return note is not None or late or not processes.is_alive(self.record.launcher), note
+
+    def close(self, linger: float = 0.0) -> None:
+        """Let go of socket and watch; what is queued may still leave within ``linger`` seconds."""
+        self.socket.disable_monitor()
+        self._disconnection.close(linger=0)
+        self.socket.close(linger=int(linger * 1000))
+        self.watch.close()
+
+    def say_goodbye(self) -> None:
+        """Have the worker drop whatever we asked for."""
+        with contextlib.suppress(zmq.ZMQError):
+            self.send(wire.Bye())
+
+
+def death(record: Record, note: ExitNote | None, phase: str, tail: Sequence[str]) -> Sa2VAError:
+    """The error of a call that was open in ``phase`` when the worker ended."""
+    if note is not None and note.code:
+        return from_wire(note.code, note.message, note.advice, tail)
+    pid = record.process.pid
+    fatal = next((line for line in tail if "Fatal Python error" in line), "a signal, and left no word")
+    reason = note.reason if note is not None else fatal
+    hint = " The system kills so when memory runs out." if "SIGKILL" in reason else ""
+    return WorkerDied(
+        f"The worker (pid {pid}) ended ({reason}) while the call was in phase {phase!r}.{hint}",
+        advice=f"The next call starts a new worker. Its log: {record.log}",
+        log_tail=tail,
+        reason=reason,
+        pid=pid,
+    )
+
+
+def _program() -> str:
+    """What to call us when somebody asks who uses the worker."""
+    return (Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python")[:100]

@@ -1,0 +1,240 @@
+"""Starting a worker process, once, however many clients ask at the same time.
+
+Called by `sa2va_host.calls.link` on a thread of its own. Finds a living worker through the run directory or,
+under the checkpoint's spawn lock, starts one. The lock is held only until the worker's socket exists,
+never while a model loads. Does not talk to workers and does not decide about restarts, except that it
+refuses when workers keep dying.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import IO
+
+import msgspec
+
+from sa2va_host.config import Settings
+from sa2va_host.errors import Cancelled, Sa2VAError, WorkerStartFailed, from_wire
+from sa2va_host.machine import processes
+from sa2va_host.machine.worker_program import clean_environment, worker_command
+from sa2va_host.protocol.boot import EXIT_TAKEN, Boot
+from sa2va_host.protocol.specification import Specification
+
+from .rendezvous import ExitNote, Record, RunDirectory
+
+DEATHS_ALLOWED = 3
+DEATH_WINDOW = 60.0
+LEASE_GRACE = 10.0
+"""How long a worker that nobody ever asked for anything stays, in seconds."""
+_POLL = 0.01
+
+
+def ensure_worker(
+    specification: Specification,
+    settings: Settings,
+    run: RunDirectory,
+    *,
+    command: Sequence[str] | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
+    starting: Callable[[], None] = lambda: None,
+) -> Record:
+    """The connection record of a living worker for ``specification``; starts it when there is none.
+
+    ``command`` replaces the worker's program (tests). ``starting`` is called before a process is started.
+    Raises `WorkerStartFailed`, or `Cancelled` when ``cancelled()`` becomes true.
+    """
+    from filelock import Timeout
+
+    _await_choice(specification, run, settings.start_timeout, cancelled)
+    deadline = time.monotonic() + settings.start_timeout
+    while True:
+        found = run.find(specification)
+        if found is not None:
+            return found
+        if cancelled():
+            raise Cancelled("Nobody waits for the worker any more.")
+        if time.monotonic() > deadline:
+            raise WorkerStartFailed(
+                f"No worker could be started within {settings.start_timeout:g} s.",
+                advice="Another process may hang while it starts one: see `sa2va ps`.",
+            )
+        try:
+            with run.spawn_lock(specification).acquire(timeout=0.05, poll_interval=0.01):
+                found = run.find(specification)
+                if found is not None:
+                    return found
+                starting()
+                record = _start(specification, settings, run, command, cancelled)
+                if record is not None:
+                    return record
+        except Timeout:
+            continue
+        except Sa2VAError:  # one of them is an OSError too
+            raise
+        except OSError as error:
+            raise WorkerStartFailed(
+                f"The worker cannot be started: {error}.", advice=f"Look into the run directory {run.path}."
+            ) from error
+        # The one that lives there is on its way in or out; its lock tells us when.
+        time.sleep(0.05)
+
+
+def _await_choice(
+    specification: Specification, run: RunDirectory, seconds: float, cancelled: Callable[[], bool]
+) -> None:
+    """Let a loading worker say what `auto` became, for so long: a second one beside it would need the memory twice."""
+    deadline = time.monotonic() + seconds
+    while run.find(specification) is None and run.is_loading(specification):
+        if cancelled() or time.monotonic() > deadline:
+            return
+        time.sleep(0.05)
+
+
+def _start(
+    specification: Specification,
+    settings: Settings,
+    run: RunDirectory,
+    command: Sequence[str] | None,
+    cancelled: Callable[[], bool],
+) -> Record | None:
+    """One attempt, under the spawn lock. None when another worker still holds the life lock."""
+    _sweep(specification, run)
+    deaths, last = run.recent_deaths(specification, DEATH_WINDOW)
+    if deaths >= DEATHS_ALLOWED:
+        raise WorkerStartFailed(
+            f"The worker died {deaths} times within {DEATH_WINDOW:g} s before it was ready, last by {last}.",
+            advice=f"Its logs are in {run.path}; mend the cause, or wait a minute.",
+        )
+    boot = Boot(
+        incarnation=secrets.token_hex(16),
+        token=secrets.token_hex(32),
+        specification=specification,
+        run_dir=str(run.path),
+        transport=settings.transport,
+        launcher=processes.current(),
+        keep_alive=settings.keep_alive,
+        lease_grace=LEASE_GRACE,
+        cancel_grace=settings.cancel_grace,
+        queue_bound=settings.queue_bound,
+        max_active=settings.max_active,
+        log_level=settings.log_level,
+    )
+    child = _spawn(list(command or worker_command(settings.worker_python)), boot, run)
+    try:
+        record = _await_record(child, boot, run, settings.start_timeout, cancelled)
+    except BaseException:
+        processes.kill_own_child(child.pid)
+        child.wait()
+        raise
+    finally:
+        _close(child.stdin)
+    if record is not None:
+        threading.Thread(target=_reap, args=(child, record, run), name="sa2va-reaper", daemon=True).start()
+    return record
+
+
+def _await_record(
+    child: _Child, boot: Boot, run: RunDirectory, seconds: float, cancelled: Callable[[], bool]
+) -> Record | None:
+    deadline = time.monotonic() + seconds
+    while True:
+        for record in run.records():
+            if record.incarnation == boot.incarnation:
+                return record
+        code = child.poll()
+        if code == EXIT_TAKEN:
+            return None
+        if code is not None:
+            reason = processes.describe_exit(code)
+            note = run.read_exit(boot.incarnation)
+            if note is not None and note.code:  # it came up and went again while we blinked
+                raise from_wire(note.code, note.message, note.advice, run.log_tail(boot.incarnation))
+            run.note_death(boot.specification, reason, DEATH_WINDOW)
+            raise WorkerStartFailed(
+                f"The worker ended while it started: {note.reason if note else reason}.",
+                advice=f"Its output is in {run.log_path(boot.incarnation)}.",
+                log_tail=run.log_tail(boot.incarnation),
+            )
+        if cancelled():
+            raise Cancelled("Nobody waits for the worker any more.")
+        if time.monotonic() > deadline:
+            run.note_death(boot.specification, "silence", DEATH_WINDOW)
+            raise WorkerStartFailed(
+                f"The worker did not answer within {seconds:g} s of its start.",
+                advice="Raise start_timeout on a very slow machine.",
+                log_tail=run.log_tail(boot.incarnation),
+            )
+        time.sleep(_POLL)
+
+
+def _sweep(specification: Specification, run: RunDirectory) -> None:
+    """Clear away what dead workers of this checkpoint left: children, records, sockets, old logs."""
+    for record in run.stale(specification.checkpoint_key):
+        processes.signal_group(record.process, kill=True)
+        run.remove(record)
+    run.sweep_files()
+
+
+class _Child(subprocess.Popen[bytes]):
+    """A child that may outlive us: the worker belongs to whoever uses it, so no warning when we leave
+    first.
+    """
+
+    def __del__(self) -> None:
+        """Without the base class's ResourceWarning; `_reap` has waited for the child where it could."""
+
+
+def _spawn(command: list[str], boot: Boot, run: RunDirectory) -> _Child:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
+    log = os.open(run.log_path(boot.incarnation), flags, 0o600)
+    creation = 0
+    if sys.platform == "win32":
+        creation = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
+    try:
+        child = _Child(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            cwd=run.path,
+            env=clean_environment(os.environ),
+            start_new_session=True,
+            creationflags=creation,
+        )
+    except OSError as error:
+        raise WorkerStartFailed(
+            f"The worker's program {command[0]!r} cannot be started: {error}.", advice="Check worker_python."
+        ) from error
+    finally:
+        os.close(log)
+    assert child.stdin is not None
+    with contextlib.suppress(OSError):  # it may have died already; the caller will see
+        child.stdin.write(msgspec.json.encode(boot) + b"\n")
+        child.stdin.flush()
+    return child
+
+
+def _close(pipe: IO[bytes] | None) -> None:
+    if pipe is not None:
+        with contextlib.suppress(OSError):
+            pipe.close()
+
+
+def _reap(child: _Child, record: Record, run: RunDirectory) -> None:
+    """Wait for our child, so that no zombie stays, and write down how it ended for those who are not its
+    parent.
+    """
+    code = child.wait()
+    reason = processes.describe_exit(code)
+    with contextlib.suppress(OSError):
+        spoke = run.read_exit(record.incarnation) is not None
+        run.write_exit(record.incarnation, ExitNote(reason=reason), unless_known=True)
+        if not spoke and not run.was_ready(record.incarnation):
+            run.note_death(record.specification, reason, DEATH_WINDOW)

@@ -1,0 +1,338 @@
+"""The run directory: how processes that do not know each other agree on one worker.
+
+::
+
+    <checkpoint>-<specification>.json   connection record of a living worker, owner-only, replaced atomically
+    <checkpoint>.spawn                  lock: who holds it may start a worker for this checkpoint
+    <checkpoint>-<specification>.life   lock: held by the worker for its whole life: never a second one
+    <checkpoint>-<specification>.deaths when workers died before they were ready (stops endless restarts)
+    <incarnation>.sock, .log            of one worker process: its socket, its output,
+    <incarnation>.ready, .exit          whether its model was ever loaded, why it ended
+
+Locks are the kernel's: they vanish with their holder. Everything is owner-only, and a directory that is
+open to others is refused, since the records hold the token. Nothing here starts, signals or talks to a
+process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from sa2va_host.errors import ConfigError
+from sa2va_host.machine.processes import ProcessId, boot_id, is_alive
+from sa2va_host.protocol.envelope import PROTOCOL
+from sa2va_host.protocol.specification import ModelInfo, Specification
+from sa2va_host.protocol.transport import MAX_PATH, Endpoint
+
+if TYPE_CHECKING:
+    from filelock import FileLock
+
+_MAX_RECORD = 1 << 20
+_KEPT_LOGS = 10
+_SUFFIXES = frozenset({".json", ".spawn", ".life", ".deaths", ".sock", ".log", ".ready", ".exit"})
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """How to reach one living worker. ``info`` is there once its model is loaded. ``created``: seconds
+    since 1970.
+
+    Fields that we do not know are passed over: a newer version's worker must be found, so that it can say that its
+    protocol is another.
+    """
+
+    protocol: int = PROTOCOL
+    incarnation: str
+    token: str
+    process: ProcessId
+    specification: Specification
+    endpoint: Endpoint
+    log: str
+    created: float
+    launcher: ProcessId
+    info: ModelInfo | None = None
+
+    @property
+    def file_name(self) -> str:
+        return f"{_stem(self.specification)}.json"
+
+
+class ExitNote(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Why a worker ended. ``orderly``: it had no calls left, so one that never began may go to the next
+    worker.
+
+    ``code``, ``message`` and ``advice`` are those of an error of `sa2va_host.errors` when it ended with one.
+    """
+
+    reason: str
+    orderly: bool = False
+    resend: bool = False
+    code: str = ""
+    message: str = ""
+    advice: str = ""
+
+
+class _Deaths(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    boot: str
+    times: list[float]
+    last: str
+
+
+class RunDirectory:
+    """One owner-only directory, made on first use. Raises `ConfigError` when it cannot be trusted."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = _owner_only(path)
+
+    def write(self, record: Record) -> None:
+        """Make the worker known, or change what is known of it. Atomic; readers see the old or the new
+        one.
+        """
+        _replace(self.path / record.file_name, msgspec.json.encode(record))
+
+    def remove(self, record: Record) -> None:
+        """Forget a worker, and its socket file. Leaves the record of a later incarnation alone."""
+        path = self.path / record.file_name
+        found = _read(path)
+        if found is not None and found.incarnation == record.incarnation:
+            path.unlink(missing_ok=True)
+        if record.endpoint.path is not None:
+            record.endpoint.path.unlink(missing_ok=True)
+
+    def records(self) -> Iterator[Record]:
+        """Every readable record, of the living and the dead, oldest first."""
+        found = [record for path in self.path.glob("*.json") if (record := _read(path)) is not None]
+        yield from sorted(found, key=lambda record: record.created)
+
+    def living(self) -> Iterator[Record]:
+        """The records whose very process is alive."""
+        return (record for record in self.records() if is_alive(record.process))
+
+    def find(self, specification: Specification) -> Record | None:
+        """A living worker that serves this specification; the one started for exactly it first."""
+        fitting = [
+            record
+            for record in self.living()
+            if specification.is_served_by(record.specification, record.info)
+        ]
+        fitting.sort(key=lambda record: record.specification != specification)
+        return fitting[0] if fitting else None
+
+    def is_loading(self, specification: Specification) -> bool:
+        """Whether a living worker may turn out to serve this specification once its model is loaded."""
+        return any(
+            record.info is None and specification.may_be_served_by(record.specification)
+            for record in self.living()
+        )
+
+    def spawn_lock(self, specification: Specification) -> FileLock:
+        """Who holds it may start a worker for this checkpoint."""
+        return _lock(self.path / f"{specification.checkpoint_key}.spawn")
+
+    def life_lock(self, specification: Specification) -> FileLock:
+        """Held by the worker itself, from before its socket exists until it ends."""
+        return _lock(self.path / f"{_stem(specification)}.life")
+
+    def log_path(self, incarnation: str) -> Path:
+        return self.path / f"{incarnation}.log"
+
+    def socket_path(self, incarnation: str) -> Path:
+        """Where the worker binds. A short directory of our own under the temp directory when this path is
+        too long.
+        """
+        path = self.path / f"{incarnation}.sock"
+        if len(os.fsencode(path)) <= MAX_PATH:
+            return path
+        return _owner_only(Path(tempfile.gettempdir()) / f"sa2va-{_user()}") / path.name
+
+    def write_exit(self, incarnation: str, note: ExitNote, *, unless_known: bool = False) -> None:
+        """Say why a worker ends. With ``unless_known`` an earlier note stays."""
+        path = self.path / f"{incarnation}.exit"
+        if not (unless_known and path.exists()):
+            _replace(path, msgspec.json.encode(note))
+
+    def read_exit(self, incarnation: str) -> ExitNote | None:
+        with contextlib.suppress(OSError, msgspec.MsgspecError):
+            return msgspec.json.decode((self.path / f"{incarnation}.exit").read_bytes(), type=ExitNote)
+        return None
+
+    def mark_ready(self, incarnation: str) -> None:
+        """The worker's model is loaded. A file of its own: the record may be swept before anybody looks."""
+        _replace(self.path / f"{incarnation}.ready", b"")
+
+    def was_ready(self, incarnation: str) -> bool:
+        return (self.path / f"{incarnation}.ready").exists()
+
+    def log_tail(self, incarnation: str, lines: int = 40) -> list[str]:
+        """The last lines a worker wrote, without reading a long log."""
+        try:
+            with self.log_path(incarnation).open("rb") as log:
+                log.seek(0, os.SEEK_END)
+                log.seek(max(0, log.tell() - 16384))
+                text = log.read().decode("utf-8", "replace")
+        except OSError:
+            return []
+        return [line[:500] for line in text.splitlines() if line.strip()][-lines:]
+
+    def note_death(self, specification: Specification, reason: str, window: float) -> None:
+        """Count a worker that died while starting or loading."""
+        now = time.monotonic()
+        times = [moment for moment in self._deaths(specification).times if 0 <= now - moment < window]
+        deaths = _Deaths(boot_id(), [*times, now][-100:], reason)
+        _replace(self.path / f"{_stem(specification)}.deaths", msgspec.json.encode(deaths))
+
+    def recent_deaths(self, specification: Specification, window: float) -> tuple[int, str]:
+        """How many died within the last ``window`` seconds, and why the last one did."""
+        deaths = self._deaths(specification)
+        now = time.monotonic()
+        return sum(0 <= now - moment < window for moment in deaths.times), deaths.last
+
+    def forget_deaths(self, specification: Specification) -> None:
+        """The model loaded: start counting anew."""
+        (self.path / f"{_stem(specification)}.deaths").unlink(missing_ok=True)
+
+    def _deaths(self, specification: Specification) -> _Deaths:
+        with contextlib.suppress(OSError, msgspec.MsgspecError):
+            path = self.path / f"{_stem(specification)}.deaths"
+            deaths = msgspec.json.decode(path.read_bytes(), type=_Deaths)
+            if deaths.boot == boot_id():  # the monotonic clock counts from the boot
+                return deaths
+        return _Deaths(boot_id(), [], "")
+
+    def stale(self, checkpoint_key: str) -> list[Record]:
+        """Records of dead workers of one checkpoint. Only for the holder of its spawn lock."""
+        return [
+            record
+            for record in self.records()
+            if record.specification.checkpoint_key == checkpoint_key and not is_alive(record.process)
+        ]
+
+    def sweep_files(self) -> None:
+        """Delete logs, exit notes and sockets of workers long gone; the latest logs stay to be read."""
+        living = {record.incarnation for record in self.living()}
+        logs = sorted(self.path.glob("*.log"), key=_age)
+        for log in logs[_KEPT_LOGS:]:
+            if log.stem not in living and _age(log) > 60:
+                for suffix in (".log", ".exit", ".ready", ".sock"):
+                    log.with_suffix(suffix).unlink(missing_ok=True)
+
+
+def _stem(specification: Specification) -> str:
+    return f"{specification.checkpoint_key}-{specification.key}"
+
+
+def _lock(path: Path) -> FileLock:
+    from filelock import FileLock
+
+    return FileLock(path, thread_local=False, mode=0o600)
+
+
+def _age(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _read(path: Path) -> Record | None:
+    """The record in a file; None when there is none, or none of ours."""
+    try:
+        with path.open("rb") as file:
+            record = msgspec.json.decode(file.read(_MAX_RECORD), type=Record)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    return record if record.file_name == path.name else None
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file owner-only and atomically."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _user() -> str:
+    return str(os.getuid()) if sys.platform != "win32" else os.environ.get("USERNAME", "user")
+
+
+def default_path() -> Path:
+    """The user's runtime directory; every process of a user must come to the same answer."""
+    from platformdirs import user_runtime_dir
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that there is no XDG_RUNTIME_DIR; its fallback is as good
+        path = Path(user_runtime_dir("sa2va", appauthor=False))
+    try:
+        _make(path)
+    except OSError:
+        return Path(tempfile.gettempdir()) / f"sa2va-{_user()}"
+    return path
+
+
+def _make(path: Path) -> None:
+    """Make the directory and those above it that are missing, all of them owner-only whatever the umask is."""
+    for missing in reversed([each for each in (path, *path.parents) if not each.exists()]):
+        with contextlib.suppress(FileExistsError):
+            missing.mkdir(mode=0o700)
+
+
+def _owner_only(path: Path) -> Path:
+    """Make the directory if it is missing, and refuse one that others could read, write or swap."""
+    try:
+        _make(path)
+        found = path.lstat()
+    except (OSError, ValueError) as error:  # ValueError: a null character
+        raise ConfigError(
+            f"The run directory {path} cannot be made: {getattr(error, 'strerror', None) or error}.",
+            advice="Set SA2VA_RUN_DIR to a folder of your own.",
+        ) from error
+    if sys.platform == "win32":
+        return path
+    if not path.is_dir() or path.is_symlink():
+        raise ConfigError(
+            f"The run directory {path} is not a directory.", advice="Set SA2VA_RUN_DIR to another."
+        )
+    if found.st_uid != os.getuid():
+        raise ConfigError(
+            f"The run directory {path} belongs to another user.",
+            advice="Set SA2VA_RUN_DIR to one of your own.",
+        )
+    if found.st_mode & 0o077:
+        raise ConfigError(
+            f"The run directory {path} is open to other users (mode {found.st_mode & 0o777:o}).",
+            advice=f"Run: chmod 700 {path}"
+            if _is_ours(path)
+            else "Set SA2VA_RUN_DIR to a folder of its own.",
+        )
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"The run directory {path} cannot be written.", advice="Set SA2VA_RUN_DIR to another."
+        )
+    above = path.parent.stat()
+    sticky = bool(above.st_mode & 0o1000)
+    if above.st_uid not in (0, os.getuid()) or (above.st_mode & 0o022 and not sticky):
+        raise ConfigError(
+            f"Other users could replace the run directory {path}.",
+            advice="Set SA2VA_RUN_DIR to a safer place.",
+        )
+    return path
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a directory holds nothing but what this file lists, so that its mode is ours to change."""
+    return all(child.suffix in _SUFFIXES for child in path.iterdir())

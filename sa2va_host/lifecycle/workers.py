@@ -1,0 +1,40 @@
+"""The workers of this user: where they meet, which there are, how one is ended."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sa2va_host.config import Settings, absolute, load_settings
+
+from .rendezvous import RunDirectory, default_path
+from .status import WorkerStatus, worker_status
+from .stopping import Stopped, stop
+
+
+def list_workers(settings: Settings | None = None) -> list[WorkerStatus]:
+    """Every living worker of this user, oldest first."""
+    run = run_directory(settings or load_settings())
+    found = (worker_status(record) for record in run.living())
+    return [status for status in found if status]
+
+
+def stop_worker(
+    worker: WorkerStatus | int,
+    *,
+    force: bool = False,
+    timeout: float | None = None,
+    settings: Settings | None = None,
+) -> Stopped:
+    """End one worker, by its status or process id, as `Sa2VA.unload` does."""
+    settings = settings or load_settings()
+    pid = worker if isinstance(worker, int) else worker.pid
+    run = run_directory(settings)
+    for record in run.living():
+        if record.process.pid == pid:
+            return stop(record, run, force=force, wait=settings.unload_wait if timeout is None else timeout)
+    return Stopped(pid, "absent", 0.0)
+
+
+def run_directory(settings: Settings) -> RunDirectory:
+    """Where these settings meet other processes."""
+    return RunDirectory(Path(absolute(settings.run_dir)) if settings.run_dir else default_path())

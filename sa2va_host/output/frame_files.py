@@ -1,0 +1,111 @@
+"""Outputs that are files of their own for each frame: masks, mattes, cut-outs, label maps.
+
+A writer of `sa2va_host.output.recording`. A file appears whole or not at all, so an interrupted run keeps every
+finished one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sa2va_host import media
+from sa2va_host.errors import InvalidInput
+from sa2va_host.masks.masks import PALETTE, cutout
+
+if TYPE_CHECKING:
+    from sa2va_host.media import Picture
+    from sa2va_host.video.clip import Frame
+
+    from .layers import Layer
+
+_MOST_LABELS = 255
+
+
+class ObjectFiles:
+    """FOLDER/NAME/FRAME.png: one file for each object and frame, numbered as the frames are."""
+
+    def __init__(self, folder: Path, kind: str, *, digits: int, resume: bool) -> None:
+        """``kind`` is a key of `OBJECT_KINDS`; with ``resume`` files that are there already stay as they are."""
+        self.path = folder / kind
+        self._suffix, self._write = OBJECT_KINDS[kind]
+        self._digits = digits
+        self._resume = resume
+
+    def add(self, frame: Frame, layers: Sequence[Layer]) -> None:
+        """Write the frame's files."""
+        for layer in layers:
+            path = self.path / layer.name / f"{frame.number:0{self._digits}d}{self._suffix}"
+            if not (self._resume and path.exists()):
+                self._write(path, frame.picture, layer)
+
+    def close(self) -> str:
+        """Nothing is left to do: every file is whole already."""
+        return ""
+
+
+class LabelMaps:
+    """FOLDER/Annotations/CLIP/FRAME.png, as DAVIS and YouTube-VOS have them: 8-bit palette PNGs that hold 0 for the
+    background and N for the Nth object; where objects overlap, that with the highest probability.
+    """
+
+    def __init__(self, folder: Path, clip: str, *, digits: int, resume: bool) -> None:
+        self.path = folder / "Annotations" / clip
+        self._digits = digits
+        self._resume = resume
+
+    def add(self, frame: Frame, layers: Sequence[Layer]) -> None:
+        """Write the frame's file. Raises `InvalidInput` for more objects than 8 bits tell apart."""
+        from PIL import Image
+
+        if len(layers) > _MOST_LABELS:
+            raise InvalidInput(
+                f"{len(layers)} objects do not fit into label maps, which hold {_MOST_LABELS}."
+            )
+        path = self.path / f"{frame.number:0{self._digits}d}.png"
+        if self._resume and path.exists():
+            return
+        labels = np.zeros(frame.picture.shape[:2], np.uint8)
+        best = np.zeros(labels.shape, np.float32)
+        for label, layer in enumerate(layers, start=1):
+            wins = layer.mask & (layer.probability > best)
+            labels[wins] = label
+            best[wins] = layer.probability[wins]
+        image = Image.fromarray(labels)
+        image.putpalette(_palette())
+        media.write_whole(path, lambda stream: image.save(stream, format="PNG"))
+
+    def close(self) -> str:
+        """Nothing is left to do: every file is whole already."""
+        return ""
+
+
+def _palette() -> list[int]:
+    """Black, then the colours of the overlay, over and over: 256 times R, G, B."""
+    colours = [(0, 0, 0), *(PALETTE[index % len(PALETTE)] for index in range(_MOST_LABELS))]
+    return [value for colour in colours for value in colour]
+
+
+def _write_matte(path: Path, _: Picture, layer: Layer) -> None:
+    media.write_image(path, np.rint(layer.probability * np.float32(65535)).astype(np.uint16))
+
+
+OBJECT_KINDS: Mapping[str, tuple[str, Callable[[Path, Picture, Layer], object]]] = {
+    "masks": (".png", lambda path, _, layer: media.write_mask(path, layer.mask)),
+    "matte": (".png", _write_matte),
+    "exr": (".exr", lambda path, _, layer: media.write_exr(path, layer.probability)),
+    "cutout": (
+        ".png",
+        lambda path, picture, layer: media.write_image(path, cutout(picture, layer.probability)),
+    ),
+}
+"""What the name ends in, and who writes it:
+
+- `masks`: 8-bit grey, 255 inside
+- `matte`: the probability, 16-bit grey, 65535 for 1
+- `exr`: the probability, 32-bit float in the channel Y
+- `cutout`: RGBA, the object alone with the probability as its straight alpha
+"""

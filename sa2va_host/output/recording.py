@@ -1,0 +1,161 @@
+"""What a tracked video leaves on disk, written as it comes: `Recording`.
+
+Called by front ends. Writes on a thread of its own, a few frames behind the tracker. Every frame that was written
+stays, however the run ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, get_args
+
+from sa2va_host import media
+from sa2va_host.errors import InvalidInput, Sa2VAError
+from sa2va_host.video.footage import check_av
+
+from .frame_files import LabelMaps, ObjectFiles
+from .frame_lines import FrameLines
+from .movie import PRORES_4444, VP9_ALPHA, Codec
+from .renderings import AlphaMovies, Overlay
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from sa2va_host.video.clip import Clip, Frame
+
+    from .layers import Layer
+
+Kind: TypeAlias = Literal["masks", "matte", "exr", "cutout", "overlay", "alpha", "rle", "davis"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+"""What can be recorded, in a folder:
+
+- `masks/NAME/FRAME.png`, `matte/...png`, `exr/...exr`, `cutout/...png`: as `sa2va_host.output.frame_files.OBJECT_KINDS`
+says
+- `overlay.mp4`: the video with its objects brought out, H.264, with the sound
+- `alpha/NAME.mov` or `.webm`: the object alone, with the probability as straight alpha
+- `rle.jsonl`: COCO run lengths, one line for each frame (`sa2va_host.output.frame_lines`)
+- `davis`: `Annotations/CLIP/FRAME.png`, the folders of DAVIS and YouTube-VOS
+(`sa2va_host.output.frame_files.LabelMaps`)
+"""
+ALPHA_CODECS: Mapping[str, Codec] = {"prores": PRORES_4444, "vp9": VP9_ALPHA}
+_PENDING = 2
+"""Frames that may wait to be written; 4K takes 25 MB each, and as much again for each object."""
+
+
+class Writer(Protocol):
+    """One kind of output. Used from one thread, frame after frame."""
+
+    @property
+    def path(self) -> Path:
+        """The file or folder that it makes."""
+
+    def add(self, frame: Frame, layers: Sequence[Layer]) -> None:
+        """Write what is found in a frame."""
+
+    def close(self) -> str:
+        """Finish what grew over all frames, also after `add` has failed. Returns what is to be said, or nothing."""
+
+
+def checked_kinds(kinds: Iterable[str]) -> tuple[Kind, ...]:
+    """The kinds in the order of `KINDS`, each once. Raises `InvalidInput` for an unknown one and `ConfigError` where a
+    library for one is missing, so that it can be asked before the model is.
+    """
+    wanted = {kind.strip() for kind in kinds}
+    for unknown in sorted(wanted - set(KINDS)):
+        raise InvalidInput(f"A video cannot be saved as {unknown!r}.", advice=f"Use {', '.join(KINDS)}.")
+    if "exr" in wanted:
+        media.check_exr()
+    if wanted & {"overlay", "alpha"}:
+        check_av()
+    return tuple(kind for kind in KINDS if kind in wanted)
+
+
+class Recording:
+    """A folder that fills with what was found, frame by frame; a context manager.
+
+    With ``resume`` files of single frames and lines that are there already stay as they are, and videos begin anew:
+    the tracker gives the same answer again, so that an interrupted run ends as an unbroken one. What a writer raises
+    (`OSError` for a full disk) is raised by the next `add` or by `close`; what was written stays.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        clip: Clip,
+        kinds: Iterable[str],
+        *,
+        alpha: Codec = PRORES_4444,
+        resume: bool = False,
+    ) -> None:
+        self.folder = Path(folder)
+        self.frames = 0
+        """How many are written."""
+        self.warnings: list[str] = []
+        self._clip = clip
+        self._writers = {kind: self._writer(kind, alpha, resume) for kind in checked_kinds(kinds)}
+        self._pool = ThreadPoolExecutor(1, "sa2va-recording")
+        self._pending: deque[Future[None]] = deque()
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # A full disk fails more than once; the first error is the one to hear of.
+        with contextlib.suppress(*((OSError, Sa2VAError) if kind else ())):
+            self.close()
+
+    @property
+    def paths(self) -> dict[Kind, Path]:
+        """The file or folder of each kind."""
+        return {kind: writer.path for kind, writer in self._writers.items()}
+
+    def add(self, frame: Frame, layers: Sequence[Layer]) -> None:
+        """Have a frame written; the layers are those of every frame, in the same order."""
+        self._settle(_PENDING)
+        self._pending.append(self._pool.submit(self._write, frame, layers))
+
+    def close(self) -> None:
+        """Wait until everything is written, and finish the videos. A second time does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        with contextlib.ExitStack() as stack:
+            for writer in self._writers.values():
+                stack.callback(self._finish, writer)
+            stack.callback(self._pool.shutdown)
+            self._settle(0)
+
+    def _finish(self, writer: Writer) -> None:
+        remark = writer.close()
+        if remark:
+            self.warnings.append(remark)
+
+    def _settle(self, left: int) -> None:
+        while len(self._pending) > left:
+            self._pending.popleft().result()
+
+    def _write(self, frame: Frame, layers: Sequence[Layer]) -> None:
+        for writer in self._writers.values():
+            writer.add(frame, layers)
+        self.frames += 1
+
+    def _writer(self, kind: Kind, alpha: Codec, resume: bool) -> Writer:
+        digits = self._clip.digits
+        if kind == "overlay":
+            return Overlay(self.folder, self._clip)
+        if kind == "alpha":
+            return AlphaMovies(self.folder, self._clip, alpha)
+        if kind == "rle":
+            return FrameLines(self.folder, resume=resume)
+        if kind == "davis":
+            return LabelMaps(self.folder, self._clip.name, digits=digits, resume=resume)
+        return ObjectFiles(self.folder, kind, digits=digits, resume=resume)

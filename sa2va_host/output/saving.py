@@ -1,0 +1,228 @@
+"""What the answer about a picture leaves on disk: masks, overlay, cut-outs, soft mattes, regions, logits.
+
+Called by front ends. Files appear whole or not at all, and objects are written one after the other.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sa2va_host import media
+from sa2va_host.errors import InvalidInput
+from sa2va_host.masks import masks, regions
+from sa2va_host.masks.refine import Refinement, refine, to_mask
+from sa2va_host.plugins import processing
+
+if TYPE_CHECKING:
+    from sa2va_host.masks.masks import Box, Mask, Probability
+    from sa2va_host.media import Picture, Source
+    from sa2va_host.results import Segmentation
+
+Kind: TypeAlias = Literal["masks", "overlay", "cutout", "probability", "exr", "rle", "polygons", "logits"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+"""What can be saved. For object N of STEM:
+
+- `masks`: STEM.N.png, 8-bit grey, 255 inside
+- `cutout`: STEM.N.cutout.png, RGBA, the object alone with the probability as its alpha
+- `probability`: STEM.N.probability.png, 16-bit grey, 65535 for 1
+- `exr`: STEM.N.probability.exr, the same in 32-bit float
+
+and for the picture:
+
+- `overlay`: STEM.overlay.png
+- `rle`, `polygons`: STEM.rle.json, STEM.polygons.json, the forms of `sa2va_host.masks.regions`
+- `logits`: STEM.logits.npz, all that the masks are made of
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundObject:
+    """One object of a picture, as documents show it."""
+
+    index: int
+    mask: str | None
+    """The file of its mask; None where masks are not saved."""
+    area: int
+    """Pixels of its mask."""
+    box: Box | None
+    """`(x0, y0, x1, y1)` of its mask, ends exclusive; None where it is empty."""
+    mean_probability: float
+    """How sure the model is: the mean of the (refined) probability over the mask, 0..1; 0 where it is empty."""
+    phrase: str
+    """The words of a grounded answer that it stands for; empty where the answer does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What `save` found and wrote."""
+
+    objects: tuple[FoundObject, ...]
+    files: Mapping[Kind, tuple[Path, ...]]
+    """By kind, in the order of `KINDS`; a kind of the objects has a file for each, in their order."""
+
+
+def checked_kinds(kinds: Iterable[str]) -> tuple[Kind, ...]:
+    """The kinds in the order of `KINDS`, each once, such as of ``"masks,overlay".split(",")``.
+
+    Raises `InvalidInput` for an unknown one and `ConfigError` where the library that `exr` needs is missing, so that it
+    can be asked before the model is.
+    """
+    wanted = {kind.strip() for kind in kinds}
+    for unknown in sorted(wanted - set(KINDS)):
+        raise InvalidInput(
+            f"There is nothing to save of the kind {unknown!r}.", advice=f"Use {', '.join(KINDS)}."
+        )
+    if "exr" in wanted:
+        media.check_exr()
+    return tuple(kind for kind in KINDS if kind in wanted)
+
+
+def distinct_stems(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
+    """A name for each file's outputs in one folder: its name without the ending, numbered where that is taken.
+
+    `a/x.png, b/x.jpg, x-2.png` become `x, x-3, x-2`: a file whose own name nobody else has keeps it. Names that differ
+    in case alone count as one, as they do on macOS and Windows.
+    """
+    plain = [Path(path).stem for path in paths]
+    reserved = {stem.casefold() for stem in plain}
+    used: set[str] = set()
+    stems = []
+    for stem in plain:
+        name, number = stem, 1
+        while name.casefold() in (used if number == 1 else reserved):
+            number += 1
+            name = f"{stem}-{number}"
+        used.add(name.casefold())
+        reserved.add(name.casefold())
+        stems.append(name)
+    return stems
+
+
+def save(
+    result: Segmentation,
+    image: Source,
+    stem: str | os.PathLike[str],
+    kinds: Iterable[str] = ("masks", "overlay"),
+    *,
+    prompt: str = "",
+    threshold: float = 0.5,
+    refinement: Refinement | None = None,
+    probabilities: NDArray[Any] | None = None,
+) -> Saved:
+    """Write what was found in a picture, which is anything that `media.read_image` reads.
+
+    ``stem`` is the path that all names begin with, ``prompt`` is noted in the files that have room for words.
+    ``probabilities`` `[objects, height, width]`, 0..1, stand for the result's own (mask processors and combinations
+    make such); they are refined like those. Logits are the model's in any case. Raises `InvalidInput` for a picture or
+    probabilities of another size, what `checked_kinds` and `refine` raise, and `OSError` as the system does.
+    """
+    if result.is_video:
+        raise TypeError("A video has a mask in each frame: save its frames one by one.")
+    picture = media.read_image(image)
+    if picture.shape[:2] != result.size:
+        raise InvalidInput(
+            f"The picture is {picture.shape[1]} x {picture.shape[0]} pixels, but the masks belong to one of"
+            f" {result.size[1]} x {result.size[0]}."
+        )
+    masks.threshold_logit(threshold)
+    refinement = refinement or Refinement()
+    files: dict[Kind, list[Path]] = {kind: [] for kind in checked_kinds(kinds)}
+    objects: list[FoundObject] = []
+    drawn: list[Mask] = []
+    shapes: dict[Kind, list[Any]] = {kind: [] for kind in _REGIONS if kind in files}
+    # Maps that were combined are no longer the answer's objects.
+    named = probabilities is None or len(probabilities) == len(result)
+    names = result.phrases if named else []
+    for index, plain in enumerate(_maps(result, probabilities)):
+        probability = refine(plain, refinement, threshold, picture)
+        mask = to_mask(probability, refinement, threshold)
+        for kind, (ending, write) in _OBJECT_FILES.items():
+            if kind in files:
+                files[kind].append(write(f"{stem}.{index}{ending}", picture, probability, mask))
+        for kind, found in shapes.items():
+            found.append(_REGIONS[kind](mask))
+        if "overlay" in files:
+            drawn.append(mask)
+        objects.append(
+            FoundObject(
+                index=index,
+                mask=str(files["masks"][index]) if "masks" in files else None,
+                area=int(mask.sum()),
+                box=masks.box(mask),
+                mean_probability=round(masks.mean_inside(probability, mask), 4),
+                phrase=names[index] if named else "",
+            )
+        )
+    if "overlay" in files:
+        files["overlay"].append(media.write_overlay(f"{stem}.overlay.png", picture, drawn))
+    for kind, found in shapes.items():
+        described = [{**asdict(item), kind: shape} for item, shape in zip(objects, found, strict=True)]
+        document = {
+            "prompt": prompt,
+            "text": result.text,
+            "size": list(result.size),
+            "objects": described,
+        }
+        files[kind].append(_write_json(f"{stem}.{kind}.json", document))
+    if "logits" in files:
+        files["logits"].append(_write_logits(f"{stem}.logits.npz", result, prompt))
+    return Saved(tuple(objects), {kind: tuple(paths) for kind, paths in files.items()})
+
+
+def _maps(result: Segmentation, given: NDArray[Any] | None) -> Iterable[Probability]:
+    """The map of each object, `[height, width]`, before its refinement."""
+    if given is None:
+        return (probability for _, probability in result.each_probability())
+    return processing.probabilities_of(given, result.size)
+
+
+def _write_json(path: str, document: Mapping[str, Any]) -> Path:
+    text = json.dumps(document, ensure_ascii=False)
+    return media.write_whole(path, lambda stream: stream.write(text.encode()))
+
+
+def _write_logits(path: str, result: Segmentation, prompt: str) -> Path:
+    """The fields of `Segmentation` by their names, and the prompt; `numpy.load` reads them without pickle."""
+    return media.write_whole(
+        path,
+        lambda stream: np.savez_compressed(
+            stream,
+            logits=result.logits,
+            size=np.array(result.size),
+            image_size=np.array(result.image_size),
+            text=np.array(result.text),
+            prompt=np.array(prompt),
+        ),
+    )
+
+
+def _write_probability(path: str, probability: Probability) -> Path:
+    return media.write_image(path, np.rint(probability * np.float32(65535)).astype(np.uint16))
+
+
+_OBJECT_FILES: Mapping[Kind, tuple[str, Callable[[str, Picture, Probability, Mask], Path]]] = {
+    "masks": (".png", lambda path, _picture, _probability, mask: media.write_mask(path, mask)),
+    "cutout": (
+        ".cutout.png",
+        lambda path, picture, probability, _mask: media.write_image(path, masks.cutout(picture, probability)),
+    ),
+    "probability": (
+        ".probability.png",
+        lambda path, _picture, probability, _mask: _write_probability(path, probability),
+    ),
+    "exr": (
+        ".probability.exr",
+        lambda path, _picture, probability, _mask: media.write_exr(path, probability),
+    ),
+}
+"""The kinds that have a file for each object: what the name ends in, and who writes it."""
+
+_REGIONS: Mapping[Kind, Callable[[Mask], Any]] = {"rle": regions.encode, "polygons": regions.polygons}

@@ -1,0 +1,1 @@
+"""What host and worker say to each other, and how it travels. See docs/protocol.md."""

@@ -1,0 +1,1 @@
+"""Videos in: reading them, choosing their key frames, following what is in them."""

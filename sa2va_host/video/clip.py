@@ -1,0 +1,132 @@
+"""What a video is read from, whatever its form: `Clip`, its frames, and which of them are wanted.
+
+`open_clip` takes a video file (`sa2va_host.video.footage`) or single pictures (`sa2va_host.video.sequence`). Called by
+front ends; knows nothing of models or workers.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from sa2va_host.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from sa2va_host.media import Picture
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Frame:
+    """One frame of a clip."""
+
+    number: int
+    """Its place in the file, from 0; of numbered pictures the number in the file's name."""
+    picture: Picture
+    """uint8 RGB `[height, width, 3]`, upright and sRGB, at most as large as was asked for."""
+    time: Fraction
+    """Seconds since the clip's first frame, exactly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which frames are read, by `Frame.number`, and how large. Raises `InvalidInput` for impossible values."""
+
+    start: int | None = None
+    """The first; None is the first there is."""
+    end: int | None = None
+    """The last; None is the last there is."""
+    stride: int = 1
+    """Every so many frames, counted from the first that is read."""
+    max_size: int | None = None
+    """Larger frames are scaled down until the longer side has so many pixels."""
+
+    def __post_init__(self) -> None:
+        if self.stride < 1:
+            raise InvalidInput(f"The stride is {self.stride}. Use 1 for every frame, 2 for every second one.")
+        if self.max_size is not None and self.max_size < 1:
+            raise InvalidInput(f"The largest size is {self.max_size} pixels. Use 1 or more.")
+        if self.start is not None and self.end is not None and self.start > self.end:
+            raise InvalidInput(f"The first frame, {self.start}, comes after the last one, {self.end}.")
+
+    def scaled(self, picture: Picture) -> Picture:
+        """The picture, scaled down where it is too large (each pixel the mean of those it stands for)."""
+        height, width = picture.shape[:2]
+        if self.max_size is None or max(height, width) <= self.max_size:
+            return picture
+        import cv2
+        import numpy as np
+
+        scale = self.max_size / max(height, width)
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+class Clip(Protocol):
+    """Frames that are read in order, in constant memory, and from the beginning again each time it is iterated."""
+
+    @property
+    def name(self) -> str:
+        """What its outputs are called after."""
+
+    @property
+    def rate(self) -> Fraction:
+        """Frames per second: of a video file the average that it names."""
+
+    @property
+    def time_base(self) -> Fraction:
+        """What the times of its frames are multiples of, in seconds."""
+
+    @property
+    def audio(self) -> Path | None:
+        """The file whose sound belongs to it; None where there is none."""
+
+    @property
+    def begins(self) -> Fraction:
+        """When its first frame is shown in that file's own clock, in seconds; known once a frame was read."""
+
+    @property
+    def frame_count(self) -> int | None:
+        """How many frames there will be; None where nobody says. A video's header may be wrong about it."""
+
+    @property
+    def digits(self) -> int:
+        """With how many digits frames are numbered at least."""
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is not as it should be, one sentence each; grows while frames are read."""
+
+    def __iter__(self) -> Iterator[Frame]:
+        """The wanted frames. Raises `InvalidInput` where one cannot be read; those before it stay good."""
+
+
+def open_clip(
+    source: str | os.PathLike[str], selection: Selection | None = None, *, rate: Fraction | None = None
+) -> Clip:
+    """A video file, a folder of frames, a pattern such as `shots/*.png`, or a numbered one such as `shot.####.exr`.
+
+    ``rate`` is that of single pictures, which have none of their own (default: 24 a second). Raises `InvalidInput`
+    where there is nothing to read, `ConfigError` where a library for it is missing.
+    """
+    from sa2va_host.endings import FRAMES
+
+    from .sequence import FrameSequence, is_sequence
+
+    selection = selection or Selection()
+    if is_sequence(source):
+        return FrameSequence(source, selection, rate=rate)
+    path = Path(source)
+    if path.suffix.lower() in FRAMES and path.is_file():
+        raise InvalidInput(
+            f"{path} is one picture.",
+            advice="Name a video, a folder of frames or a pattern, or use `sa2va segment`.",
+        )
+    if rate is not None:
+        raise InvalidInput(f"{path} is a video and has a rate of its own.", advice="Name none (--fps).")
+    from .footage import Footage
+
+    return Footage(path, selection)

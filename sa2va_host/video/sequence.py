@@ -1,0 +1,188 @@
+"""Single pictures that are the frames of a video: a folder, a pattern, or numbers in a name (`shot.####.exr`).
+
+A `sa2va_host.video.clip.Clip`. Pictures are read as `sa2va_host.media.read_image` does (16 bits are cut to 8, colours
+taken as sRGB), OpenEXR as `sa2va_host.video.exr` does (scene-linear, shown as sRGB).
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+from sa2va_host import media
+from sa2va_host.endings import FRAMES
+from sa2va_host.errors import InvalidInput
+
+from .clip import Frame, Selection
+from .readahead import ahead
+
+_DEFAULT_RATE = Fraction(24)
+_DIGITS = 5
+"""Of frames that have no number of their own; as in DAVIS and YouTube-VOS, where they are called 00000."""
+_HOLES_SHOWN = 5
+_NUMBER = re.compile(r"#+|%0?(\d*)d")
+
+
+def is_sequence(source: str | os.PathLike[str]) -> bool:
+    """Whether `FrameSequence` is who reads this: a folder, or a pattern that is not itself a file."""
+    path = Path(source)
+    named = os.fspath(source)
+    return path.is_dir() or (not path.exists() and bool(glob.has_magic(named) or _NUMBER.search(path.name)))
+
+
+class FrameSequence:
+    """Frames from files, in the order of their numbers, else of their names. Each file is opened when it is due.
+
+    Raises `InvalidInput` where there are none and where they differ in size, `ConfigError` where the library for
+    OpenEXR is missing. Numbers that are missing are named in `warnings`; the frames around them follow each other.
+    """
+
+    def __init__(
+        self, source: str | os.PathLike[str], selection: Selection, *, rate: Fraction | None = None
+    ) -> None:
+        self.rate = rate or _DEFAULT_RATE
+        self.time_base = 1 / self.rate
+        self.audio = None
+        self.begins = Fraction(0)
+        self.warnings: list[str] = []
+        self._selection = selection
+        found = _find(source)
+        self.name = _name(source)
+        numbers = [number for number, _ in found]
+        self.digits = _digits(found)
+        holes = _holes(numbers)
+        if holes:
+            self.warnings.append(f"Frames are missing from {source}: {_few(holes)}. They are passed over.")
+        first = numbers[0] if selection.start is None else selection.start
+        last = numbers[-1] if selection.end is None else selection.end
+        wanted = [(number, path) for number, path in found if first <= number <= last]
+        if not wanted:
+            raise InvalidInput(
+                f"No frame of {source} lies between {first} and {last}.",
+                advice=f"It has frames {numbers[0]} to {numbers[-1]}.",
+            )
+        self._frames = wanted[:: selection.stride]
+        if any(path.suffix.lower() == ".exr" for _, path in self._frames):
+            media.check_exr()
+        _check_sizes([path for _, path in self._frames])
+
+    @property
+    def frame_count(self) -> int:
+        return len(self._frames)
+
+    def __iter__(self) -> Iterator[Frame]:
+        return ahead(self._read())
+
+    def _read(self) -> Iterator[Frame]:
+        begun = self._frames[0][0]
+        for number, path in self._frames:
+            picture = self._selection.scaled(_read(path))
+            yield Frame(number, picture, (number - begun) / self.rate)
+
+
+def _find(source: str | os.PathLike[str]) -> list[tuple[int, Path]]:
+    """Number and file of each frame, in order. Raises `InvalidInput` where there is none."""
+    path = Path(source)
+    numbered = None if path.is_dir() else _NUMBER.search(path.name)
+    if path.is_dir():
+        files = [one for one in path.iterdir() if one.suffix.lower() in FRAMES]
+        nothing = f"The folder {source} has no pictures in it."
+    elif numbered:
+        fewest = len(numbered[0]) if numbered[0][0] == "#" else int(numbered[1] or 1)
+        before, after = path.name[: numbered.start()], path.name[numbered.end() :]
+        pattern = re.compile(rf"{re.escape(before)}(\d{{{fewest},}}){re.escape(after)}")
+        matches = [(pattern.fullmatch(one.name), one) for one in _listing(path.parent)]
+        frames = sorted((int(match[1]), one) for match, one in matches if match)
+        if not frames:
+            raise InvalidInput(f"No frame matches {os.fspath(source)!r}.")
+        return frames
+    else:
+        files = [Path(one) for one in glob.glob(os.fspath(source), recursive=True)]  # noqa: PTH207 - absolute patterns too
+        nothing = f"No frame matches {os.fspath(source)!r}."
+    files = [one for one in files if one.is_file()]
+    if not files:
+        raise InvalidInput(nothing)
+    return _numbered(files)
+
+
+def _listing(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise InvalidInput(f"There is no folder {folder}.")
+    return [one for one in folder.iterdir() if one.is_file()]
+
+
+def _numbered(files: Sequence[Path]) -> list[tuple[int, Path]]:
+    """By the last number in each name; where they lack one or share it, by name, counted from 0."""
+    numbers = [re.findall(r"\d+", path.stem) for path in files]
+    if all(numbers):
+        frames = sorted((int(found[-1]), path) for found, path in zip(numbers, files, strict=True))
+        if len({number for number, _ in frames}) == len(frames):
+            return frames
+    return list(enumerate(sorted(files)))
+
+
+def _digits(frames: Sequence[tuple[int, Path]]) -> int:
+    """Of the numbers in the names, the fewest that any is written with."""
+    written = [re.findall(r"\d+", path.stem)[-1:] for _, path in frames]
+    own = all(found and int(found[0]) == number for found, (number, _) in zip(written, frames, strict=True))
+    return min(len(found[0]) for found in written) if own else _DIGITS
+
+
+def _name(source: str | os.PathLike[str]) -> str:
+    """`shot` of `shot.####.exr`, the folder's name of a folder or of `shots/*.png`."""
+    path = Path(source)
+    if path.is_dir():
+        return path.resolve().name or "frames"
+    plain = _NUMBER.sub("", path.stem) if not glob.has_magic(path.name) else ""
+    return plain.strip("._- ") or path.parent.resolve().name or "frames"
+
+
+def _holes(numbers: Sequence[int]) -> list[str]:
+    """`["1004", "1007-1009"]`: what a sequence lacks between its first and last number."""
+    holes = []
+    for before, after in pairwise(numbers):
+        if after - before == 2:
+            holes.append(str(before + 1))
+        elif after - before > 2:
+            holes.append(f"{before + 1}-{after - 1}")
+    return holes
+
+
+def _few(holes: Sequence[str]) -> str:
+    rest = len(holes) - _HOLES_SHOWN
+    return ", ".join(holes[:_HOLES_SHOWN]) + (f" and {rest} more gaps" if rest > 0 else "")
+
+
+def _check_sizes(files: Sequence[Path]) -> None:
+    """Raises `InvalidInput` where the headers name two sizes: then these are no frames of one video."""
+    first = _size(files[0])
+    for path in files[1:]:
+        size = _size(path)
+        if size != first:
+            raise InvalidInput(
+                f"{files[0].name} is {first[1]} x {first[0]} pixels and {path.name} {size[1]} x {size[0]}: they are no"
+                " frames of one video.",
+                advice="Pictures that do not belong together go through `sa2va segment`.",
+            )
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """`(height, width)`, from the header."""
+    if path.suffix.lower() == ".exr":
+        from .exr import exr_size
+
+        return exr_size(path)
+    return media.image_size(path)
+
+
+def _read(path: Path) -> media.Picture:
+    if path.suffix.lower() == ".exr":
+        from .exr import read_exr
+
+        return read_exr(path)
+    return media.read_image(path)

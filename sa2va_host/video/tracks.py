@@ -1,0 +1,299 @@
+"""The answer about a video, frame by frame as the worker tracks it.
+
+Made by `sa2va_host.client`, on which `segment_video` and the asynchronous client rest too. Holds one frame's logits at
+a time, so a video of any length passes through in constant memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Generator, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import numpy as np
+from msgspec.structs import replace as replaced
+
+from sa2va_host.calls.call import Call, Credit, Done, FrameMasks, Said, Started
+from sa2va_host.calls.outcomes import Outcome, check_answered, to_segmentation
+from sa2va_host.errors import InvalidInput, WorkerError
+from sa2va_host.events import TextPiece
+from sa2va_host.generation import GREEDY, Generation
+from sa2va_host.masks.masks import sigmoid
+from sa2va_host.media import Source
+from sa2va_host.protocol import arrays, wire
+from sa2va_host.protocol.limits import ConditionOn
+from sa2va_host.results import AnsweredBy, Segmentation
+from sa2va_host.timings import together
+
+from .key_frames import KeyFrames
+from .shots import split
+from .stream import Video, WhichFrames, wrong_size
+from .tracked_frame import TrackedFrame
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from sa2va_host.calls.book import Room
+    from sa2va_host.calls.session import Session
+    from sa2va_host.cancellation import Cancellation
+
+
+class Track:
+    """An iterator of `TrackedFrame`, in order; where nothing is found, of frames without an object.
+
+    ``key_frames`` are those that the language model sees; the tracker is conditioned on them, and sees all.
+    ``"first:5"`` takes the first ones, as upstream does, ``"uniform:12"`` as many evenly over the video, which must
+    have a length and be readable twice; or give them yourself, by their places. ``condition_on`` is what the tracker
+    is told of them: ``"vectors"``, as upstream does, or ``"masks"``, as Sa2VA-i does. ``frame_count`` is how many
+    frames there are, where they have no length of their own: progress and spread key frames need it.
+
+    ``ask_again`` is for videos with cuts: ``"every:100"`` asks anew every so many frames, ``"cuts"`` at each cut that
+    is seen, about the first frames from there on. Then each prompt is one object, all that its answers describe, and
+    progress and ``timeout`` are those of a single asking.
+
+    Nothing is read or sent before the first is asked for. Frames are read and events delivered on the thread that asks;
+    meanwhile, and while the caller uses a frame, the worker is up to 8 frames ahead
+    (`sa2va_host.protocol.limits.FRAME_WINDOW`), never more. Closing it cancels what is left, within one frame's time;
+    leaving a `with` closes it. What a call raises is raised by the iteration, and frames that were yielded stay good.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        frames: Iterable[Source],
+        prompts: list[str],
+        key_frames: WhichFrames,
+        *,
+        keep_alive: float,
+        frame_count: int | None = None,
+        condition_on: ConditionOn = "vectors",
+        ask_again: str = "never",
+        generation: Generation = GREEDY,
+        timeout: float | None = None,
+        cancellation: Cancellation | None = None,
+    ) -> None:
+        self._answer = _Answer()
+        shots = split(frames, ask_again)
+        opening = wire.Segment(
+            call=0,
+            keep_alive=keep_alive,
+            prompts=prompts,
+            key_frames=[],
+            tracked=True,
+            frame_count=frame_count if shots is None else None,
+            generation=generation,
+            condition_on=condition_on,
+        )
+        ask = partial(
+            _follow,
+            self._answer,
+            session,
+            key_frames=key_frames,
+            opening=opening,
+            timeout=timeout,
+            cancellation=cancellation,
+        )
+        if shots is not None and (
+            not isinstance(key_frames, str) or KeyFrames.parse(key_frames).kind != "first"
+        ):
+            raise InvalidInput(
+                "Where the model is asked again, the key frames are the first ones of each shot.",
+                advice="Use 'first:5' or another number.",
+            )
+        self._tracked = ask(frames=frames) if shots is None else _follow_shots(self._answer, shots, ask)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> TrackedFrame:
+        return next(self._tracked)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the call, unless it is over. While another thread waits for a frame, use a `Cancellation` instead."""
+        self._tracked.close()
+
+    @property
+    def text(self) -> str:
+        """What has been said so far, a line for each prompt; from the first frame on that is all."""
+        return self._answer.text
+
+    @property
+    def answers(self) -> tuple[Said, ...]:
+        """For each prompt that is answered, in their order, what was said and how many objects that describes."""
+        return tuple(self._answer.said)
+
+    @property
+    def timings(self) -> Mapping[str, float]:
+        """As `sa2va_host.timings` explains them; empty before the end."""
+        return self._answer.outcome.timings
+
+    @property
+    def notes(self) -> list[str]:
+        """What there is to know about how it was done, a sentence each; empty before the end."""
+        return self._answer.outcome.notes
+
+    @property
+    def worker(self) -> AnsweredBy | None:
+        """Who answered; None before the end."""
+        outcome = self._answer.outcome
+        return AnsweredBy(outcome.pid, outcome.created) if outcome.pid else None
+
+    def collect(self) -> Segmentation:
+        """What is left of the iteration as one result, which grows with the video."""
+        masks = {frame.index: frame.logits for frame in self}
+        video = self._answer.video
+        assert video is not None
+        outcome = replace(self._answer.outcome, masks=masks)
+        return to_segmentation(outcome, video.size, video.length or video.taken, is_video=True)
+
+
+@dataclass(slots=True)
+class _Answer:
+    """What is known of the answer. Held by the track and by the generator behind it, which thus do not hold each other:
+    a track that is forgotten ends at once.
+    """
+
+    said: list[Said] = field(default_factory=list)
+    unsaid: str = ""
+    """The beginning of what is said to the next prompt."""
+    outcome: Outcome = field(default_factory=Outcome)
+    video: Video | None = None
+
+    @property
+    def text(self) -> str:
+        unsaid = [self.unsaid] if self.unsaid else []
+        return "\n".join([*(answer.text for answer in self.said), *unsaid])
+
+    def end_of_prompt(self, answer: Said) -> None:
+        self.said.append(answer)
+        self.unsaid = ""
+
+
+def _follow(
+    answer: _Answer,
+    session: Session,
+    *,
+    frames: Iterable[Source],
+    key_frames: WhichFrames,
+    opening: wire.Segment,
+    timeout: float | None,
+    cancellation: Cancellation | None,
+) -> Generator[TrackedFrame, None, None]:
+    """Ask for what ``opening`` says, without its key frames, and yield frame after frame."""
+    with session.reserve() as room:
+        answer.video = video = Video(frames, key_frames, opening.frame_count)
+        headers, buffers = arrays.pack(video.key_frames)
+        frame_count = video.length or opening.frame_count
+        notes = session.follow(
+            room,
+            lambda call: replaced(
+                opening,
+                call=call,
+                key_frames=headers,
+                key_positions=video.key_positions,
+                frame_count=frame_count,
+            ),
+            buffers,
+            timeout,
+            cancellation,
+            streams=True,
+        )
+        with contextlib.closing(notes):
+            side, due, shape = 0, 0, None
+            for call, note in notes:
+                if isinstance(note, Started):
+                    side = note.image_size
+                elif isinstance(note, Credit):
+                    _send(room, call, video, note.frames, side)
+                elif isinstance(note, TextPiece):
+                    answer.unsaid += note.text
+                elif isinstance(note, Said):
+                    answer.end_of_prompt(note)
+                elif isinstance(note, FrameMasks):
+                    if shape is None:
+                        shape = note.logits.shape
+                        _complete(answer, len(opening.prompts), shape[0])
+                    if (note.frame, note.logits.shape) != (due, shape):
+                        raise WorkerError(
+                            "The worker's masks do not fit together.", advice="Please report this."
+                        )
+                    due += 1
+                    presence = None if note.presence is None else sigmoid(note.presence)
+                    yield TrackedFrame(
+                        note.frame, tuple(answer.said), note.logits, presence, video.size, side
+                    )
+                elif isinstance(note, Done):
+                    answer.outcome = call.future.result()
+                    _complete(answer, len(opening.prompts), answer.outcome.objects)
+
+
+def _follow_shots(
+    answer: _Answer,
+    shots: Iterable[Iterable[Source]],
+    ask: Callable[..., Generator[TrackedFrame, None, None]],
+) -> Generator[TrackedFrame, None, None]:
+    """Ask about shot after shot. What is found in one cannot be told to be what was found in another, so there is one
+    object for each prompt, in every frame.
+    """
+    size, begin, timings = (0, 0), 0, answer.outcome.timings
+    for shot in shots:
+        answer.said.clear()
+        answer.unsaid = ""
+        with contextlib.closing(_every_frame(answer, ask(frames=shot))) as tracked:
+            for frame in tracked:
+                if begin and frame.size != size:
+                    raise wrong_size(begin, frame.size, size)
+                size = frame.size
+                yield replace(frame.as_one_each(), index=begin + frame.index)
+        assert answer.video is not None
+        begin += answer.video.taken
+        timings = together([timings, answer.outcome.timings])
+        answer.outcome = replace(answer.outcome, timings=timings)
+
+
+def _every_frame(
+    answer: _Answer, tracked: Generator[TrackedFrame, None, None]
+) -> Generator[TrackedFrame, None, None]:
+    """What is tracked; where nothing was found, every frame without an object."""
+    found = False
+    with contextlib.closing(tracked):
+        for frame in tracked:
+            found = True
+            yield frame
+    if found:
+        return
+    video, image_size = answer.video, answer.outcome.image_size
+    assert video is not None
+    nothing = np.zeros((0, image_size // 4, image_size // 4), np.float32)
+    for index in video.skip():
+        yield TrackedFrame(index, tuple(answer.said), nothing, nothing[:, 0, 0], video.size, image_size)
+
+
+def _complete(answer: _Answer, prompts: int, objects: int) -> None:
+    """Check that each prompt is answered; of a single one the engine may leave it to the end to say so."""
+    if not answer.said and prompts == 1:
+        answer.end_of_prompt(Said(answer.outcome.text or answer.unsaid, objects))
+    check_answered([one.objects for one in answer.said], prompts, objects)
+
+
+def _send(room: Room, call: Call, video: Video, count: int, side: int) -> None:
+    """As many frames as the worker granted, or word that there are no more."""
+    for _ in range(count):
+        start = video.taken
+        chunk = video.next(1, side)
+        if chunk is None:
+            room.link.post(call, wire.EndOfFrames(call=call.id))
+            return
+        header, data = arrays.pack([chunk])
+        room.link.post(call, wire.Frames(call=call.id, start=start, frames=header[0]), data)
