@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from .calls.session import Session
 from .cancellation import Cancellation
 from .config import Settings, checked_timeout, load_settings
@@ -82,7 +80,8 @@ class Sa2VA:
             timeout=timeout,
         )
         self.choice = choose(wanted)
-        self.settings = msgspec.structs.replace(wanted, model=self.choice.model)
+        # A model that was not named has a table in the settings file all the same.
+        self.settings = load_settings(base=wanted, model=self.choice.model) if self.choice.reason else wanted
         self.specification = specify(self.settings)
         self._session = Session(self.specification, self.settings, on_event=on_event, command=command)
 

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sa2va_host.config import Settings
+from sa2va_host.config import Settings, load_settings
 from sa2va_host.errors import ModelNotFound
 from sa2va_host.machine.nvidia import find_driver
 from sa2va_host.protocol.specification import AUTO, Specification
@@ -59,7 +59,8 @@ def choose(settings: Settings, memory: Callable[[], int] = gpu_memory) -> Choice
     if has < LARGE_MEMORY:
         return Choice(BUNDLED, f"the GPU has {has / 1e9:.0f} GB, and {LARGE} wants {LARGE_MEMORY / 1e9:.0f}.")
     try:
-        found = find(LARGE, revision=settings.revision, folders=settings.model_folders)
+        own = load_settings(base=settings, model=LARGE)
+        found = find(own.model, revision=own.revision, folders=own.model_folders)
     except ModelNotFound as missing:
         return Choice(BUNDLED, f"there is a GPU, but {missing}")
     return Choice(LARGE, f"there is a GPU, and the checkpoint is in {found.folder}.")

@@ -69,9 +69,16 @@ class Checkpoint(CheckpointFolder):
 
         With `shapes_only` they are on the meta device: nothing but the files' headers is read.
         """
+        home: dict[str, Path] = {}
         for file in self.files:
             try:
-                yield from _shapes(file) if shapes_only else _values(file)
+                for name, values in _shapes(file) if shapes_only else _values(file):
+                    if home.setdefault(name, file) is not file:
+                        raise ModelLoadFailed(
+                            f"{name} is in {home[name].name} and in {file.name} of {self.folder}.",
+                            advice="The folder mixes two checkpoints: fetch it again.",
+                        )
+                    yield name, values
             except (SafetensorError, OSError) as error:
                 raise ModelLoadFailed(
                     f"{file} is damaged: {error}.", advice="Fetch the checkpoint again."

@@ -106,7 +106,8 @@ def _check_complete(checkpoint: Checkpoint, missing: list[str], unknown: list[st
         raise ModelLoadFailed(
             f"{checkpoint.folder} does not fit its config.json: "
             + "; ".join(
-                f"{len(names)} tensors {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+                f"{len(names)} tensor{'s' * (len(names) != 1)} {what} "
+                f"({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
                 for what, names in (("missing", missing), ("unknown", unknown))
                 if names
             )

@@ -132,7 +132,7 @@ def _empty(
 
 def _rehearse(checkpoint: Checkpoint) -> ChatModel:
     """Build and fill the model on the meta device, where tensors have a shape and no memory."""
-    tensors = [values for _, values in checkpoint.tensors(shapes_only=True)]
+    tensors = dict(checkpoint.tensors(shapes_only=True))
     _check_depth(checkpoint, checkpoint.config, len(tensors))
     try:
         model = _empty(checkpoint, torch.device("meta"), torch.float32, "eager")
@@ -140,13 +140,17 @@ def _rehearse(checkpoint: Checkpoint) -> ChatModel:
         raise
     except Exception as error:  # configuration classes fail as they like
         raise ModelLoadFailed(
-            f"{checkpoint.folder / 'config.json'} describes no model that can be built: {error!r}.",
+            f"{checkpoint.folder / 'config.json'} describes no model that can be built: "
+            f"{type(error).__name__}: {error}.",
             advice="Fetch the checkpoint again.",
         ) from error
     for _ in fill(model, checkpoint, _unpack(checkpoint), model.aliases, rehearsal=True):
         pass
     # What is computed and not stored, such as tables of positions, is small beside the weights.
-    stored, buffers = sum(values.numel() for values in tensors), sum(b.numel() for b in model.buffers())
+    stored, buffers = (
+        sum(values.numel() for values in tensors.values()),
+        sum(b.numel() for b in model.buffers()),
+    )
     if buffers > stored:
         raise ModelLoadFailed(
             f"config.json of {checkpoint.folder} means tables of {buffers} numbers beside weights of {stored}.",

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
-from sa2va_host.config import Settings
+from sa2va_host.config import ModelSettings, Settings
 from sa2va_host.models.choice import BUNDLED, LARGE, Choice, choose, gpu_memory, specify
 
 
@@ -40,6 +41,17 @@ def test_a_gpu_with_room_gets_the_large_checkpoint(settings: Settings, large: Pa
     choice = choose(settings, gigabytes(24))
     assert choice.model == LARGE
     assert str(large) in choice.reason
+
+
+def test_a_table_in_the_settings_says_where_the_large_checkpoint_is(
+    settings: Settings, large: Path, tmp_path: Path
+) -> None:
+    elsewhere = large.rename(tmp_path / "elsewhere")
+    assert choose(settings, gigabytes(24)).model == BUNDLED
+    told = replace(settings, models={LARGE: ModelSettings(path=str(elsewhere))})
+    choice = choose(told, gigabytes(24))
+    assert choice.model == LARGE
+    assert str(elsewhere) in choice.reason
 
 
 @pytest.mark.parametrize(

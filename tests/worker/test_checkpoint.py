@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -57,6 +58,17 @@ def test_shards_load_like_one_file(folder: Path) -> None:
     weight_map = {name: file for file, tensors in parts.items() for name in tensors}
     (folder / INDEX).write_text(json.dumps({"weight_map": weight_map}))
     load_all(folder)
+
+
+def test_a_tensor_in_two_shards_is_refused(folder: Path) -> None:
+    whole = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").rename(folder / "a.safetensors")
+    twice = next(iter(whole))
+    save_file({twice: whole[twice]}, folder / "b.safetensors")
+    weight_map = dict.fromkeys(whole, "a.safetensors") | {twice: "b.safetensors"}
+    (folder / INDEX).write_text(json.dumps({"weight_map": weight_map}))
+    with pytest.raises(ModelLoadFailed, match=rf"^{re.escape(twice)} is in [ab]\.safetensors and in"):
+        load_all(folder)
 
 
 def edit_weights(folder: Path, change: Callable[[dict[str, np.ndarray]], None]) -> None:

@@ -195,7 +195,7 @@ def test_a_fused_tensor_that_cannot_be_taken_apart_is_named(tmp_path: Path, fami
     def cut(tensors: dict[str, NDArray[np.float32]]) -> None:
         tensors[name] = np.ascontiguousarray(tensors[name][:-1])
 
-    with pytest.raises(ModelLoadFailed, match=f"1 tensors unknown .{name}"):
+    with pytest.raises(ModelLoadFailed, match=f"1 tensor unknown .{name}"):
         load_engine(edited(family, tmp_path, cut))
 
 
@@ -236,9 +236,7 @@ def test_half_of_a_second_decoder_is_missed(tmp_path: Path) -> None:
         with_two_decoders(tensors)
         del tensors[f"grounding_encoder.sam2_model.{DECODER}iou_token.weight"]
 
-    with pytest.raises(
-        ModelLoadFailed, match=r"1 tensors missing .sam2\.original_decoder\.iou_token\.weight"
-    ):
+    with pytest.raises(ModelLoadFailed, match=r"1 tensor missing .sam2\.original_decoder\.iou_token\.weight"):
         load_engine(edited("internvl", tmp_path, cut))
 
 
