@@ -42,6 +42,7 @@ from sa2va_worker.steps import (
 
 SIZE = 32
 SIDE = 8
+_MISBEHAVIOURS = {"sleep", "gil", "stop"}
 
 
 class Options(dict[str, str]):
@@ -164,8 +165,11 @@ def _where(request: SegmentRequest) -> str:
 
 def _misbehave(options: Options) -> None:
     """``sleep``, ``gil``, ``dieload``/``die`` (a signal's name), ``exitload``, ``stop``, ``error`` (a
-    class).
+    class). Says so in the log first, for tests that wait until it does.
     """
+    if _MISBEHAVIOURS & options.keys():
+        sys.stderr.write("about to misbehave\n")
+        sys.stderr.flush()
     time.sleep(options.number("sleep"))
     if "gil" in options:
         ctypes.PyDLL(None).usleep(int(options.number("gil") * 1e6))  # PyDLL keeps the interpreter locked
