@@ -15,7 +15,6 @@ from sa2va_host.protocol import transport, wire
 from .connection import Connection
 from .rendezvous import Record
 
-
 _PINGS = 4
 """How often a worker is asked for a sign of life within the silence that it is allowed."""
 _PING = 0
