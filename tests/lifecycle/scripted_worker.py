@@ -8,6 +8,7 @@ objects=2``. Each word is listed where it is read.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import signal
 import subprocess
@@ -89,6 +90,8 @@ class ScriptedEngine:
             time.sleep(options.number("load") / parts)
             if part == parts // 2:
                 _misbehave(options)
+        if "memory" in options:
+            _take_the_memory()
         if "failload" in options:
             raise ModelLoadFailed("The script says no.", advice="Write another script.")
         yield Progress("loading", parts * 100, parts * 100, "bytes")
@@ -190,6 +193,15 @@ def _misbehave(options: Options) -> None:
             "broken": EngineBroken("the script broke the device"),
             "bug": ZeroDivisionError("division by zero"),
         }[options["error"]]
+
+
+def _take_the_memory() -> None:
+    """Until the process ends, as a driver gives memory: a lock in the run directory, which is where a worker runs."""
+    memory = os.open("device.memory", os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(memory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise OutOfMemory("The script's device is full.", advice="Use a smaller script.") from None
 
 
 def _ignore_sigterm() -> None:
