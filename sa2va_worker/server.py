@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 
 import msgspec
 import zmq
@@ -28,6 +29,8 @@ from .steps import EngineFactory
 
 _log = logging.getLogger("sa2va_worker")
 _TICK_MS = 100
+_RECORD_EVERY = 1.0
+"""How often the worker looks whether it can still be found, in seconds."""
 _BURST = 64
 """Messages received before replies go out again."""
 
@@ -64,6 +67,8 @@ class Server:
         self.requests = Requests(self, specification=record.specification, queue_bound=queue_bound)
         self._exit: tuple[int, ExitNote] | None = None
         self._terminated = False
+        self._record_seen = time.monotonic()
+        self._lost = False
 
     def terminate(self) -> None:
         """SIGTERM came; safe inside a signal handler."""
@@ -205,14 +210,40 @@ class Server:
         stuck = self.scheduler.stuck(self._cancel_grace)
         if stuck is not None:
             self._break(Broken(f"a step went on for {self._cancel_grace:g} s after its call was cancelled"))
-        self.lifecycle.rest(self.requests.info is not None and self.requests.is_idle())
-        if self.lifecycle.is_over():
+        idle = self.requests.info is not None and self.requests.is_idle()
+        self.lifecycle.rest(idle)
+        self._stay_known()
+        if self._lost and idle:
+            self.end(0, ExitNote(reason="could not be found any more: its files were deleted", orderly=True))
+        elif self.lifecycle.is_over():
             self.end(
                 0,
                 ExitNote(
                     reason=f"was idle for its keep_alive of {self.lifecycle.keep_alive:g} s", orderly=True
                 ),
             )
+
+    def _stay_known(self) -> None:
+        """Write the record again if it was lost. Without a socket, or where another worker stands in its place, nobody
+        can find this one any more: it answers the calls that it has.
+        """
+        now = time.monotonic()
+        if self._lost or now - self._record_seen < _RECORD_EVERY:
+            return
+        self._record_seen = now
+        found = self._run.place_of(self._record)
+        socket = self._record.endpoint.path
+        if (socket is not None and not socket.exists()) or (
+            found is not None and found.incarnation != self._record.incarnation
+        ):
+            _log.warning("this worker's files were deleted; it ends after its calls")
+            self._lost = True
+        elif found is None:
+            _log.warning("the connection record was lost; it is written again")
+            try:
+                self._run.write(self._record)
+            except OSError as error:
+                _log.warning("the run directory cannot be changed: %s", error)
 
     def _fail_load(self, error: BaseException) -> None:
         """Answer everybody with the reason the model cannot be loaded, and end."""

@@ -169,8 +169,6 @@ class Call:
             self._outcome.notes = message.notes
             self._outcome.timings.update(message.timings)
             self._finish()
-        elif isinstance(message, wire.Failed):
-            self.fail(wire.to_error(message))
 
     def _take_masks(self, message: wire.Masks, buffers: Sequence[memoryview]) -> None:
         masks: NDArray[Any] = arrays.unpack_all([message.logits], buffers)[0]

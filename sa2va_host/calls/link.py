@@ -9,7 +9,6 @@ never restarts anything unasked.
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections import deque
@@ -17,17 +16,25 @@ from collections.abc import Callable, Sequence
 
 import zmq
 
-from sa2va_host.errors import Cancelled, DeadlineExceeded, InvalidInput, Sa2VAError, WorkerDied, WorkerError
+from sa2va_host.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    InvalidInput,
+    OutOfMemory,
+    Sa2VAError,
+    WorkerDied,
+    WorkerError,
+)
 from sa2va_host.events import Progress
 from sa2va_host.lifecycle.connection import Connection, death
-from sa2va_host.lifecycle.rendezvous import ExitNote, Record, RunDirectory
-from sa2va_host.lifecycle.watchdog import PING_EVERY, Verdict, Watchdog
-from sa2va_host.machine import processes
+from sa2va_host.lifecycle.rendezvous import Record, RunDirectory
+from sa2va_host.lifecycle.watchdog import PING_EVERY, Watchdog
 from sa2va_host.protocol import transport, wire
 from sa2va_host.protocol.wire import to_error
 
 from .book import CallBook, Room, fail_each
 from .call import MAX_SENDS, Call
+from .peer import Peer
 
 _PING = 0
 """The call id of our own status questions; real calls count from 1."""
@@ -36,8 +43,10 @@ _TOO_LATE = 0.1
 
 _LONGEST_POLL = 3600.0
 
-Connect = Callable[[Callable[[], bool], Callable[[], None]], tuple[Record, RunDirectory]]
-"""Finds or starts the worker: given ``cancelled`` and ``starting`` as `launcher.ensure_worker` wants them."""
+Connect = Callable[[Callable[[], bool], Callable[[], None], OutOfMemory | None], tuple[Record, RunDirectory]]
+"""Finds or starts the worker: given ``cancelled`` and ``starting`` as `launcher.ensure_worker` wants them, and why the
+last one found no memory for its model, if it did not.
+"""
 
 
 class Link:
@@ -51,8 +60,9 @@ class Link:
         self._context = transport.make_context()
         self._commands: deque[Callable[[], None]] = deque()
         self._book = CallBook(max_open)
-        self._worker: _Worker | None = None
+        self._worker: Peer | None = None
         self._connecting = False
+        self._full: OutOfMemory | None = None
         self._closed = False
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="sa2va-link", daemon=True)
@@ -176,6 +186,8 @@ class Link:
                 watchdog.ended(message.call)
         elif isinstance(message, wire.Ending):
             self._send_again(self._book.sent.pop(message.call))
+        elif isinstance(message, wire.Failed):
+            self._fail(self._book.sent.pop(message.call), to_error(message))
         else:
             watchdog.loaded = watchdog.loaded or isinstance(message, (wire.Started, wire.Loaded))
             call = self._book.sent[message.call]
@@ -218,7 +230,7 @@ class Link:
         else:
             self._book.waiting.append(call)
 
-    def _send_call(self, worker: _Worker, call: Call) -> None:
+    def _send_call(self, worker: Peer, call: Call) -> None:
         if not self._book.sent:
             worker.watchdog.rest()
         message, buffers = call.open()
@@ -238,6 +250,14 @@ class Link:
         else:
             call.fail(WorkerDied(f"{call.sends} workers ended before they began the call.", reason="ending"))
 
+    def _fail(self, call: Call, error: Sa2VAError) -> None:
+        """The worker failed a call. Where it was the model that found no memory, others may make way for it."""
+        if isinstance(error, OutOfMemory) and not call.begun and call.sends < MAX_SENDS:
+            self._full = error
+            self._book.waiting.append(call)
+        else:
+            call.fail(error)
+
     def _continue(self, call: Call, message: wire.Message, buffers: Sequence[memoryview]) -> None:
         if self._worker is not None and call.id in self._book.sent:
             self._worker.connection.send(message, buffers)
@@ -252,6 +272,7 @@ class Link:
 
     def _start_connecting(self) -> None:
         self._connecting = True
+        full, self._full = self._full, None
 
         def announce() -> None:
             for call in self._book.waiting:
@@ -260,18 +281,21 @@ class Link:
         def connect() -> None:
             try:
                 record, run = self._connect(
-                    lambda: self._closed or not self._book.waiting, lambda: self._tell(announce)
+                    lambda: self._closed or not self._book.waiting, lambda: self._tell(announce), full
                 )
             except BaseException as error:  # noqa: BLE001 - it belongs to the callers
                 failure = error
-                self._tell(lambda: self._connect_failed(failure))
+                self._tell(lambda: self._connect_failed(failure, made_way=full is not None))
             else:
                 self._tell(lambda: self._connected(record, run))
 
         threading.Thread(target=connect, name="sa2va-connect", daemon=True).start()
 
-    def _connect_failed(self, error: BaseException) -> None:
+    def _connect_failed(self, error: BaseException, *, made_way: bool) -> None:
         self._connecting = False
+        if isinstance(error, OutOfMemory) and not made_way:
+            self._full = error  # it came up and went again while nobody was connected yet
+            return
         if isinstance(error, Cancelled) and not self._closed and self._book.waiting:
             return  # whoever it was for went away, and others came meanwhile: try again
         fail_each(self._book.take_waiting(), error)
@@ -281,11 +305,11 @@ class Link:
         watchdog = Watchdog(
             stall_limit=self._stall_limit, cancel_grace=self._cancel_grace, loaded=record.info is not None
         )
-        self._worker = _Worker(Connection(self._context, record), run, watchdog)
+        self._worker = Peer(Connection(self._context, record), run, watchdog)
         for call in self._book.take_waiting():
             self._send_call(self._worker, call)
 
-    def _bury(self, worker: _Worker) -> None:
+    def _bury(self, worker: Peer) -> None:
         """The worker's process is gone: find out why, and tell every call."""
         record = worker.connection.record
         known, note = worker.connection.exit_note(worker.run)
@@ -302,37 +326,9 @@ class Link:
             if not call.begun and (innocent or too_late):
                 self._send_again(call)
             else:
-                call.fail(death(record, note, call.phase, tail))
+                self._fail(call, death(record, note, call.phase, tail))
 
     def _disconnect(self) -> None:
         worker, self._worker = self._worker, None
         if worker is not None:
             worker.connection.close()
-
-
-class _Worker:
-    """The worker process this link is connected to, and how it does."""
-
-    def __init__(self, connection: Connection, run: RunDirectory, watchdog: Watchdog) -> None:
-        self.connection = connection
-        self.run = run
-        self.watchdog = watchdog
-        self._ended = False
-
-    def end(self, verdict: Verdict) -> None:
-        """Kill it, once, and write down why; its death is noticed like any other."""
-        if self._ended:
-            return
-        self._ended = True
-        record = self.connection.record
-        note = ExitNote(
-            reason=verdict.what,
-            # While it loads, the next worker would hang in the same place.
-            resend=self.watchdog.loaded,
-            code=verdict.code,
-            message=f"The worker (pid {self.connection.pid}) {verdict.what}.",
-            advice="The next call starts a new one. For very slow machines raise stall_limit and cancel_grace.",
-        )
-        with contextlib.suppress(OSError):
-            self.run.write_exit(record.incarnation, note, unless_known=True)
-        processes.signal_group(record.process, kill=True)

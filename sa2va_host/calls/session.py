@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sa2va_host.cancellation import Cancellation
 from sa2va_host.config import Settings, checked_timeout
-from sa2va_host.errors import Cancelled
+from sa2va_host.errors import Cancelled, OutOfMemory
 from sa2va_host.events import Event
 from sa2va_host.lifecycle.workers import run_directory
 from sa2va_host.protocol.specification import Specification
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from .book import Room
     from .call import Call, Note
-    from .link import Link
+    from .link import Connect, Link
     from .outcomes import Outcome
 
 
@@ -136,15 +136,19 @@ class Session:
             return self._link
 
 
-def _connector(
-    specification: Specification, settings: Settings, command: Sequence[str] | None
-) -> Callable[[Callable[[], bool], Callable[[], None]], tuple[Record, RunDirectory]]:
+def _connector(specification: Specification, settings: Settings, command: Sequence[str] | None) -> Connect:
     """Finds or starts the worker. Holds no reference to the session, so that it can be collected."""
 
-    def connect(cancelled: Callable[[], bool], starting: Callable[[], None]) -> tuple[Record, RunDirectory]:
+    def connect(
+        cancelled: Callable[[], bool], starting: Callable[[], None], full: OutOfMemory | None
+    ) -> tuple[Record, RunDirectory]:
         from sa2va_host.lifecycle.launcher import ensure_worker
 
         run = run_directory(settings)
+        if full is not None:
+            from sa2va_host.lifecycle.eviction import make_way
+
+            make_way(specification, settings, run, full, cancelled)
         record = ensure_worker(
             specification, settings, run, command=command, cancelled=cancelled, starting=starting
         )

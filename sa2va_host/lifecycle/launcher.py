@@ -52,9 +52,11 @@ def ensure_worker(
     """
     from filelock import Timeout
 
-    _await_choice(specification, run, settings.start_timeout, cancelled)
-    deadline = time.monotonic() + settings.start_timeout
+    choice_by = time.monotonic() + settings.start_timeout
+    deadline = choice_by
     while True:
+        if _await_choice(specification, run, choice_by, cancelled):
+            deadline = time.monotonic() + settings.start_timeout
         found = run.find(specification)
         if found is not None:
             return found
@@ -70,6 +72,8 @@ def ensure_worker(
                 found = run.find(specification)
                 if found is not None:
                     return found
+                if run.is_loading(specification) and time.monotonic() < choice_by:
+                    continue  # it was started while we waited for the lock
                 starting()
                 record = _start(specification, settings, run, command, cancelled)
                 if record is not None:
@@ -87,14 +91,21 @@ def ensure_worker(
 
 
 def _await_choice(
-    specification: Specification, run: RunDirectory, seconds: float, cancelled: Callable[[], bool]
-) -> None:
-    """Let a loading worker say what `auto` became, for so long: a second one beside it would need the memory twice."""
-    deadline = time.monotonic() + seconds
-    while run.find(specification) is None and run.is_loading(specification):
-        if cancelled() or time.monotonic() > deadline:
-            return
+    specification: Specification, run: RunDirectory, deadline: float, cancelled: Callable[[], bool]
+) -> bool:
+    """Let a loading worker say what `auto` became: a second one beside it would need the memory twice. True when that
+    was waited for.
+    """
+    waited = False
+    while (
+        not cancelled()
+        and time.monotonic() < deadline
+        and run.find(specification) is None
+        and run.is_loading(specification)
+    ):
+        waited = True
         time.sleep(0.05)
+    return waited
 
 
 def _start(

@@ -102,11 +102,15 @@ class RunDirectory:
     def remove(self, record: Record) -> None:
         """Forget a worker, and its socket file. Leaves the record of a later incarnation alone."""
         path = self.path / record.file_name
-        found = _read(path)
+        found = self.place_of(record)
         if found is not None and found.incarnation == record.incarnation:
             path.unlink(missing_ok=True)
         if record.endpoint.path is not None:
             record.endpoint.path.unlink(missing_ok=True)
+
+    def place_of(self, record: Record) -> Record | None:
+        """The record that stands where this one is written; None when it is missing or damaged."""
+        return _read(self.path / record.file_name)
 
     def records(self) -> Iterator[Record]:
         """Every readable record, of the living and the dead, oldest first."""

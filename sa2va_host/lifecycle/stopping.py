@@ -18,8 +18,12 @@ from sa2va_host.protocol import wire
 from .control import ask
 from .rendezvous import ExitNote, Record, RunDirectory
 
-ANSWER_WITHIN = 1.0
-"""Seconds a worker has to answer a question, before it counts as silent and is not asked any further."""
+SILENT_FOR = 3.0
+"""Seconds without a sign of life after which a worker counts as hanging and is not asked any further. A step that holds
+the interpreter's lock keeps the worker silent too, and ending it would cost others their calls.
+"""
+SILENT_FOR_FORCE = 1.0
+"""The same where other calls are to end anyway."""
 LEAVE_WITHIN = 2.0
 TERMINATE_WITHIN = 1.0
 KILL_WITHIN = 2.0
@@ -39,8 +43,8 @@ def stop(record: Record, run: RunDirectory, *, force: bool, wait: float) -> Stop
     """End the worker of ``record`` and everything it started.
 
     Waits up to ``wait`` seconds for running calls; then raises `UnloadRefused`, or with ``force`` ends
-    them. A worker that does not answer is ended whatever it does. Raises `WorkerError` when even SIGKILL
-    or the driver fails us.
+    them. A worker that is stopped or gives no sign of life for `SILENT_FOR` seconds is ended whatever it does, so that
+    one that hangs is gone within 5 s. Raises `WorkerError` when even SIGKILL or the driver fails us.
     """
     begun = time.monotonic()
     pid = record.process.pid
@@ -55,9 +59,11 @@ def stop(record: Record, run: RunDirectory, *, force: bool, wait: float) -> Stop
 
 def _climb(record: Record, run: RunDirectory, *, force: bool, wait: float) -> str:
     process = record.process
-    if not processes.is_stopped(process) and ask(record, wire.Status(call=1), ANSWER_WITHIN) is not None:
-        question = wire.Unload(call=1, force=force, wait=0.0 if force else wait)
-        answer = ask(record, question, ANSWER_WITHIN + (0.0 if force else wait))
+    if not processes.is_stopped(process):
+        silence = SILENT_FOR_FORCE if force else SILENT_FOR
+        granted = 0.0 if force else wait
+        question = wire.Unload(call=1, force=force, wait=granted)
+        answer = ask(record, question, granted + 2 * silence, silence=silence)
         if isinstance(answer, wire.Failed):
             from sa2va_host.protocol.wire import to_error
 

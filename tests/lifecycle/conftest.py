@@ -10,6 +10,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +19,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sa2va_host import Sa2VA
+from sa2va_host import Cancellation, Sa2VA
 from sa2va_host.config import Settings, load_settings
 from sa2va_host.lifecycle.rendezvous import RunDirectory
 from sa2va_host.machine import processes
+from sa2va_host.results import Segmentation
 
 SCRIPT = Path(__file__).with_name("scripted_worker.py")
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, str(SCRIPT)]
+MISBEHAVES = "about to misbehave"
+"""What the scripted worker writes into its log at that moment."""
 PATIENCE = float(os.environ.get("SA2VA_TEST_PATIENCE") or 3.0) if "CI" in os.environ else 1.0
 """Deadlines are multiplied by this."""
 TRANSPORT = os.environ.get("SA2VA_TRANSPORT") or "auto"
@@ -150,6 +155,35 @@ def eventually() -> Callable[..., None]:
 @pytest.fixture(name="promise")
 def _promise() -> Callable[[float, float], None]:
     return promise
+
+
+@dataclass
+class Hanging:
+    """A call that misbehaves in the worker at this moment. ``cancel`` ends it for its caller."""
+
+    future: Future[Segmentation]
+    cancel: Callable[[], None]
+
+
+@pytest.fixture
+def hang(picture: NDArray[np.uint8], eventually: Callable[..., None]) -> Iterator[Callable[..., Hanging]]:
+    """Has a loaded worker misbehave: ``hang(sa, "gil=30")`` returns when it does, as its log says."""
+    cancellations: list[Cancellation] = []
+    with ThreadPoolExecutor() as pool:
+
+        def start(sa: Sa2VA, how: str) -> Hanging:
+            sa.load()
+            log = Path(sa.status().log)
+            before = log.read_text().count(MISBEHAVES)
+            cancellation = Cancellation()
+            cancellations.append(cancellation)
+            call = pool.submit(sa.segment, picture, how, cancellation=cancellation)
+            eventually(lambda: call.done() or log.read_text().count(MISBEHAVES) > before, 5)
+            return Hanging(call, cancellation.cancel)
+
+        yield start
+        for cancellation in cancellations:
+            cancellation.cancel()
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ objects=2``. Each word is listed where it is read.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import signal
 import subprocess
@@ -42,6 +43,7 @@ from sa2va_worker.steps import (
 
 SIZE = 32
 SIDE = 8
+_MISBEHAVIOURS = {"sleep", "gil", "stop"}
 
 
 class Options(dict[str, str]):
@@ -88,6 +90,8 @@ class ScriptedEngine:
             time.sleep(options.number("load") / parts)
             if part == parts // 2:
                 _misbehave(options)
+        if "memory" in options:
+            _take_the_memory()
         if "failload" in options:
             raise ModelLoadFailed("The script says no.", advice="Write another script.")
         yield Progress("loading", parts * 100, parts * 100, "bytes")
@@ -164,8 +168,11 @@ def _where(request: SegmentRequest) -> str:
 
 def _misbehave(options: Options) -> None:
     """``sleep``, ``gil``, ``dieload``/``die`` (a signal's name), ``exitload``, ``stop``, ``error`` (a
-    class).
+    class). Says so in the log first, for tests that wait until it does.
     """
+    if _MISBEHAVIOURS & options.keys():
+        sys.stderr.write("about to misbehave\n")
+        sys.stderr.flush()
     time.sleep(options.number("sleep"))
     if "gil" in options:
         ctypes.PyDLL(None).usleep(int(options.number("gil") * 1e6))  # PyDLL keeps the interpreter locked
@@ -186,6 +193,15 @@ def _misbehave(options: Options) -> None:
             "broken": EngineBroken("the script broke the device"),
             "bug": ZeroDivisionError("division by zero"),
         }[options["error"]]
+
+
+def _take_the_memory() -> None:
+    """Until the process ends, as a driver gives memory: a lock in the run directory, which is where a worker runs."""
+    memory = os.open("device.memory", os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(memory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise OutOfMemory("The script's device is full.", advice="Use a smaller script.") from None
 
 
 def _ignore_sigterm() -> None:

@@ -1,11 +1,13 @@
 """Exactly one worker, however many ask at once and whoever dies meanwhile."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -110,6 +112,19 @@ def test_another_specification_gets_another_worker_and_auto_takes_either(connect
     assert auto.segment(picture, "objects=1").worker.pid == first
 
 
+def test_auto_and_what_it_becomes_asked_for_at_once_share_a_worker(connect, picture, settings, run):
+    """Both wait for the spawn lock, so neither has seen the other's worker when its turn comes."""
+    auto, explicit = (connect("scripted:load=0.5", device=device) for device in ("auto", "cpu"))
+    for _ in range(3):
+        with ThreadPoolExecutor() as pool:
+            with run.spawn_lock(auto.specification):
+                calls = [pool.submit(sa.segment, picture, "objects=1") for sa in (auto, explicit)]
+                time.sleep(0.3)
+            pids = {call.result().worker.pid for call in calls}
+        assert [worker.pid for worker in list_workers(settings)] == list(pids)
+        auto.unload()
+
+
 def test_a_second_worker_on_the_same_specification_leaves_and_the_first_misses_nothing(
     connect, picture, settings, run, within
 ):
@@ -211,6 +226,36 @@ def test_a_damaged_record_is_ignored(connect, picture, run):
         path.write_bytes(content)
         assert not sa.status()
     assert sa.segment(picture, "objects=1").text
+
+
+@pytest.mark.parametrize("damage", ["missing", "nonsense"])
+def test_a_worker_whose_record_was_lost_writes_it_again(connect, picture, run, damage, eventually):
+    sa = connect()
+    pid = sa.segment(picture, "objects=1").worker.pid
+    record = next(run.living())
+    path = run.path / record.file_name
+    path.unlink() if damage == "missing" else path.write_text("{")
+    eventually(lambda: list(run.living()) == [record], 2)
+    assert connect().segment(picture, "objects=1").worker.pid == pid
+
+
+@pytest.mark.skipif(TCP, reason="over TCP a worker stays reachable whatever is deleted")
+def test_a_worker_that_nobody_can_reach_any_more_finishes_its_calls_and_ends(
+    connect, picture, run, eventually
+):
+    """The whole run directory was deleted, as cleaners of temporary files do."""
+    sa, later = connect(), connect()
+    sa.load()
+    worker = next(run.living()).process
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(sa.segment, picture, "steps=30 pause=0.1 objects=1")
+        eventually(lambda: sa.status().active, 2)
+        shutil.rmtree(run.path)
+        second = later.segment(picture, "objects=1").worker.pid
+        assert second != worker.pid
+        assert running.result().worker.pid == worker.pid
+    eventually(lambda: not processes.is_alive(worker), 2)
+    assert later.segment(picture, "objects=1").worker.pid == second
 
 
 def test_a_leftover_socket_is_in_nobodys_way(connect, picture, run, kill):

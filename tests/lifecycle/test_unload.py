@@ -56,11 +56,9 @@ def test_the_children_of_a_killed_worker_go_before_the_next_one_starts(connect, 
     ("how", "force"),
     [("stop=1", True), ("stop=1", False), ("gil=30", False), ("sleep=30", True), ("sleep=30", False)],
 )
-def test_a_worker_that_hangs_is_unloaded_all_the_same(connect, picture, how, force, within):
+def test_a_worker_that_hangs_is_unloaded_all_the_same(connect, hang, how, force, within):
     sa = connect()
-    sa.load()
-    with pytest.raises(TimeoutError):
-        sa.segment(picture, f"steps=2 {how}", timeout=0.3)
+    hang(sa, f"steps=2 {how}")
     pid = sa.status().pid
     with within(5):
         if how == "sleep=30" and not force:
@@ -70,6 +68,19 @@ def test_a_worker_that_hangs_is_unloaded_all_the_same(connect, picture, how, for
         else:
             sa.unload(force=force)
     assert group_of(pid) == []
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_step_that_silences_the_worker_for_a_while_is_no_hang(connect, hang, waits):
+    """As a long call into C does; somebody else's call is in it."""
+    sa, other = connect(), connect()
+    running = hang(other, "steps=5 pause=0.1 gil=1.5 objects=1")
+    if waits:
+        assert sa.unload(timeout=10).rung == "asked"
+    else:
+        with pytest.raises(UnloadRefused, match="1 calls are running"):
+            sa.unload(timeout=0)
+    assert len(running.future.result()) == 1
 
 
 def test_running_calls_of_others_are_waited_for(connect, picture, eventually):

@@ -1,0 +1,102 @@
+"""Making room on a device: workers of other models give their memory back when a new one does not fit.
+
+Called by the session before a worker is started again whose model found no room. Ends nothing that hangs, and no
+running call: a busy worker is waited for as an unload waits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from sa2va_host.config import Settings
+from sa2va_host.errors import Cancelled, OutOfMemory, UnloadRefused
+from sa2va_host.protocol.specification import AUTO, Specification
+
+from .rendezvous import Record, RunDirectory
+from .status import WorkerStatus, worker_status
+from .stopping import stop
+
+_ANYWHERE = (AUTO, "balanced", "offload")
+"""Devices of a request that may turn out to be any."""
+_POLL = 0.1
+
+
+def make_way(
+    specification: Specification,
+    settings: Settings,
+    run: RunDirectory,
+    full: OutOfMemory,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> None:
+    """Free memory for a model that failed to load with ``full``.
+
+    Ends every idle worker on its device, oldest first. Where none is idle, waits up to the setting ``unload_wait`` for
+    one that is busy. Raises ``full``, with who is in the way, when nobody went, `Cancelled` when ``cancelled()``
+    becomes true.
+    """
+    others = [record for record in run.living() if _is_in_the_way(record, specification)]
+    idle = [record for record in others if worker_status(record).phase == "ready"]
+    gone = [record for record in idle if _went(record, run, wait=0.0)]
+    if gone:
+        return
+    deadline = time.monotonic() + settings.unload_wait
+    for record in others:
+        if _when_loaded(record, deadline, cancelled) and _went(
+            record, run, wait=max(0.0, deadline - time.monotonic())
+        ):
+            return
+    holders = [_describe(status) for record in others if (status := worker_status(record))]
+    if others and not holders:  # they left by themselves
+        return
+    if not holders:
+        raise full
+    raise OutOfMemory(
+        f"{full.message} In use there: {', '.join(holders)}.",
+        advice=f"Try again when it is idle, or end it with `sa2va stop`. {full.advice}",
+    )
+
+
+def _is_in_the_way(record: Record, specification: Specification) -> bool:
+    """Whether another worker may hold memory of the device that is asked for."""
+    if record.specification == specification:
+        return False
+    theirs = record.info.device if record.info is not None else record.specification.device
+    if specification.device in _ANYWHERE or theirs in _ANYWHERE:
+        return True
+    return _device(theirs) == _device(specification.device)
+
+
+def _device(name: str) -> str:
+    return "cuda:0" if name == "cuda" else name
+
+
+def _went(record: Record, run: RunDirectory, *, wait: float) -> bool:
+    """End a worker that answers, unless calls still run after ``wait`` seconds."""
+    if not worker_status(record).responding:
+        return False
+    try:
+        stop(record, run, force=False, wait=wait)
+    except UnloadRefused:
+        return False
+    return True
+
+
+def _when_loaded(record: Record, deadline: float, cancelled: Callable[[], bool]) -> bool:
+    """Wait for a worker that is still loading: it has not served yet those who wait for it."""
+    while time.monotonic() < deadline:
+        if cancelled():
+            raise Cancelled("Nobody waits for the worker any more.")
+        if worker_status(record).phase not in ("starting", "loading"):
+            return True
+        time.sleep(_POLL)
+    return False
+
+
+def _describe(status: WorkerStatus) -> str:
+    """One worker that is in the way, for people."""
+    if not status.responding:
+        return f"{status.model} (pid {status.pid}, which is {status.phase})"
+    clients = sorted({f"{call.client} (pid {call.pid})" for call in (*status.active, *status.queued)})
+    calls = f" for {', '.join(clients)}" if clients else ""
+    return f"{status.model} (pid {status.pid}){calls}"

@@ -1,0 +1,79 @@
+"""Two models, one device with memory for one of them: who is idle makes way, who works is waited for or named."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from msgspec.structs import replace
+
+from sa2va_host import DeadlineExceeded, OutOfMemory, list_workers
+
+FIRST, SECOND = "scripted:memory=1", "scripted:memory=1,parts=2"
+
+
+@pytest.mark.parametrize("load", ["0", "0.3"])
+def test_an_idle_worker_makes_way(connect, picture, settings, load):
+    """Both ways, and whether the load fails before or after a client is connected."""
+    one, other = connect(f"{FIRST},load={load}", keep_alive=-1), connect(f"{SECOND},load={load}")
+    for _ in range(2):
+        for sa in (one, other):
+            pid = sa.segment(picture, "objects=1").worker.pid
+            assert [worker.pid for worker in list_workers(settings)] == [pid]
+
+
+def test_every_call_that_waited_is_answered_by_the_one_worker_that_found_room(connect, picture):
+    connect(FIRST).segment(picture, "objects=1")
+    clients = [connect(f"{SECOND},load=0.3") for _ in range(4)]
+    with ThreadPoolExecutor() as pool:
+        calls = [pool.submit(sa.segment, picture, "objects=1") for sa in clients]
+        assert len({call.result().worker.pid for call in calls}) == 1
+
+
+def test_a_busy_worker_is_waited_for(connect, picture, eventually):
+    one, other = connect(FIRST), connect(SECOND)
+    one.load()
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(one.segment, picture, "steps=40 pause=0.02 objects=1")
+        eventually(lambda: one.status().active or running.done(), 2)
+        assert other.segment(picture, "objects=1").text
+        assert len(running.result()) == 1
+
+
+def test_a_busy_worker_that_takes_too_long_is_named_and_left_alone(connect, picture, settings, eventually):
+    one, other = connect(FIRST), connect(SECOND, settings=replace(settings, unload_wait=0.2))
+    one.load()
+    pid = one.status().pid
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(one.segment, picture, "steps=100000 pause=0.01")
+        eventually(lambda: one.status().active, 2)
+        with pytest.raises(OutOfMemory, match=rf"device is full\. .*memory=1 \(pid {pid}\)") as caught:
+            other.segment(picture, "objects=1")
+        assert f"(pid {os.getpid()})" in str(caught.value)
+        assert not running.done()
+        one.close()
+
+
+def test_waiting_for_room_ends_with_the_calls_own_deadline(connect, picture, settings, eventually, within):
+    one, other = connect(FIRST), connect(SECOND, settings=replace(settings, unload_wait=60.0))
+    one.load()
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(one.segment, picture, "steps=100000 pause=0.01")
+        eventually(lambda: one.status().active, 2)
+        with within(2.0), pytest.raises(DeadlineExceeded):
+            other.segment(picture, "objects=1", timeout=1.5)
+        assert not running.done()
+        one.close()
+
+
+def test_a_model_that_fits_nowhere_is_refused_with_its_own_words(connect, picture):
+    with pytest.raises(OutOfMemory, match=r"^The script has no memory\."):
+        connect("scripted:error=memory,load=0.1").segment(picture, "objects=1")
+
+
+def test_another_device_is_nobodys_business(connect, picture, run):
+    """A worker on another device keeps its model, whatever happens on this one."""
+    one, other = connect(FIRST, device="cpu"), connect(SECOND, device="cuda:1")
+    pid = one.segment(picture, "objects=1").worker.pid
+    with pytest.raises(OutOfMemory, match="full"):
+        other.segment(picture, "objects=1")
+    assert one.status().pid == pid
