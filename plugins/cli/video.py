@@ -107,6 +107,12 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         " first, as Sa2VA-i does (default: vectors)",
     )
     frames.add_argument(
+        "--tracker-decoder",
+        metavar="MODEL",
+        help="with masks: a folder or ORG/NAME whose SAM2 mask decoder propagates them, which should be SAM2's original"
+        " one: facebook/sam2-hiera-large (default: the model's own)",
+    )
+    frames.add_argument(
         "--ask-again",
         default="never",
         metavar="WHEN",
@@ -155,7 +161,10 @@ def run(arguments: argparse.Namespace) -> int:
     folder = arguments.output or Path(f"{clip.name}-tracked")
     _check_input_stays(Path(arguments.input), folder)
     outcome = Outcome()
-    with Display() as display, options.connect(arguments, display) as sa:
+    with (
+        Display() as display,
+        options.connect(arguments, display, tracker_decoder=arguments.tracker_decoder) as sa,
+    ):
         note = RunNote(folder, _settings(arguments, sa, plan), resume=arguments.resume)
         for warning in clip.warnings:
             print(f"sa2va: {warning}", file=sys.stderr)
@@ -243,6 +252,7 @@ def _settings(arguments: argparse.Namespace, sa: Sa2VA, plan: Plan) -> dict[str,
         "frames": [arguments.start, arguments.end, arguments.stride, arguments.max_size],
         "fps": str(arguments.fps),
         "model": [sa.settings.model, sa.settings.revision, sa.settings.dtype, sa.settings.quantization],
+        "tracker_decoder": sa.specification.tracker_decoder,
         "prompts": plan.prompts,
         "key_frames": plan.key_frames,
         "condition_on": plan.condition_on,
