@@ -61,6 +61,7 @@ class Sa2VA:
         attention: str | None = None,
         quantization: str | None = None,
         trust_remote_code: bool | None = None,
+        tracker_decoder: str | os.PathLike[str] | None = None,
         keep_alive: float | None = None,
         timeout: float | None = None,
         on_event: Callable[[Event], None] | None = None,
@@ -76,6 +77,7 @@ class Sa2VA:
             attention=attention,
             quantization=quantization,
             trust_remote_code=trust_remote_code,
+            tracker_decoder=None if tracker_decoder is None else os.fspath(tracker_decoder),
             keep_alive=keep_alive,
             timeout=timeout,
         )

@@ -80,6 +80,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Whether a checkpoint's own code runs, in its worker, where it brings any. For a model of the hub ``revision``
     must then be a commit.
     """
+    tracker_decoder: str = ""
+    """Whose mask decoder propagates masks where a call conditions on masks: a folder or `ORG/NAME` with SAM2's original
+    weights, or a Sa2VA-i checkpoint. Empty takes the model's own.
+    """
     keep_alive: float = 300.0
     """How long an idle worker stays, from the end of the last call: 0 ends it at once, negative keeps it
     for ever.

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from .models.families import family
 from .models.language import Front, Utterance
 from .models.sa2va import ChatModel, Sa2VA, build, load, need_of
 from .models.sampling import Sampler
+from .models.tracker_decoder import TrackerDecoder
 from .steps import (
     Answer,
     ChatRequest,
@@ -65,14 +67,15 @@ class Sa2VAEngine:
         attending = attention.choose(spec.attention, device, dtype)
         bits = quantization.choose(spec.quantization)
         checkpoint = Checkpoint(find_folder(spec.checkpoint))
+        decoder = TrackerDecoder(Path(spec.tracker_decoder)) if spec.tracker_decoder else None
         kind = family(checkpoint.config)
         total = checkpoint.size
         yield Progress("loading", 0, total, "bytes")
         with memory_errors(device):
-            model = build(checkpoint, device, dtype, attending.name, bits, others)
+            model = build(checkpoint, device, dtype, attending.name, bits, others, decoder)
             front = kind.front(checkpoint)
             done, shown = 0, time.monotonic()
-            for size in load(model, checkpoint):
+            for size in load(model, checkpoint, decoder):
                 done += size
                 if time.monotonic() - shown >= PROGRESS_SECONDS:
                     shown = time.monotonic()
@@ -91,7 +94,12 @@ class Sa2VAEngine:
             quantization=bits,
             checkpoint=spec.checkpoint,
             revision=spec.revision,
-            details={"torch": str(torch.__version__), **_shares(model), **attending.details},
+            details={
+                "torch": str(torch.__version__),
+                **({"tracker_decoder": decoder.name} if decoder else {}),
+                **_shares(model),
+                **attending.details,
+            },
         )
         self._loaded = _Loaded(model, front, info, devices, need.advice(dtype, bits))
         yield Progress("loading", total, total, "bytes")

@@ -19,8 +19,8 @@ from .steps import Picture, SegmentRequest
 from .streaming import Guard, Logits, Scores
 
 OWN_DECODER = (
-    "The masks were propagated by the fine-tuned mask decoder, the only one of this checkpoint;"
-    " Sa2VA-i checkpoints have SAM2's original one for that."
+    "The masks were propagated by the fine-tuned mask decoder, the only one of this checkpoint."
+    " SAM2's original one, which is made for that, can be given (tracker_decoder)."
 )
 
 

@@ -9,27 +9,47 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from training import draw, heldout
 from training.evaluate import FRAMES, SEEN_FRAMES, Image8
 from training.scene import Clip
-from training.scores import Mask, boundary_f, iou, merged, put_block
+from training.scores import Mask, boundary_f, iou, put_block
 
-MODES: Mapping[str, Mapping[str, Any]] = {
-    "`first:5`": {},
-    "`uniform:5`": {"key_frames": "uniform:5"},
-    "`uniform:12`": {"key_frames": "uniform:12"},
-    "`first:5`, masks": {"condition_on": "masks"},
-    "`uniform:12`, masks": {"key_frames": "uniform:12", "condition_on": "masks"},
-    "`every:10`": {"ask_again": "every:10"},
-    "`cuts`": {"ask_again": "cuts"},
+if TYPE_CHECKING:
+    from sa2va_host import Sa2VA
+
+
+@dataclass(frozen=True)
+class Mode:
+    """A way to follow things through a clip."""
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments of `Sa2VA.track`; without any it is upstream's way."""
+    backwards: bool = False
+    """Whether the clip is tracked from its end."""
+
+
+_MASKS = {"condition_on": "masks"}
+MODES: Mapping[str, Mode] = {
+    "`first:5`": Mode(),
+    "`uniform:3`": Mode({"key_frames": "uniform:3"}),
+    "`uniform:3`, backwards": Mode({"key_frames": "uniform:3"}, backwards=True),
+    "`uniform:5`": Mode({"key_frames": "uniform:5"}),
+    "`uniform:5`, backwards": Mode({"key_frames": "uniform:5"}, backwards=True),
+    "`uniform:12`": Mode({"key_frames": "uniform:12"}),
+    "`first:5`, masks": Mode(_MASKS),
+    "`uniform:5`, masks": Mode({"key_frames": "uniform:5", **_MASKS}),
+    "`every:5`": Mode({"ask_again": "every:5"}),
+    "`every:10`": Mode({"ask_again": "every:10"}),
+    "`cuts`": Mode({"ask_again": "cuts"}),
 }
-"""Arguments of `Sa2VA.segment_video`; without any it is upstream's way."""
+PRESENCE = 0.5
+"""What `sa2va video` has as the least presence of an object in a frame, where nobody says otherwise."""
 MARKS = "<!-- modes: written by training.modes -->\n", "<!-- end of modes -->\n"
 _SEED_TAG = 0x5EED_30DE
 """First word of every seed here, as in `training.evaluate`."""
@@ -121,7 +141,27 @@ def draw_cases(situation: Situation, count: int, seed: int) -> Iterator[Case]:
             yield case
 
 
-def score(found: Mask, truth: Mask) -> tuple[float, float]:
+Pair: TypeAlias = tuple[float, float]
+"""J and F, 0..1."""
+
+
+def follow(sa: Sa2VA, case: Case, mode: Mode) -> tuple[Mask, Mask]:
+    """What is found of the target, `[frames, height, width]`: in frames where the model believes it to be present, and
+    in all.
+    """
+    step = -1 if mode.backwards else 1
+    present, everywhere = np.zeros_like(case.truth), np.zeros_like(case.truth)
+    with sa.track(list(case.frames[::step]), case.prompt, **mode.settings) as track:
+        for frame in track:
+            masks = frame.masks()
+            everywhere[frame.index] = masks.any(axis=0)
+            if frame.presence is not None:
+                masks = masks[frame.presence >= PRESENCE]
+            present[frame.index] = masks.any(axis=0)
+    return present[::step], everywhere[::step]
+
+
+def score(found: Mask, truth: Mask) -> Pair:
     """Mean J (region) and F (boundary) over the frames of `[frames, height, width]`, as DAVIS has them."""
     pairs = list(zip(found, truth, strict=True))
     regions, borders = (np.mean([measure(*pair) for pair in pairs]) for measure in (iou, boundary_f))
@@ -133,14 +173,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from sa2va_host import Sa2VA
 
     options = _parse(arguments)
-    measured: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    measured: dict[tuple[str, str], list[tuple[Pair, Pair]]] = {}
     with Sa2VA(model=options.model) as sa:
         for situation, cases in SITUATIONS.items():
             for case in draw_cases(cases, options.clips, options.seed):
-                for mode, settings in MODES.items():
-                    answer = sa.segment_video(list(case.frames), case.prompt, **settings)
-                    found = merged(answer.masks(threshold=0.5))
-                    measured.setdefault((situation, mode), []).append(score(found, case.truth))
+                for name, mode in MODES.items():
+                    present, everywhere = (score(found, case.truth) for found in follow(sa, case, mode))
+                    measured.setdefault((situation, name), []).append((present, everywhere))
     text = table(measured)
     print(text, end="")
     if options.out is not None:
@@ -148,12 +187,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.out.write_text(put_block(page, text, MARKS), encoding="utf-8")
 
 
-def table(measured: Mapping[tuple[str, str], Sequence[tuple[float, float]]]) -> str:
+def table(measured: Mapping[tuple[str, str], Sequence[tuple[Pair, Pair]]]) -> str:
     """Mean J and F of each mode in each situation, and over all, as a Markdown table."""
-    lines = [f"| J / F | {' | '.join(SITUATIONS)} | all |", "|---" * (len(SITUATIONS) + 2) + "|"]
+    columns = [*SITUATIONS, "all", f"all, without `--presence {PRESENCE}`"]
+    lines = [f"| J / F | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     for mode in MODES:
         rows = [measured[situation, mode] for situation in SITUATIONS]
-        cells = [np.mean(row, axis=0) for row in (*rows, [pair for row in rows for pair in row])]
+        every = np.mean([pairs for row in rows for pairs in row], axis=0)
+        cells = [*(np.mean(row, axis=0)[0] for row in rows), *every]
         lines.append(f"| {mode} | " + " | ".join(f"{j:.3f} / {f:.3f}" for j, f in cells) + " |")
     clips = len(next(iter(measured.values())))
     return "\n".join([*lines, "", f"{clips} clips of {FRAMES} frames for each situation."]) + "\n"

@@ -66,7 +66,7 @@ def add_revision(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def connect(arguments: argparse.Namespace, display: Display) -> Sa2VA:
+def connect(arguments: argparse.Namespace, display: Display, *, tracker_decoder: str | None = None) -> Sa2VA:
     """The client that the options ask for; its events go to `display`. A model that nobody named is announced."""
     from sa2va_host import Sa2VA
 
@@ -78,6 +78,7 @@ def connect(arguments: argparse.Namespace, display: Display) -> Sa2VA:
         attention=arguments.attention,
         quantization=arguments.quantization,
         trust_remote_code=arguments.trust_remote_code,
+        tracker_decoder=tracker_decoder,
         keep_alive=arguments.keep_alive,
         on_event=display.event,
     )

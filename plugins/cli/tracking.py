@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from sa2va_host import Generation, Sa2VA, TrackedFrame
     from sa2va_host.calls.call import Said
     from sa2va_host.cancellation import Cancellation
+    from sa2va_host.events import Progress
+    from sa2va_host.media import Picture
     from sa2va_host.output.layers import Layer
     from sa2va_host.output.recording import Recording
     from sa2va_host.protocol.limits import ConditionOn
@@ -66,16 +68,23 @@ class Outcome:
 
 
 def follow(
-    sa: Sa2VA, clip: Clip, plan: Plan, recording: Recording, begin: Callable[[], object], outcome: Outcome
+    sa: Sa2VA,
+    clip: Clip,
+    plan: Plan,
+    recording: Recording,
+    begin: Callable[[], object],
+    on_event: Callable[[Progress], object],
+    outcome: Outcome,
 ) -> None:
     """Record what is found; each frame is read, and kept until it is answered for.
 
-    ``begin`` is called before anything is recorded. What comes of it is told to ``outcome`` as it comes.
+    ``begin`` is called before anything is recorded, ``on_event`` while key frames are looked for. What comes of it is
+    told to ``outcome`` as it comes.
     """
     from sa2va_host.cancellation import Cancellation
 
     cancellation = Cancellation()
-    key_frames = _key_frames(clip, plan.key_frames)
+    key_frames = _key_frames(clip, plan.key_frames, on_event)
     given, shown = tee(clip)
     with sa.track(
         (frame.picture for frame in given),
@@ -99,15 +108,37 @@ def follow(
     outcome.notes = track.notes
 
 
-def _key_frames(clip: Clip, words: str) -> WhichFrames:
+def default_key_frames(clip: Clip, ask_again: str) -> str:
+    """What docs/video.md measures to be best of the ways that keep objects apart; first ones where no others can be."""
+    return "first:5" if ask_again != "never" or not clip.frame_count else "uniform:5"
+
+
+def _key_frames(clip: Clip, words: str, on_event: Callable[[Progress], object]) -> WhichFrames:
     """Key frames that lie further on are read now, in a pass of their own; the first ones need none."""
-    from sa2va_host.video.key_frames import KeyFrames, pick
+    from sa2va_host.video.key_frames import KeyFrames
 
     wanted = KeyFrames.parse(words)
     if wanted.kind == "first":
         return words
-    chosen = pick(clip, wanted.positions(clip.frame_count))
-    return {place: frame.picture for place, frame in chosen.items()}
+    promised = clip.frame_count
+    chosen = _look_for(clip, wanted.positions(promised), on_event)
+    if clip.frame_count != promised:  # it was read to its end, which came sooner
+        chosen = _look_for(clip, wanted.positions(clip.frame_count), on_event)
+    return chosen
+
+
+def _look_for(
+    clip: Clip, places: Sequence[int], on_event: Callable[[Progress], object]
+) -> dict[int, Picture]:
+    from sa2va_host.calls.pace import Pace
+    from sa2va_host.events import Progress
+
+    pace, found = Pace(), {}
+    for place, frame in enumerate(clip.look_at(places)):
+        if frame is not None:
+            found[place] = frame.picture
+        on_event(pace.of(Progress("reading", place + 1, places[-1] + 1, "frames")))
+    return found
 
 
 def _layers(

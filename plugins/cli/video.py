@@ -15,11 +15,12 @@ from sa2va_host.errors import InvalidInput
 
 from . import editing, generation, options, pictures
 from .display import Display
-from .tracking import Outcome, Plan, follow
+from .tracking import Outcome, Plan, default_key_frames, follow
 
 if TYPE_CHECKING:
     from sa2va_host import Sa2VA
     from sa2va_host.output.recording import Recording
+    from sa2va_host.video.clip import Clip
 
 EXAMPLES = """examples:
   sa2va video clip.mp4 --prompt "the dancer"
@@ -94,10 +95,10 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     )
     frames.add_argument(
         "--key-frames",
-        default="first:5",
         metavar="WHICH",
         help="the frames that the language model sees, and the tracker is conditioned on: first:N, or uniform:N for N"
-        " evenly over the video (default: %(default)s)",
+        " evenly over the video, which is read twice (default: uniform:5, or first:5 with --ask-again or where nobody"
+        " knows how long the video is)",
     )
     frames.add_argument(
         "--condition-on",
@@ -105,6 +106,12 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         default="vectors",
         help="what the tracker is told of the key frames: vectors as upstream does, or masks that are found there"
         " first, as Sa2VA-i does (default: vectors)",
+    )
+    frames.add_argument(
+        "--tracker-decoder",
+        metavar="MODEL",
+        help="with masks: a folder or ORG/NAME whose SAM2 mask decoder propagates them, which should be SAM2's original"
+        " one: facebook/sam2-hiera-large (default: the model's own)",
     )
     frames.add_argument(
         "--ask-again",
@@ -127,9 +134,10 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     masks.add_argument(
         "--presence",
         type=options.probability,
-        default=0.0,
+        default=0.5,
         metavar="P",
-        help="leave an object out of frames where the model is less sure that it is there (default: 0, never)",
+        help="leave an object out of frames where the model is less sure that it is there; 0 never does"
+        " (default: %(default)s)",
     )
     masks.add_argument(
         "--alpha-codec", choices=("prores", "vp9"), default="prores", help="of alpha videos (default: prores)"
@@ -149,13 +157,16 @@ def run(arguments: argparse.Namespace) -> int:
 
     words = arguments.save.split(",")
     kinds = checked_kinds(() if words == ["none"] else words)
-    plan = _plan(arguments)
     selection = Selection(arguments.start, arguments.end, arguments.stride, arguments.max_size)
     clip = open_clip(arguments.input, selection, rate=arguments.fps)
+    plan = _plan(arguments, clip)
     folder = arguments.output or Path(f"{clip.name}-tracked")
     _check_input_stays(Path(arguments.input), folder)
     outcome = Outcome()
-    with Display() as display, options.connect(arguments, display) as sa:
+    with (
+        Display() as display,
+        options.connect(arguments, display, tracker_decoder=arguments.tracker_decoder) as sa,
+    ):
         note = RunNote(folder, _settings(arguments, sa, plan), resume=arguments.resume)
         for warning in clip.warnings:
             print(f"sa2va: {warning}", file=sys.stderr)
@@ -165,7 +176,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
         try:
             with recording:
-                follow(sa, clip, plan, recording, note.begin, outcome)
+                follow(sa, clip, plan, recording, note.begin, display.event, outcome)
         except BaseException:
             if recording.frames:
                 print(
@@ -208,7 +219,7 @@ def document(
     }
 
 
-def _plan(arguments: argparse.Namespace) -> Plan:
+def _plan(arguments: argparse.Namespace, clip: Clip) -> Plan:
     from sa2va_host.output.saving import distinct_stems
     from sa2va_host.prompts import checked_prompts
 
@@ -216,7 +227,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     plan = Plan(
         prompts,
         distinct_stems([pictures.slug(prompt) for prompt in prompts]),
-        arguments.key_frames,
+        arguments.key_frames or default_key_frames(clip, arguments.ask_again),
         arguments.condition_on,
         arguments.ask_again,
         arguments.threshold,
@@ -243,6 +254,7 @@ def _settings(arguments: argparse.Namespace, sa: Sa2VA, plan: Plan) -> dict[str,
         "frames": [arguments.start, arguments.end, arguments.stride, arguments.max_size],
         "fps": str(arguments.fps),
         "model": [sa.settings.model, sa.settings.revision, sa.settings.dtype, sa.settings.quantization],
+        "tracker_decoder": sa.specification.tracker_decoder,
         "prompts": plan.prompts,
         "key_frames": plan.key_frames,
         "condition_on": plan.condition_on,

@@ -22,7 +22,7 @@ from sa2va_host.protocol import arrays, wire
 from sa2va_host.timings import TOTAL
 
 from .outcomes import Outcome
-from .pace import Pace
+from .pace import Pace, WholePace
 
 MAX_SENDS = 3
 """How often a call that no worker ever began may move on to the next one."""
@@ -72,7 +72,7 @@ Note = Event | Started | Credit | Said | FrameMasks | Done
 
 class Call:
     """One call. ``opening`` makes its first message for the id that the link gives it; where it ``streams``, the
-    listener gets the masks and the outcome has none.
+    listener gets the masks and the outcome has none. ``pace`` is given where it is part of something longer.
     """
 
     def __init__(
@@ -83,6 +83,7 @@ class Call:
         timeout: float | None = None,
         listener: Callable[[Note], None] = lambda _: None,
         streams: bool = False,
+        pace: Pace | WholePace | None = None,
     ) -> None:
         self.future: Future[Outcome] = Future()
         self.future.set_running_or_notify_cancel()  # cancelled through the link, not behind its back
@@ -98,7 +99,7 @@ class Call:
         self._buffers: Sequence[memoryview] = buffers
         self._listener = listener
         self._streams = streams
-        self._pace = Pace()
+        self._pace = pace or Pace()
         self._outcome = Outcome()
 
     @property

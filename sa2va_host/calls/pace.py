@@ -1,4 +1,4 @@
-"""How fast a call goes on and how long it still takes: pure, takes a clock."""
+"""How fast a call, or a video in several calls, goes on and how long it still takes: pure, takes a clock."""
 
 from __future__ import annotations
 
@@ -36,3 +36,23 @@ class Pace:
         rate = (progress.done - before) / (now - begun)
         left = None if progress.total is None else max(0, progress.total - progress.done) / rate
         return replace(progress, rate=rate, seconds_left=left)
+
+
+class WholePace:
+    """Watches a video that is asked about in parts, each in a call of its own, as if it were one.
+
+    What is done between them (asking) is part of the time that a frame takes.
+    """
+
+    def __init__(self, total: int | None, clock: Callable[[], float] = time.monotonic) -> None:
+        """``total`` is the whole video's number of frames, where it is known."""
+        self.before = 0
+        """Frames of the parts that are done."""
+        self._total = total
+        self._pace = Pace(clock)
+
+    def of(self, progress: Progress) -> Progress:
+        """Of frames that are tracked the whole video's progress, as `Pace.of` has it; anything else as it is."""
+        if progress.phase != "tracking":
+            return progress
+        return self._pace.of(replace(progress, done=self.before + progress.done, total=self._total))

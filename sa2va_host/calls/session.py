@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .call import Call, Note
     from .link import Connect, Link
     from .outcomes import Outcome
+    from .pace import WholePace
 
 
 class Session:
@@ -86,18 +87,19 @@ class Session:
         cancellation: Cancellation | None = None,
         *,
         streams: bool = False,
+        pace: WholePace | None = None,
     ) -> Generator[tuple[Call, Note], None, None]:
         """Submit a call and wait for it on this thread, where events are delivered too: its notes as they come, at
         last `Done`.
 
         ``opening`` makes the first message for a call id; with ``streams`` masks are notes too, else they are of the
-        outcome. Closing the iterator, Ctrl-C and whatever a callback raises cancel the call.
+        outcome; ``pace`` as `Call` says. Closing the iterator, Ctrl-C and whatever a callback raises cancel the call.
         """
         from .call import Call, Done
 
         notes: queue.SimpleQueue[Note | Cancelled] = queue.SimpleQueue()
         limit = self._settings.timeout if timeout is None else checked_timeout(timeout)
-        call = Call(opening, buffers, timeout=limit, listener=notes.put, streams=streams)
+        call = Call(opening, buffers, timeout=limit, listener=notes.put, streams=streams, pace=pace)
         with (cancellation or Cancellation()).heard_by(notes.put):
             room.submit(call)
             try:

@@ -78,6 +78,7 @@ def specify(settings: Settings) -> Specification:
         if settings.trust_remote_code:
             check_pin(found, revision)
         model, revision = str(found.folder), found.revision
+    decoder = settings.tracker_decoder
     return Specification(
         checkpoint=model,
         revision=revision,
@@ -86,4 +87,5 @@ def specify(settings: Settings) -> Specification:
         attention=settings.attention,
         quantization=settings.quantization,
         trust_remote_code=settings.trust_remote_code,
+        tracker_decoder=str(find(decoder, folders=settings.model_folders).folder) if decoder else "",
     )

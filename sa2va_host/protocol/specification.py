@@ -33,6 +33,8 @@ class Specification(msgspec.Struct, frozen=True, kw_only=True):
     quantization: str = "none"
     trust_remote_code: bool = False
     """Whether the checkpoint's own code may run; then it does, where there is any."""
+    tracker_decoder: str = ""
+    """An absolute folder whose SAM2 mask decoder propagates masks; empty takes the checkpoint's own."""
 
     @property
     def checkpoint_key(self) -> str:
@@ -50,12 +52,13 @@ class Specification(msgspec.Struct, frozen=True, kw_only=True):
             self.attention,
             self.quantization,
             "trusted" if self.trust_remote_code else "",
+            self.tracker_decoder,
         )
 
     @property
-    def _model(self) -> tuple[str, str, bool]:
+    def _model(self) -> tuple[str, str, bool, str]:
         """What no two workers may differ in and serve the same request."""
-        return self.checkpoint, self.revision, self.trust_remote_code
+        return self.checkpoint, self.revision, self.trust_remote_code, self.tracker_decoder
 
     def is_served_by(self, served: Specification, info: ModelInfo | None = None) -> bool:
         """True when a worker started for ``served`` (and loaded as ``info``) satisfies this request.

@@ -7,7 +7,7 @@ front ends; knows nothing of models or workers.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -90,7 +90,9 @@ class Clip(Protocol):
 
     @property
     def frame_count(self) -> int | None:
-        """How many frames there will be; None where nobody says. A video's header may be wrong about it."""
+        """How many frames there will be; None where nobody says. A video's header may be wrong about it, which is put
+        right once the video was read to its end.
+        """
 
     @property
     def digits(self) -> int:
@@ -102,6 +104,11 @@ class Clip(Protocol):
 
     def __iter__(self) -> Iterator[Frame]:
         """The wanted frames. Raises `InvalidInput` where one cannot be read; those before it stay good."""
+
+    def look_at(self, places: Collection[int]) -> Iterator[Frame | None]:
+        """An item for each wanted frame, from the first to the last of ``places``: the frame where it is one of them,
+        else None, which costs less. Ends before where there are fewer.
+        """
 
 
 def open_clip(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
@@ -70,17 +70,21 @@ class Footage:
             total: int | None = stream.frames
             if not total and stream.duration and stream.time_base:
                 total = round(stream.duration * stream.time_base * self.rate)
-        self.frame_count = self._count(total) if total else None
+        self.frame_count: int | None = self._count(total) if total else None
 
     def __iter__(self) -> Iterator[Frame]:
-        return ahead(self._read())
+        return ahead(frame for frame in self._read() if frame is not None)
+
+    def look_at(self, places: Collection[int]) -> Iterator[Frame | None]:
+        return self._read(places)
 
     def _count(self, total: int) -> int:
         """How many of so many frames are wanted."""
         last = total - 1 if self._selection.end is None else min(self._selection.end, total - 1)
         return max(0, math.ceil((last + 1 - (self._selection.start or 0)) / self._selection.stride))
 
-    def _read(self) -> Iterator[Frame]:
+    def _read(self, places: Collection[int] | None = None) -> Iterator[Frame | None]:
+        """The wanted frames; of ``places`` among them as `look_at` says."""
         start, end = self._selection.start or 0, self._selection.end
         number, given = -1, 0
         with self._open() as (container, stream):
@@ -88,9 +92,16 @@ class Footage:
             for number, (frame, time) in enumerate(self._timed(self._decode(container, stream), stream)):
                 if end is not None and number > end:
                     break
-                if number >= start and (number - start) % self._selection.stride == 0:
-                    given += 1
+                if number < start or (number - start) % self._selection.stride:
+                    continue
+                if places is None or given in places:
                     yield Frame(number, self._selection.scaled(_picture(frame)), time)
+                else:
+                    yield None
+                given += 1
+                if places is not None and given > max(places):
+                    return
+        self.frame_count = given
         found = number + 1
         if not found:
             raise InvalidInput(f"{self.path} has no frame that can be decoded.")
@@ -99,9 +110,12 @@ class Footage:
                 f"{self.path} has {found} frames, from 0; none is from {start} on.", advice="Choose others."
             )
         if self._promised and (end is None or end >= self._promised) and found != self._promised:
-            self.warnings.append(
-                f"The header of {self.path} promises {self._promised} frames; there are {found}."
-            )
+            self._warn(f"The header of {self.path} promises {self._promised} frames; there are {found}.")
+
+    def _warn(self, sentence: str) -> None:
+        """Once, however often the file is read."""
+        if sentence not in self.warnings:
+            self.warnings.append(sentence)
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[tuple[InputContainer, VideoStream]]:
@@ -135,7 +149,7 @@ class Footage:
             try:
                 packet = next(packets, None)
             except av.FFmpegError as error:
-                self.warnings.append(f"{self.path} cannot be read to its end: {error.strerror}.")
+                self._warn(f"{self.path} cannot be read to its end: {error.strerror}.")
                 return
             if packet is None:
                 break
@@ -148,7 +162,7 @@ class Footage:
                 damaged += frame.is_corrupt
                 yield frame
         if damaged:
-            self.warnings.append(f"{damaged} frames of {self.path} are damaged or missing.")
+            self._warn(f"{damaged} frames of {self.path} are damaged or missing.")
 
     def _timed(
         self, frames: Iterator[VideoFrame], stream: VideoStream

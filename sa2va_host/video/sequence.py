@@ -9,7 +9,7 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -76,13 +76,16 @@ class FrameSequence:
         return len(self._frames)
 
     def __iter__(self) -> Iterator[Frame]:
-        return ahead(self._read())
+        return ahead(map(self._frame, range(self.frame_count)))
 
-    def _read(self) -> Iterator[Frame]:
-        begun = self._frames[0][0]
-        for number, path in self._frames:
-            picture = self._selection.scaled(_read(path))
-            yield Frame(number, picture, (number - begun) / self.rate)
+    def look_at(self, places: Collection[int]) -> Iterator[Frame | None]:
+        for place in range(min(max(places) + 1, self.frame_count)):
+            yield self._frame(place) if place in places else None
+
+    def _frame(self, place: int) -> Frame:
+        number, path = self._frames[place]
+        picture = self._selection.scaled(_read(path))
+        return Frame(number, picture, (number - self._frames[0][0]) / self.rate)
 
 
 def _find(source: str | os.PathLike[str]) -> list[tuple[int, Path]]:

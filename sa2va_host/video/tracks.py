@@ -7,7 +7,7 @@ a time, so a video of any length passes through in constant memory.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sized
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import TracebackType
@@ -18,6 +18,7 @@ from msgspec.structs import replace as replaced
 
 from sa2va_host.calls.call import Call, Credit, Done, FrameMasks, Said, Started
 from sa2va_host.calls.outcomes import Outcome, check_answered, to_segmentation
+from sa2va_host.calls.pace import WholePace
 from sa2va_host.errors import InvalidInput, WorkerError
 from sa2va_host.events import TextPiece
 from sa2va_host.generation import GREEDY, Generation
@@ -52,7 +53,7 @@ class Track:
 
     ``ask_again`` is for videos with cuts: ``"every:100"`` asks anew every so many frames, ``"cuts"`` at each cut that
     is seen, about the first frames from there on. Then each prompt is one object, all that its answers describe, and
-    progress and ``timeout`` are those of a single asking.
+    ``timeout`` is that of a single asking.
 
     Nothing is read or sent before the first is asked for. Frames are read and events delivered on the thread that asks;
     meanwhile, and while the caller uses a frame, the worker is up to 8 frames ahead
@@ -103,7 +104,11 @@ class Track:
                 "Where the model is asked again, the key frames are the first ones of each shot.",
                 advice="Use 'first:5' or another number.",
             )
-        self._tracked = ask(frames=frames) if shots is None else _follow_shots(self._answer, shots, ask)
+        if shots is None:
+            self._tracked = ask(frames=frames)
+        else:
+            pace = WholePace(len(frames) if isinstance(frames, Sized) else frame_count)
+            self._tracked = _follow_shots(self._answer, shots, partial(ask, pace=pace), pace)
 
     def __iter__(self) -> Self:
         return self
@@ -189,6 +194,7 @@ def _follow(
     opening: wire.Segment,
     timeout: float | None,
     cancellation: Cancellation | None,
+    pace: WholePace | None = None,
 ) -> Generator[TrackedFrame, None, None]:
     """Ask for what ``opening`` says, without its key frames, and yield frame after frame."""
     with session.reserve() as room:
@@ -208,6 +214,7 @@ def _follow(
             timeout,
             cancellation,
             streams=True,
+            pace=pace,
         )
         with contextlib.closing(notes):
             side, due, shape = 0, 0, None
@@ -242,6 +249,7 @@ def _follow_shots(
     answer: _Answer,
     shots: Iterable[Iterable[Source]],
     ask: Callable[..., Generator[TrackedFrame, None, None]],
+    pace: WholePace,
 ) -> Generator[TrackedFrame, None, None]:
     """Ask about shot after shot. What is found in one cannot be told to be what was found in another, so there is one
     object for each prompt, in every frame.
@@ -258,6 +266,7 @@ def _follow_shots(
                 yield replace(frame.as_one_each(), index=begin + frame.index)
         assert answer.video is not None
         begin += answer.video.taken
+        pace.before = begin
         timings = together([timings, answer.outcome.timings])
         answer.outcome = replace(answer.outcome, timings=timings)
 

@@ -42,6 +42,9 @@ def find_folder(checkpoint: str) -> Path:
 class Checkpoint(CheckpointFolder):
     """A checkpoint folder whose tensors can be read."""
 
+    beginnings: tuple[str, ...] = ("",)
+    """How the names of the tensors begin that are read; others are passed over."""
+
     @cached_property
     def config(self) -> dict[str, Any]:
         """The content of `config.json`. Raises `ModelLoadFailed` as `json` does, and for sizes that no picture has."""
@@ -65,14 +68,15 @@ class Checkpoint(CheckpointFolder):
         return frozenset(name for name, _ in self.tensors(shapes_only=True))
 
     def tensors(self, shapes_only: bool = False) -> Iterator[tuple[str, torch.Tensor]]:
-        """Every tensor with its on-disk name, read one at a time from the mapped files.
+        """Every such tensor with its on-disk name, read one at a time from the mapped files.
 
         With `shapes_only` they are on the meta device: nothing but the files' headers is read.
         """
+        read = _shapes if shapes_only else _values
         home: dict[str, Path] = {}
         for file in self.files:
             try:
-                for name, values in _shapes(file) if shapes_only else _values(file):
+                for name, values in read(file, self.beginnings):
                     if home.setdefault(name, file) is not file:
                         raise ModelLoadFailed(
                             f"{name} is in {home[name].name} and in {file.name} of {self.folder}.",
@@ -85,18 +89,20 @@ class Checkpoint(CheckpointFolder):
                 ) from error
 
 
-def _shapes(file: Path) -> Iterator[tuple[str, torch.Tensor]]:
+def _shapes(file: Path, beginnings: tuple[str, ...]) -> Iterator[tuple[str, torch.Tensor]]:
     with safe_open(file, framework="pt") as opened:
         for name in opened.keys():  # noqa: SIM118 - not a dict
-            yield name, _shape(opened, name)
+            if name.startswith(beginnings):
+                yield name, _shape(opened, name)
 
 
-def _values(file: Path) -> Iterator[tuple[str, torch.Tensor]]:
+def _values(file: Path, beginnings: tuple[str, ...]) -> Iterator[tuple[str, torch.Tensor]]:
     names: list[str] = []
     while True:
         # Pages that were read count as this process's memory for as long as they are mapped, so it is done piecemeal.
         with safe_open(file, framework="pt") as opened:
-            names = names or sorted(opened.keys(), reverse=True)
+            if not names:
+                names = sorted((name for name in opened.keys() if name.startswith(beginnings)), reverse=True)  # noqa: SIM118
             mapped = 0
             while names and mapped < MAPPED_BYTES:
                 name = names.pop()

@@ -13,6 +13,8 @@ SAM2_PREFIX = "grounding_encoder.sam2_model."
 DECODER = "sam_mask_decoder."
 FINE_TUNED_DECODER = "sam_mask_decoder_modified."
 """Sa2VA-i stores the mask decoder that answers under this name, and SAM2's own, for tracking, under `DECODER`."""
+OUR_DECODER = "mask_decoder."
+"""transformers' name for it, which is ours too."""
 OUR_SAM2_PREFIX = "sam2.model."
 OUR_ORIGINAL_DECODER = "sam2.original_decoder."
 OUR_LANGUAGE_PREFIX = "language."
@@ -149,7 +151,7 @@ def our_name(name: str, two_decoders: bool = False) -> str:
     if two_decoders and name.startswith(SAM2_PREFIX + FINE_TUNED_DECODER):
         return our_name(name.replace(FINE_TUNED_DECODER, DECODER, 1))
     if two_decoders and name.startswith(SAM2_PREFIX + DECODER):
-        return our_name(name).replace(f"{OUR_SAM2_PREFIX}mask_decoder.", OUR_ORIGINAL_DECODER, 1)
+        return our_name(name).replace(OUR_SAM2_PREFIX + OUR_DECODER, OUR_ORIGINAL_DECODER, 1)
     if name.startswith(SAM2_PREFIX):
         # Early SAM 2 files call the memory fuser's scale `gamma`.
         name = re.sub(r"(fuser\.layers\.\d+)\.gamma$", r"\1.g_weight", name)
@@ -157,6 +159,16 @@ def our_name(name: str, two_decoders: bool = False) -> str:
     if name.startswith("text_hidden_fcs."):
         return name
     return OUR_LANGUAGE_PREFIX + name
+
+
+def decoder_name(name: str) -> str:
+    """The name of a mask decoder's tensor -> its name in our decoder module; empty for a tensor that is none of it.
+
+    The decoder may lie in a Sa2VA checkpoint, in SAM2's own names, or in transformers' (`facebook/sam2-hiera-large`).
+    Of a Sa2VA-i it is the original one.
+    """
+    ours = _translate(name.removeprefix(SAM2_PREFIX), _TO_OURS)
+    return ours.removeprefix(OUR_DECODER) if ours.startswith(OUR_DECODER) else ""
 
 
 def disk_name(name: str) -> str:

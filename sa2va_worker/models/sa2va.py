@@ -22,6 +22,7 @@ from .language import Language
 from .names import FINE_TUNED_DECODER, OUR_LANGUAGE_PREFIX, OUR_SAM2_PREFIX, SAM2_PREFIX, our_name
 from .quantization import NONE, quantize
 from .sam2 import Sam2
+from .tracker_decoder import TrackerDecoder
 
 PROMPT_LAYERS = "text_hidden_fcs."
 _DEPTHS = ("num_hidden_layers", "depth", "memory_attention_layers", "stages", "deepstack_visual_indexes")
@@ -77,14 +78,17 @@ def build(
     attention: str = "sdpa",
     quantization: str = NONE,
     others: Sequence[torch.device] = (),
+    tracker_decoder: TrackerDecoder | None = None,
 ) -> ChatModel:
     """An empty model on `device` in `dtype`, in evaluation mode, a `Sa2VA` where its family segments; `load` fills it.
 
     Some decoder layers are on `others`, where there are any. Before memory is taken for it, raises `ModelLoadFailed`
-    where `config.json` describes anything else than the weight files hold, and `OutOfMemory` where the devices have no
-    room.
+    where `config.json` describes anything else than the weight files hold, or `tracker_decoder` does not fit, and
+    `OutOfMemory` where the devices have no room.
     """
     rehearsed = _rehearse(checkpoint)
+    if tracker_decoder is not None and isinstance(rehearsed, Sa2VA):
+        tracker_decoder.attach(rehearsed.sam2, rehearsal=True)
     layers = rehearsed.language.model.get_decoder().layers
     need = need_of(rehearsed)
     places = check_room(checkpoint.name, need, layers, (device, *others), dtype, quantization)
@@ -96,9 +100,13 @@ def need_of(model: ChatModel) -> Need:
     return Need.of(model, model.language, model.sam2.image_size if isinstance(model, Sa2VA) else 0)
 
 
-def load(model: ChatModel, checkpoint: Checkpoint) -> Iterator[int]:
+def load(
+    model: ChatModel, checkpoint: Checkpoint, tracker_decoder: TrackerDecoder | None = None
+) -> Iterator[int]:
     """Fill the model from its folder; yields the bytes of each tensor as it is done. Raises `ModelLoadFailed`."""
     yield from fill(model, checkpoint, _unpack(checkpoint), model.aliases)
+    if tracker_decoder is not None and isinstance(model, Sa2VA):
+        tracker_decoder.attach(model.sam2)
     if model.places:
         dispatch(model.language.model, model.places)
 

@@ -11,7 +11,7 @@ four points, which is why the forward passes are written here and not taken from
 - all objects of an answer go through as a batch, so a frame is encoded once however many there are.
 
 A checkpoint may hold two mask decoders (Sa2VA-i): the fine-tuned one answers to vectors, SAM2's original one propagates
-masks. A checkpoint with one decoder does both with it.
+masks. A checkpoint with one decoder does both with it, unless it is given the original one of another.
 
 Shapes: `S` is the image size (1024 upstream), `C` the width (256 upstream).
 """
@@ -185,7 +185,9 @@ class Sam2(nn.Module):
         self.width: int = settings["hidden_dim"]
         self.model = Sam2VideoModel(sam2_video_config(settings, attention))
         self.original_decoder = copy.deepcopy(self.model.mask_decoder) if two_decoders else None
-        """SAM2's own mask decoder where a checkpoint has it beside the fine-tuned one, which answers (Sa2VA-i)."""
+        """SAM2's own mask decoder, beside the fine-tuned one, which answers: where a checkpoint has both (Sa2VA-i), or
+        it was taken from another one (`tracker_decoder`).
+        """
         self.encoder_calls = 0
         """How many frames the image encoder has seen; tests and benchmarks hold it to one per frame."""
 

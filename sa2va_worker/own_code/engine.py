@@ -67,6 +67,11 @@ class OwnCodeEngine:
                 f"{folder.name} runs its own code, which is not quantized.",
                 advice="Leave --quantization out.",
             )
+        if spec.tracker_decoder:
+            raise ModelLoadFailed(
+                f"{folder.name} runs its own code, which tracks with a mask decoder of its own.",
+                advice="Leave --tracker-decoder out.",
+            )
         device, dtype = choose(spec)
         total = folder.size
         yield Progress("loading", 0, total, "bytes")

@@ -128,6 +128,19 @@ def test_spread_key_frames_are_read_ahead_and_every_frame_is_written_once(sa2va,
     assert contents(tmp_path / "clip-tracked") == contents(tmp_path / "plain")
 
 
+def test_a_header_that_promises_too_much_does_not_lead_the_key_frames_astray(sa2va, tmp_path):
+    noise = list(np.random.default_rng(0).integers(0, 256, (60, 48, 64, 3), dtype=np.uint8))
+    whole = write_clip(tmp_path / "whole.mp4", noise, movflags="faststart").read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])
+    done = sa2va("video", "cut.mp4", "--prompt", "objects=1", "--save", "rle", "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    there = document["frames"]
+    assert 10 < there < 50
+    assert f", {there - 1}]" in document["answers"][0]["text"], "the last frame that is there is a key frame"
+    assert done.stderr.count(f"promises 60 frames; there are {there}") == 1
+
+
 def test_asking_again_makes_one_object_of_a_prompt(sa2va, clip, tmp_path):
     done = sa2va(
         "video", clip, "--prompt", "objects=2", "--save", "masks", "--ask-again", "every:8", "--json"

@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from sa2va_host.config import ModelSettings, Settings
+from sa2va_host.errors import ModelNotFound
 from sa2va_host.models.choice import BUNDLED, LARGE, Choice, choose, gpu_memory, specify
 
 
@@ -99,3 +100,19 @@ def test_a_real_gpu_tells_its_memory() -> None:
         torch.cuda.get_device_properties(index).total_memory for index in range(torch.cuda.device_count())
     ]
     assert gpu_memory() >= 0.95 * max(sizes)
+
+
+def test_a_tracker_decoder_is_found_as_models_are_and_belongs_to_the_specification(
+    settings: Settings, tmp_path: Path
+) -> None:
+    repo, commit = tmp_path / "hub" / "models--facebook--sam2-hiera-large", "a" * 40
+    snapshot = repo / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text('{"model_type": "sam2_video"}')
+    (repo / "refs").mkdir()
+    (repo / "refs" / "main").write_text(commit)
+    named = replace(settings, model=BUNDLED, tracker_decoder="facebook/sam2-hiera-large")
+    assert specify(named).tracker_decoder == str(snapshot)
+    assert specify(named).key != specify(replace(named, tracker_decoder="")).key
+    with pytest.raises(ModelNotFound, match="sa2va pull facebook/sam2-hiera-tiny"):
+        specify(replace(named, tracker_decoder="facebook/sam2-hiera-tiny"))

@@ -109,14 +109,38 @@ def test_impossible_selections_are_refused() -> None:
             Selection(**wrong)
 
 
-def test_a_cut_off_file_gives_what_is_there_and_says_what_is_missing(tmp_path: Path) -> None:
+@pytest.fixture
+def cut_off(tmp_path: Path) -> Path:
+    """A file whose header promises 60 frames, of which about half are there."""
     noise = list(np.random.default_rng(0).integers(0, 256, (60, 48, 64, 3), dtype=np.uint8))
     whole = write_clip(tmp_path / "whole.mp4", noise, movflags="faststart").read_bytes()
     (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])
-    footage, frames = read(tmp_path / "cut.mp4")
+    return tmp_path / "cut.mp4"
+
+
+def test_a_cut_off_file_gives_what_is_there_and_says_what_is_missing(cut_off: Path) -> None:
+    footage = Footage(cut_off, Selection())
     assert footage.frame_count == 60
+    frames = list(footage)
     assert 10 < len(frames) < 50
     assert any(f"promises 60 frames; there are {len(frames)}" in warning for warning in footage.warnings)
+
+
+def test_some_frames_are_looked_at_and_the_others_counted(tmp_path: Path) -> None:
+    footage = Footage(write_clip(tmp_path / "clip.mp4", pictures(12)), Selection(start=2, stride=3))
+    looked = list(footage.look_at([0, 2]))
+    assert [frame and frame.number for frame in looked] == [2, None, 8]
+    for frame in (looked[0], looked[2]):
+        assert frame is not None
+        np.testing.assert_array_equal(frame.picture, list(footage)[0 if frame.number == 2 else 2].picture)
+
+
+def test_what_a_header_promises_is_put_right_and_said_once(cut_off: Path) -> None:
+    footage = Footage(cut_off, Selection())
+    there = len(list(footage.look_at([0, 59])))
+    assert footage.frame_count == there < 60
+    assert len(list(footage)) == there
+    assert len(footage.warnings) == len(set(footage.warnings))
 
 
 def test_damage_inside_does_not_end_the_video(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sa2va_host.calls.pace import Pace
+from sa2va_host.calls.pace import Pace, WholePace
 from sa2va_host.events import Progress
 
 
@@ -42,6 +42,20 @@ def test_a_header_that_promises_too_little_leaves_no_time() -> None:
     pace.of(Progress("tracking", 1, 5))
     now += 1
     assert pace.of(Progress("tracking", 9, 5)).seconds_left == 0
+
+
+def test_a_video_in_parts_has_one_course_over_all_of_them() -> None:
+    now = 0.0
+    pace = WholePace(30, clock=lambda: now)
+    words = Progress("generating", 3, None, "tokens")
+    assert pace.of(words) is words
+    now += 5
+    pace.of(Progress("tracking", 1, 10, "frames"))
+    pace.before = 10
+    assert pace.of(words) is words
+    now += 5
+    shown = pace.of(Progress("tracking", 1, 10, "frames"))
+    assert (shown.done, shown.total, shown.rate, shown.seconds_left) == (11, 30, 2.0, 9.5)
 
 
 def test_two_events_are_equal_whatever_the_pace() -> None:

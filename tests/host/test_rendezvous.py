@@ -76,6 +76,7 @@ def test_auto_takes_what_there_is_and_a_wish_takes_what_auto_became(run):
         {"dtype": "float32"},
         {"quantization": "nf4"},
         {"trust_remote_code": True},
+        {"tracker_decoder": "/models/sam2"},
     ]
     for wish in refused:
         assert run.find(Specification(checkpoint="m", **wish)) is None, wish

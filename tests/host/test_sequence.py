@@ -55,6 +55,12 @@ def test_a_selection_goes_by_the_numbers_of_the_files(shots: Path) -> None:
         open_clip(shots / "shot.####.png", Selection(start=2000))
 
 
+def test_of_frames_that_are_looked_at_no_other_file_is_opened(shots: Path) -> None:
+    clip = open_clip(shots / "shot.####.png")
+    (shots / "shot.0999.png").write_bytes(b"damaged since its size was read")
+    assert [frame and frame.number for frame in clip.look_at([0, 3])] == [998, None, None, 1003]
+
+
 def test_numbers_are_sorted_as_numbers(tmp_path: Path) -> None:
     for number in (1, 2, 10, 9):
         write(tmp_path / "frames" / f"{number}.png", number)

@@ -161,6 +161,15 @@ def test_progress_tells_the_rate_and_the_time_left(connect, frames):
     assert tracking[6].seconds_left == pytest.approx(5 / rate)
 
 
+def test_progress_counts_the_whole_video_where_the_model_is_asked_again(connect, frames):
+    seen: list[Event] = []
+    list(connect(on_event=seen.append).track(frames, "objects=1", ask_again="every:5"))
+    tracking = [event for event in seen if isinstance(event, Progress) and event.phase == "tracking"]
+    assert [(event.done, event.total) for event in tracking] == [(done, 12) for done in range(1, 13)]
+    assert tracking[-1].seconds_left == 0
+    assert tracking[5].rate is not None, "the rate outlives the asking"
+
+
 def test_a_picture_does_not_wait_for_somebody_elses_video(connect, frames, promise):
     """Two frames' time at most, and what the call takes itself."""
     video, picture = connect(), connect()

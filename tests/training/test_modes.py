@@ -43,7 +43,8 @@ def test_each_situation_is_what_it_is_called_and_comes_out_the_same_twice(name: 
 
 
 def test_the_table_has_a_row_for_each_mode_and_replaces_itself() -> None:
-    measured = {pair: [(0.5, 0.25)] for pair in itertools.product(SITUATIONS, MODES)}
+    measured = {key: [((0.5, 0.25), (0.75, 0.125))] for key in itertools.product(SITUATIONS, MODES)}
     page = put_block(put_block("# Video\n", "old\n", MARKS), table(measured), MARKS)
     assert "old" not in page
     assert page.count("0.500 / 0.250") == len(MODES) * (len(SITUATIONS) + 1)
+    assert page.count("0.750 / 0.125") == len(MODES)

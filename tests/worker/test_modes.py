@@ -13,10 +13,11 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
+from sa2va_host.errors import ModelLoadFailed
 from sa2va_host.protocol.limits import ConditionOn
 from sa2va_worker.engine import Sa2VAEngine
 from sa2va_worker.models.checkpoint import BUNDLED
-from sa2va_worker.models.names import DECODER, FINE_TUNED_DECODER, SAM2_PREFIX
+from sa2va_worker.models.names import DECODER, FINE_TUNED_DECODER, SAM2_PREFIX, decoder_name
 from sa2va_worker.models.pictures import square
 from sa2va_worker.models.sam2 import Features, Sam2
 from sa2va_worker.models.tracker import Tracker
@@ -170,17 +171,80 @@ def test_a_checkpoint_with_one_decoder_says_that_it_did_both(
     assert not np.array_equal(by_masks.logits, by_vectors.logits)
 
 
+@pytest.mark.parametrize("form", ["transformers", "sam2", "sa2va-i"])
+def test_the_original_decoder_of_another_checkpoint_propagates(
+    tiny: Sa2VAEngine, frames: NDArray[np.uint8], tmp_path: Path, form: str
+) -> None:
+    original = original_decoder()
+    both = load_engine(with_two_decoders(tmp_path, original))
+    given = load_engine(
+        BUNDLED / "sa2va-tiny", tracker_decoder=str(decoder_folder(tmp_path / form, form, original))
+    )
+    of_both, of_given, of_none = (
+        follow(engine, list(frames[:6]), [0, 3], "masks") for engine in (both, given, tiny)
+    )
+    np.testing.assert_array_equal(of_given.logits, of_both.logits)
+    assert not np.array_equal(of_given.logits, of_none.logits)
+    assert of_given.answer.notes == []
+    assert given.info.details["tracker_decoder"] == form
+    mine, theirs = (follow(engine, list(frames[:6]), [0, 3]).logits for engine in (given, tiny))
+    np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "said"),
+    [
+        ({"vision_encoder.weight": torch.ones(1)}, "holds no SAM2 mask decoder"),
+        ({f"{SAM2_PREFIX}{DECODER}iou_token.weight": torch.ones(1, 2)}, "is a fine-tuned one"),
+        ({"mask_decoder.iou_token.weight": torch.ones(1, 2)}, r"does not fit this model.*shape \(1, 2\)"),
+        ({}, "only pickled weights"),
+    ],
+)
+def test_what_is_no_original_decoder_is_refused_before_the_model_is_loaded(
+    tmp_path: Path, tensors: dict[str, torch.Tensor], said: str
+) -> None:
+    if tensors:
+        save_file(tensors, tmp_path / "model.safetensors")
+    (tmp_path / "sam2_hiera_large.pt").write_bytes(b"pickled")
+    with pytest.raises(ModelLoadFailed, match=said):
+        load_engine(BUNDLED / "sa2va-tiny", tracker_decoder=str(tmp_path))
+
+
 def encoded(sam2: Sam2, frame: NDArray[np.uint8]) -> Features:
     with torch.inference_mode():
         picture = torch.from_numpy(square(frame, sam2.image_size).copy())
         return sam2.encode(sam2.pixels(picture.unsqueeze(0)))
 
 
-def with_two_decoders(folder: Path) -> Path:
-    """The bundled checkpoint as a Sa2VA-i: its decoder under both names."""
+def with_two_decoders(folder: Path, original: dict[str, torch.Tensor] | None = None) -> Path:
+    """The bundled checkpoint as a Sa2VA-i: its decoder under both names, or ``original`` as SAM2's own."""
     copy = shutil.copytree(BUNDLED / "sa2va-tiny", folder / "tiny-i")
     tensors = load_file(copy / "model.safetensors")
     for name in [name for name in tensors if name.startswith(SAM2_PREFIX + DECODER)]:
         tensors[name.replace(DECODER, FINE_TUNED_DECODER)] = tensors[name].clone()
+    tensors |= {SAM2_PREFIX + name: values for name, values in (original or {}).items()}
     save_file(tensors, copy / "model.safetensors")
     return copy
+
+
+def original_decoder() -> dict[str, torch.Tensor]:
+    """In facebookresearch/sam2's names a decoder like the bundled checkpoint's, and yet another one."""
+    noise = torch.Generator().manual_seed(0)
+    tensors = load_file(BUNDLED / "sa2va-tiny" / "model.safetensors")
+    return {
+        name.removeprefix(SAM2_PREFIX): values + 0.05 * torch.randn(values.shape, generator=noise).to(values)
+        for name, values in tensors.items()
+        if name.startswith(SAM2_PREFIX + DECODER)
+    }
+
+
+def decoder_folder(folder: Path, form: str, original: dict[str, torch.Tensor]) -> Path:
+    """A checkpoint with that decoder in one of the forms in which it is found."""
+    folder.mkdir()
+    if form == "sa2va-i":
+        with_two_decoders(folder, original).rename(folder / form)
+        return folder / form
+    if form == "transformers":
+        original = {f"mask_decoder.{decoder_name(name)}": values for name, values in original.items()}
+    save_file(original | {"no_memory_embedding": torch.zeros(1)}, folder / "model.safetensors")
+    return folder
