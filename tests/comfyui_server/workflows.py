@@ -32,18 +32,22 @@ def to_prompt(file: Path, nodes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _values(node: Mapping[str, Any], about: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """What stands in the node's widgets; some have a second value, which is the browser's own."""
+    """What stands in the node's widgets; some have a second value, which is the browser's own. Those that came after the
+    workflow was saved keep their default, as in the browser.
+    """
     values = iter(node["widgets_values"])
     for specification in about["input"].values():
         for name, (kind, *more) in specification.items():
             if not (isinstance(kind, list) or kind in _WIDGETS):
                 continue
-            yield name, next(values)
             options = more[0] if more else {}
+            saved = next(values, options.get("default"))
+            if saved is not None:
+                yield name, saved
             if {"control_after_generate", "image_upload", "video_upload"} & {
                 key for key, value in options.items() if value
             }:
-                next(values)
+                next(values, None)
 
 
 def _linked(node: Mapping[str, Any], links: Mapping[int, list[Any]]) -> Iterator[tuple[str, Any]]:
