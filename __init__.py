@@ -19,9 +19,9 @@ def register() -> None:
         if name not in sys.modules:
             _load(name, _ROOT / folder)
 
-    from sa2va_plugins.comfyui import pack
+    from sa2va_host.machine import clone
 
-    pack.register()
+    clone.register(_ROOT)
 
 
 def _load(name: str, folder: Path) -> None:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from comfy_api.latest import io, ui
 
+from sa2va_host.video.key_frames import pick
+
 from . import model_list
 from .clients import client
-from .inputs import CATEGORY, model_input, options_input
+from .inputs import model_input, options_input, schema
 from .memory import uses_gpu
 from .options import DEFAULT, Options
 from .tensors import Pictures
-from .video_frames import VideoFrames
+from .video_frames import VideoFrames, frames_of
 from .watch import watching
+
+if TYPE_CHECKING:
+    from sa2va_host.media import Picture
 
 
 class Sa2VAChat(io.ComfyNode):
@@ -22,12 +27,11 @@ class Sa2VAChat(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="Sa2VAChat",
-            display_name="Sa2VA Chat",
-            category=CATEGORY,
-            description="Answers a question about pictures or a video, or without either."
-            " Search words: caption, describe, VQA, question, vision language model, LLM.",
+        return schema(
+            "Sa2VAChat",
+            "Sa2VA Chat",
+            "Answers a question about pictures or a video, or without either.",
+            words=("caption", "describe", "VQA", "question", "vision language model", "LLM"),
             inputs=[
                 model_input(),
                 io.String.Input(
@@ -71,15 +75,15 @@ class Sa2VAChat(io.ComfyNode):
         chosen = options or DEFAULT
         pictures: list[Any] = [] if image is None else list(Pictures(image))
         if video is not None:
-            pictures += spread(VideoFrames(video), video_frames)
+            pictures += spread(frames_of(None, video), video_frames)
         with watching(on_gpu=uses_gpu(chosen.device or "auto")) as watch:
-            sa = client(model_list.ensure(model, watch), chosen)
+            sa = client(model_list.ensure(model, chosen, watch), chosen)
             answer = sa.chat(prompt, pictures, generation=chosen.generation, cancellation=watch.cancellation)
         return io.NodeOutput(answer.text, ui=ui.PreviewText(answer.text))
 
 
-def spread(frames: VideoFrames, count: int) -> list[Any]:
+def spread(frames: Pictures | VideoFrames, count: int) -> list[Picture]:
     """So many frames, the first one and then evenly; all of a video that has no more. Decodes twice, holds few."""
-    total = sum(1 for _ in frames)
-    places = {total * place // count for place in range(count)}
-    return [frame for index, frame in enumerate(frames) if index in places]
+    total = frames.count() if isinstance(frames, VideoFrames) else len(frames)
+    places = sorted({total * place // count for place in range(count)})
+    return list(pick(frames, places).values())

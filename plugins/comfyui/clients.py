@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from sa2va_host import Sa2VA
     from sa2va_host.config import Settings
 
+INTERRUPT_GRACE = 1.0
+"""How many seconds the step of an interrupted call may go on before the worker is ended, where the user's settings do
+not say `cancel_grace`: Interrupt is for what hangs.
+"""
 KEPT = 4
 """How many clients stay open, each with a thread and a socket; the one that was not used for longest goes."""
 
@@ -63,9 +67,10 @@ def close_all() -> None:
 
 def setup_command() -> str:
     """What to type once, to make the worker an environment of its own."""
-    from . import pack
+    from sa2va_host.machine import clone
 
-    return f'"{sys.executable}" "{pack.root()}" setup' if pack.is_clone() else "sa2va setup"
+    folder = clone.folder()
+    return f'"{sys.executable}" "{folder}" setup' if folder else "sa2va setup"
 
 
 def missing_here(installed: Callable[[list[str]], dict[str, str | None]] | None = None) -> list[str]:
@@ -79,7 +84,7 @@ def missing_here(installed: Callable[[list[str]], dict[str, str | None]] | None 
 
 
 def _settings(model: str, options: Options, folders: tuple[str, ...]) -> Settings:
-    from sa2va_host.config import load_settings
+    from sa2va_host.config import load_settings, origins
 
     settings = load_settings(
         model=model,
@@ -89,8 +94,11 @@ def _settings(model: str, options: Options, folders: tuple[str, ...]) -> Setting
         device=options.device,
         keep_alive=options.keep_alive,
         worker_python=options.worker_python,
+        revision=options.revision,
+        trust_remote_code=options.trust_remote_code,
     )
-    return load_settings(base=settings, model_folders=folders)
+    said = origins()["cancel_grace"] != "default"
+    return load_settings(base=settings, model_folders=folders, cancel_grace=None if said else INTERRUPT_GRACE)
 
 
 def _check_interpreter(sa: Sa2VA) -> None:

@@ -28,7 +28,7 @@ class Sa2VAExtension(ComfyExtension):
     """The node pack."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return NODES + (legacy.NODES if preferences.old_names() else [])
+        return NODES + (legacy.NODES if preferences.is_on(preferences.OLD_NAMES) else [])
 
 
 async def comfy_entrypoint() -> Sa2VAExtension:

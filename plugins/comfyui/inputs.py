@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Sequence
 from typing import Any
 
 from comfy_api.latest import io
@@ -15,6 +17,21 @@ OBJECTS = io.Custom("SA2VA_OBJECTS")
 """`found_objects.FoundObjects`: names, and probabilities or tracks at the model's resolution."""
 OPTIONS = io.Custom("SA2VA_OPTIONS")
 """`options.Options`."""
+
+
+def schema(
+    node_id: str, display_name: str, description: str, *, words: Sequence[str], **more: Any
+) -> io.Schema:
+    """A node of the pack. ``words`` are what people may search for: newer versions of ComfyUI find nodes by them."""
+    if "search_aliases" in inspect.signature(io.Schema).parameters:
+        more["search_aliases"] = list(words)
+    return io.Schema(
+        node_id=node_id,
+        display_name=display_name,
+        category=CATEGORY,
+        description=f"{description} Search words: {', '.join(words)}.",
+        **more,
+    )
 
 
 def model_input() -> Any:

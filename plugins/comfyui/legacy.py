@@ -13,12 +13,14 @@ import numpy as np
 import torch
 from comfy_api.latest import io
 
+from sa2va_host.video.key_frames import KeyFrames
+
 from . import segment_image, segment_video
 from .inputs import CATEGORY, threshold_input
 from .model_list import plain
 from .options import Options
 from .refine_edges import vitmatte, vitmatte_inputs
-from .tensors import Pictures, to_mask
+from .tensors import Pictures
 from .unload import unload as end_workers
 
 _MODELS = (
@@ -30,7 +32,7 @@ _MODELS = (
     "ByteDance/Sa2VA-InternVL3-14B",
 )
 _MORPHS = ("none", "opening", "closing", "erode", "dilate")
-_KEY_FRAMES = 5
+_FOLLOWING = segment_video.Following(KeyFrames("first", 5))
 """What that pack shows the language model, as upstream does."""
 
 
@@ -168,10 +170,10 @@ class XJSa2VAVideoSegmentation(io.ComfyNode):
     ) -> io.NodeOutput:
         options = _options(use_8bit, use_flash_attn)
         tracks, text = segment_video.track(
-            plain(model_name), Pictures(images), _one_line(segmentation_prompt), _KEY_FRAMES, options
+            plain(model_name), Pictures(images), _one_line(segmentation_prompt), _FOLLOWING, options
         )
         _leave(unload)
-        masks = to_mask(segment_video.each_union(tracks, threshold), tracks.frames, tracks.size)
+        masks = segment_image.union_masks(tracks, threshold, connected=True)
         return io.NodeOutput(text, _morphed(masks, morph, erode_kernel, dilate_kernel, iterations))
 
 

@@ -13,6 +13,7 @@ import folder_paths
 from sa2va_host.errors import ModelNotFound, Sa2VAError
 from sa2va_host.protocol.specification import AUTO
 
+from .options import Options
 from .watch import Watch, check_interrupt
 
 if TYPE_CHECKING:
@@ -53,10 +54,11 @@ def plain(choice: str) -> str:
     return _MARK.sub("", choice)
 
 
-def ensure(choice: str, watch: Watch) -> str:
+def ensure(choice: str, options: Options, watch: Watch) -> str:
     """The model's name, once it is on this machine: an entry marked as a download is fetched, into the hub's cache.
 
-    Only those are, since only there the user was told. Raises what `sa2va_host.models.hub.pull` raises.
+    Only those are, since only there the user was told, and never a checkpoint's code. Raises what
+    `sa2va_host.models.hub.pull` raises.
     """
     name = plain(choice)
     if name == choice:
@@ -69,9 +71,9 @@ def ensure(choice: str, watch: Watch) -> str:
         watch.event(event)
 
     try:
-        find(name, folders=model_folders())
+        find(name, revision=options.revision or "", folders=model_folders())
     except ModelNotFound:
-        pull(name, on_event=on_event)
+        pull(name, revision=options.revision or "", on_event=on_event)
     return name
 
 

@@ -7,10 +7,11 @@ from typing import Any
 from comfy_api.latest import io
 
 from sa2va_host.errors import InvalidInput
-from sa2va_host.generation import Generation
+from sa2va_host.generation import MAX_NEW_TOKENS, Generation
 from sa2va_host.protocol.specification import AUTO, QUANTIZATIONS
 
-from .inputs import CATEGORY, OPTIONS
+from . import preferences
+from .inputs import OPTIONS, schema
 from .options import Options
 
 NOW, MINUTES, FOR_EVER, SETTING = "unload now", "minutes", "for ever", "as set"
@@ -21,12 +22,21 @@ class Sa2VAModelOptions(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="Sa2VAModelOptions",
-            display_name="Sa2VA Model Options",
-            category=CATEGORY,
-            description="How the model is loaded, how long it stays, and how it answers. Not needed: without it the"
-            " best for this machine is chosen. Search words: 8bit, quantization, flash attention, unload, VRAM.",
+        return schema(
+            "Sa2VAModelOptions",
+            "Sa2VA Model Options",
+            "How the model is loaded, how long it stays, and how it answers. Not needed: without it the best for this"
+            " machine is chosen.",
+            words=(
+                "8bit",
+                "quantization",
+                "flash attention",
+                "unload",
+                "VRAM",
+                "offload",
+                "sampling",
+                "seed",
+            ),
             inputs=[
                 io.Combo.Input(
                     "quantization",
@@ -49,7 +59,10 @@ class Sa2VAModelOptions(io.ComfyNode):
                     tooltip="The number format of the weights. auto: bfloat16 on GPUs that have it.",
                 ),
                 io.String.Input(
-                    "device", default=AUTO, tooltip="auto, cuda, cuda:1, mps or cpu: where the worker runs."
+                    "device",
+                    default=AUTO,
+                    tooltip="Where the worker runs: auto, cuda, cuda:1, mps or cpu. balanced spreads the model over all"
+                    " NVIDIA GPUs; offload keeps in the computer's memory what one GPU has no room for.",
                 ),
                 io.Combo.Input(
                     "keep_alive",
@@ -73,7 +86,7 @@ class Sa2VAModelOptions(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "max_new_tokens",
-                    default=2048,
+                    default=MAX_NEW_TOKENS,
                     min=1,
                     max=1 << 20,
                     tooltip="The longest answer, in tokens.",
@@ -81,7 +94,8 @@ class Sa2VAModelOptions(io.ComfyNode):
                 io.Boolean.Input(
                     "do_sample",
                     default=False,
-                    tooltip="Draw words at random instead of taking the likeliest. The settings below count only then.",
+                    tooltip="Draw words at random instead of taking the likeliest. temperature, top_p, top_k, min_p and"
+                    " seed count only then.",
                 ),
                 io.Float.Input(
                     "temperature",
@@ -107,6 +121,7 @@ class Sa2VAModelOptions(io.ComfyNode):
                     control_after_generate=True,
                     tooltip="The same seed draws the same words. Only with do_sample.",
                 ),
+                *_later_inputs(),
             ],
             outputs=[
                 OPTIONS.Output(
@@ -130,9 +145,29 @@ class Sa2VAModelOptions(io.ComfyNode):
         temperature: float,
         top_p: float,
         seed: int,
+        top_k: int = 0,
+        min_p: float = 0.0,
+        repetition_penalty: float = 0.0,
+        revision: str = "",
+        trust_remote_code: bool = False,
     ) -> io.NodeOutput:
-        sampling: dict[str, Any] = (
-            {"temperature": temperature, "top_p": top_p, "seed": seed} if do_sample else {}
+        if trust_remote_code and not preferences.is_on(preferences.TRUST_WORKFLOWS):
+            raise InvalidInput(
+                "The workflow asks to run code that a checkpoint brings, and here no workflow may.",
+                advice="If you trust it, switch on Settings > Sa2VA > Trust workflows, or turn trust_remote_code off.",
+            )
+        sampling: dict[str, Any] = {
+            "temperature": temperature,
+            "top_p": top_p,
+            "top_k": top_k or None,
+            "min_p": min_p or None,
+            "seed": seed,
+        }
+        generation = Generation(
+            max_new_tokens=None if max_new_tokens == MAX_NEW_TOKENS else max_new_tokens,
+            repetition_penalty=repetition_penalty or None,
+            do_sample=do_sample,
+            **(sampling if do_sample else {}),
         )
         return io.NodeOutput(
             Options(
@@ -142,9 +177,58 @@ class Sa2VAModelOptions(io.ComfyNode):
                 device=_said(device.strip(), AUTO),
                 keep_alive=seconds(keep_alive, minutes),
                 worker_python=worker_python.strip() or None,
-                generation=Generation(max_new_tokens=max_new_tokens, do_sample=do_sample, **sampling),
+                revision=revision.strip() or None,
+                trust_remote_code=trust_remote_code or None,
+                generation=generation,
             )
         )
+
+
+def _later_inputs() -> list[Any]:
+    """They came later than the others: workflows that do not have them mean what changes nothing."""
+    return [
+        io.Int.Input(
+            "top_k",
+            default=0,
+            min=0,
+            max=1 << 20,
+            optional=True,
+            tooltip="Draw from this many of the likeliest words; 0 from all. Only with do_sample.",
+        ),
+        io.Float.Input(
+            "min_p",
+            default=0.0,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            optional=True,
+            tooltip="Draw from words at least this many times as likely as the likeliest; 0 from all. Only with"
+            " do_sample.",
+        ),
+        io.Float.Input(
+            "repetition_penalty",
+            default=0.0,
+            min=0.0,
+            max=100.0,
+            step=0.05,
+            optional=True,
+            tooltip="Above 1 makes words that were said already less likely, with do_sample or without. 0 takes what"
+            " the checkpoint asks for.",
+        ),
+        io.String.Input(
+            "revision",
+            default="",
+            optional=True,
+            tooltip="The branch, tag or commit of a model of the hub. Empty: main, or what your settings say.",
+        ),
+        io.Boolean.Input(
+            "trust_remote_code",
+            default=False,
+            optional=True,
+            tooltip="Run the code that a checkpoint brings, which may do whatever you may. Models of the hub need a"
+            " commit as revision. Counts only where Settings > Sa2VA > Trust workflows is on.",
+        ),
+    ]
 
 
 def seconds(keep_alive: str, minutes: float) -> float | None:

@@ -19,6 +19,10 @@ class Options:
     """Seconds; 0 ends the worker after each call, negative keeps it for ever."""
     worker_python: str | None = None
     """The interpreter that runs the worker."""
+    revision: str | None = None
+    """The branch, tag or commit of a model of the hub."""
+    trust_remote_code: bool | None = None
+    """Whether a checkpoint's own code runs."""
     generation: Generation = field(default=GREEDY)
 
 

@@ -1,4 +1,4 @@
-"""What the user set under Settings > Sa2VA in ComfyUI (`web/settings.js` declares it). Read when nodes are listed."""
+"""What the user set under Settings > Sa2VA in ComfyUI (`web/settings.js` declares it). Read from its files."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ import folder_paths
 
 OLD_NAMES = "Sa2VA.OldNames"
 """Whether the nodes of alexjx/ComfyUI-Sa2VA-XJ are offered, so that its workflows load."""
+TRUST_WORKFLOWS = "Sa2VA.TrustWorkflows"
+"""Whether a workflow may say that a checkpoint's own code runs; it may come from anybody."""
 
 _log = logging.getLogger(__name__)
 
 
-def old_names() -> bool:
-    """Whether any user of this ComfyUI wants the old nodes; false where the settings cannot be read."""
-    return any(_read(file).get(OLD_NAMES) is True for file in _settings_files())
+def is_on(setting: str) -> bool:
+    """Whether any user of this ComfyUI has switched it on; false where the settings cannot be read."""
+    return any(_read(file).get(setting) is True for file in _settings_files())
 
 
 def _settings_files() -> list[Path]:

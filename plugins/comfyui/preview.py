@@ -25,7 +25,7 @@ def overlays(pictures: Pictures, objects: FoundObjects, threshold: float) -> tor
     from sa2va_host.masks.masks import overlay
 
     shown = []
-    for index in _spread(len(pictures)):
+    for index in spread(len(pictures)):
         masks = [objects.mask(each, index, threshold) for each in range(len(objects))]
         shown.append(_shrink(overlay(pictures[index], masks if any(mask.any() for mask in masks) else [])))
     return to_image(shown)
@@ -38,11 +38,12 @@ def show(pictures: Pictures, objects: FoundObjects, threshold: float, node: Any)
 
 def show_masks(masks: torch.Tensor, node: Any) -> Any:
     """A MASK `[batch, height, width]` as the ``ui`` of a node's output."""
-    shown = [_shrink(masks[index].mul(255).byte().numpy()) for index in _spread(len(masks))]
+    shown = [_shrink(masks[index].mul(255).byte().numpy()) for index in spread(len(masks))]
     return ui.PreviewMask(torch.from_numpy(np.stack(shown)).float() / 255.0, cls=node)
 
 
-def _spread(count: int) -> Sequence[int]:
+def spread(count: int) -> Sequence[int]:
+    """The places, of so many, that are shown."""
     return range(count) if count <= MOST else [int(each) for each in np.linspace(0, count - 1, MOST)]
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,11 +14,12 @@ from sa2va_host.errors import InvalidInput
 
 from . import preview
 from .clients import client, latest_model
-from .inputs import CATEGORY, OBJECTS, options_input
+from .connections import fingerprint, is_connected
+from .inputs import OBJECTS, options_input, schema
 from .memory import uses_gpu
 from .options import DEFAULT, Options
-from .tensors import Pictures, to_mask, to_probabilities
-from .watch import check_interrupt, watching
+from .tensors import Pictures, no_mask, to_mask, to_probabilities
+from .watch import watching
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from .found_objects import FoundObjects
 
 GUIDED, VITMATTE = "guided filter", "ViTMatte"
+_MASKS = 0
 
 
 class Sa2VARefineEdges(io.ComfyNode):
@@ -32,12 +35,11 @@ class Sa2VARefineEdges(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="Sa2VARefineEdges",
-            display_name="Sa2VA Refine Edges",
-            category=CATEGORY,
-            description="Makes edges follow the picture: soft mattes for hair, fur and glass."
-            " Search words: matting, alpha, trimap, guided filter, ViTMatte, hair, detail.",
+        return schema(
+            "Sa2VARefineEdges",
+            "Sa2VA Refine Edges",
+            "Makes edges follow the picture: soft mattes for hair, fur and glass.",
+            words=("matting", "alpha", "trimap", "guided filter", "ViTMatte", "hair", "detail"),
             inputs=[
                 io.Image.Input("image", tooltip="The pictures or frames that the masks belong to."),
                 io.Combo.Input(
@@ -63,11 +65,18 @@ class Sa2VARefineEdges(io.ComfyNode):
             ],
             outputs=[
                 io.Mask.Output(
-                    "masks", display_name="masks", tooltip="Soft masks 0..1, one for each picture or frame."
+                    "masks",
+                    display_name="masks",
+                    tooltip="Soft masks 0..1, one for each picture or frame. Where it is not connected, only those"
+                    " of the preview are made.",
                 )
             ],
             is_output_node=True,
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, **_inputs: Any) -> str:
+        return fingerprint(_MASKS)
 
     @classmethod
     def execute(
@@ -84,8 +93,12 @@ class Sa2VARefineEdges(io.ComfyNode):
         tracks: FoundObjects | None = None,
         options: Options | None = None,
     ) -> io.NodeOutput:
-        pictures = Pictures(image)
-        maps = _maps(mask, tracks, pictures)
+        whole = Pictures(image)
+        map_of = _maps(mask, tracks, whole)
+        connected = is_connected(_MASKS)
+        places = range(len(whole)) if connected else preview.spread(len(whole))
+        pictures = whole if connected else whole.choose(places)
+        maps = (map_of(place) for place in places)
         if method == GUIDED:
             refined = to_mask(_guided(pictures, maps, radius), len(pictures), pictures.size)
         else:
@@ -97,7 +110,8 @@ class Sa2VARefineEdges(io.ComfyNode):
                 "max_megapixels": max_megapixels,
             }
             refined = vitmatte(pictures, maps, latest_model(), details, options or DEFAULT)
-        return io.NodeOutput(refined, ui=preview.show_masks(refined, cls))
+        masks = refined if connected else no_mask(len(whole), whole.size)
+        return io.NodeOutput(masks, ui=preview.show_masks(refined, cls))
 
 
 def vitmatte_inputs(erode: str, dilate: str) -> list[Any]:
@@ -165,26 +179,25 @@ def _guided(
     from sa2va_host.masks.refine import Refinement, refine
 
     for picture, values in zip(pictures, maps, strict=True):
-        check_interrupt()
         yield refine(values, Refinement(guide_radius=radius), 0.5, picture)
 
 
 def _maps(
     mask: torch.Tensor | None, tracks: FoundObjects | None, pictures: Pictures
-) -> Iterator[NDArray[np.float32]]:
-    """Probabilities `[height, width]` for each picture. Raises `InvalidInput` where they do not fit."""
+) -> Callable[[int], NDArray[np.float32]]:
+    """Gives a picture's probabilities `[height, width]` by its place. Raises `InvalidInput` where they do not fit."""
     if (mask is None) == (tracks is None):
         both = "Both a mask and tracks are" if tracks is not None else "Neither a mask nor tracks are"
         raise InvalidInput(f"{both} connected.", advice="Connect one of them.")
     if tracks is not None:
         _check(tracks.frames, tracks.size, pictures)
-        return (_union(tracks, frame) for frame in range(tracks.frames))
+        return partial(_union, tracks)
     assert mask is not None
     values = to_probabilities(mask)
     if len(values) == 1:
         values = np.broadcast_to(values, (len(pictures), *values.shape[1:]))
     _check(len(values), values.shape[1:], pictures)
-    return iter(values)
+    return values.__getitem__
 
 
 def _union(tracks: FoundObjects, frame: int) -> NDArray[np.float32]:

@@ -12,18 +12,18 @@ from . import model_list, preview
 from .clients import client
 from .connections import fingerprint, is_connected
 from .found_objects import FoundObjects, each_text, gather
-from .inputs import CATEGORY, OBJECTS, lines_of, model_input, options_input, prompt_input, threshold_input
+from .inputs import OBJECTS, lines_of, model_input, options_input, prompt_input, schema, threshold_input
 from .memory import uses_gpu
 from .options import DEFAULT, Options
 from .tensors import Pictures, no_mask, to_mask
-from .watch import watching
+from .watch import check_interrupt, watching
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sa2va_host.results import Segmentation
 
-_OBJECT_MASKS = 2
+_MASKS, _OBJECT_MASKS, _BOXES, _DETAILS = 1, 2, 3, 4
 
 
 class Sa2VAImageSegmentation(io.ComfyNode):
@@ -31,12 +31,11 @@ class Sa2VAImageSegmentation(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="Sa2VAImageSegmentation",
-            display_name="Sa2VA Image Segmentation",
-            category=CATEGORY,
-            description="Finds what you describe in pictures: an answer in words, and masks."
-            " Search words: segment, mask, SAM2, prompt, grounding, vision language model.",
+        return schema(
+            "Sa2VAImageSegmentation",
+            "Sa2VA Image Segmentation",
+            "Finds what you describe in pictures: an answer in words, and masks.",
+            words=("segment", "mask", "SAM2", "prompt", "grounding", "vision language model"),
             inputs=[
                 model_input(),
                 io.Image.Input("image", tooltip="One picture, or a batch; each is segmented on its own."),
@@ -49,13 +48,13 @@ class Sa2VAImageSegmentation(io.ComfyNode):
                 io.Mask.Output(
                     "masks",
                     display_name="masks",
-                    tooltip="One mask for each picture: everything that was found.",
+                    tooltip="One mask for each picture: everything that was found. Made only if it is connected.",
                 ),
                 io.Mask.Output(
                     "object_masks",
                     display_name="object masks",
                     is_output_list=True,
-                    tooltip="A list with one mask batch for each object.",
+                    tooltip="A list with one mask batch for each object. Made only if it is connected.",
                 ),
                 io.BBOX.Output(
                     "boxes",
@@ -84,7 +83,7 @@ class Sa2VAImageSegmentation(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, **_inputs: Any) -> str:
-        return fingerprint(_OBJECT_MASKS)
+        return fingerprint(_MASKS, _OBJECT_MASKS, _BOXES, _DETAILS)
 
     @classmethod
     def execute(
@@ -97,11 +96,10 @@ class Sa2VAImageSegmentation(io.ComfyNode):
     ) -> io.NodeOutput:
         pictures = Pictures(image)
         objects, text = segment(model, pictures, prompt, options or DEFAULT)
-        union = (objects.union(frame, threshold) for frame in range(len(pictures)))
-        found = list(measure(objects, threshold))
+        found = list(measure(objects, threshold)) if is_connected(_BOXES) or is_connected(_DETAILS) else []
         return io.NodeOutput(
             text,
-            to_mask(union, len(pictures), pictures.size),
+            union_masks(objects, threshold, connected=is_connected(_MASKS)),
             object_masks(objects, threshold, connected=is_connected(_OBJECT_MASKS)),
             [[each["box"] for each in found if each["picture"] == index] for index in range(len(pictures))],
             json.dumps(found, ensure_ascii=False),
@@ -114,7 +112,7 @@ def segment(model: str, pictures: Pictures, prompt: str, options: Options) -> tu
     """What each line of the prompt finds in each picture, and the answers in words."""
     lines = lines_of(prompt)
     with watching(len(pictures), on_gpu=uses_gpu(options.device or "auto")) as watch:
-        sa = client(model_list.ensure(model, watch), options)
+        sa = client(model_list.ensure(model, options, watch), options)
         answers: list[list[Segmentation]] = [[] for _ in lines]
         for picture in pictures:
             each = sa.segment_each(
@@ -124,6 +122,14 @@ def segment(model: str, pictures: Pictures, prompt: str, options: Options) -> tu
                 found.append(answer)
             watch.call_done()
     return gather(lines, answers), "\n".join(each_text(lines, answers))
+
+
+def union_masks(objects: FoundObjects, threshold: float, *, connected: bool) -> torch.Tensor:
+    """A MASK of all frames: where any object is."""
+    if not connected:
+        return no_mask(objects.frames, objects.size)
+    each = (objects.union(frame, threshold) for frame in range(objects.frames))
+    return to_mask(each, objects.frames, objects.size)
 
 
 def object_masks(objects: FoundObjects, threshold: float, *, connected: bool) -> list[torch.Tensor]:
@@ -145,6 +151,7 @@ def measure(objects: FoundObjects, threshold: float) -> Iterator[dict[str, Any]]
     from sa2va_host.masks.masks import box, mean_inside
 
     for frame in range(objects.frames):
+        check_interrupt()
         for index, name in enumerate(objects.names):
             mask = objects.mask(index, frame, threshold)
             around = box(mask)

@@ -2,31 +2,49 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
+import numpy as np
 import torch
 from comfy_api.latest import io
+
+from sa2va_host.protocol.limits import MAX_BUFFERS, ConditionOn
+from sa2va_host.results import Segmentation
+from sa2va_host.video.key_frames import KeyFrames, pick
 
 from . import model_list
 from .clients import client
 from .connections import fingerprint, is_connected
 from .found_objects import FoundObjects, each_text, gather
-from .inputs import CATEGORY, OBJECTS, lines_of, model_input, options_input, prompt_input, threshold_input
+from .inputs import OBJECTS, lines_of, model_input, options_input, prompt_input, schema, threshold_input
 from .memory import uses_gpu
 from .options import DEFAULT, Options
-from .tensors import no_mask, to_mask
-from .video_frames import frames_of
-from .watch import check_interrupt, watching
+from .segment_image import union_masks
+from .video_frames import VideoFrames, frames_of
+from .watch import watching
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from sa2va_host.video.stream import WhichFrames
+    from sa2va_host.video.tracked_frame import TrackedFrame
+    from sa2va_host.video.tracks import Track
 
-    from sa2va_host.masks.masks import Mask
-    from sa2va_host.media import Picture
+    from .tensors import Pictures
 
+FIRST, UNIFORM = "first", "uniform"
+NEVER, EVERY, CUTS = "never", "every", "cuts"
 _MASKS = 1
+
+
+@dataclass(frozen=True)
+class Following:
+    """What `sa2va_host.video.tracks.Track` is told of a video."""
+
+    key_frames: KeyFrames
+    condition_on: ConditionOn = "vectors"
+    ask_again: str = NEVER
 
 
 class Sa2VAVideoSegmentation(io.ComfyNode):
@@ -34,12 +52,11 @@ class Sa2VAVideoSegmentation(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="Sa2VAVideoSegmentation",
-            display_name="Sa2VA Video Segmentation",
-            category=CATEGORY,
-            description="Finds what you describe in a video and follows it through all frames."
-            " Search words: segment, mask, track, SAM2, video, rotoscope.",
+        return schema(
+            "Sa2VAVideoSegmentation",
+            "Sa2VA Video Segmentation",
+            "Finds what you describe in a video and follows it through all frames.",
+            words=("segment", "mask", "track", "SAM2", "video", "rotoscope", "key frames", "cuts"),
             inputs=[
                 model_input(),
                 prompt_input("the person"),
@@ -48,9 +65,9 @@ class Sa2VAVideoSegmentation(io.ComfyNode):
                     "key_frames",
                     default=5,
                     min=1,
-                    max=64,
-                    tooltip="How many frames, from the first on, the language model looks at. What you describe must"
-                    " be visible in one of them.",
+                    max=MAX_BUFFERS,
+                    tooltip="How many frames the language model looks at. What you describe must be visible in one of"
+                    " them.",
                 ),
                 io.Image.Input(
                     "frames", optional=True, tooltip="The frames as a batch. Connect this or video."
@@ -61,9 +78,14 @@ class Sa2VAVideoSegmentation(io.ComfyNode):
                     tooltip="The video, decoded frame by frame: long ones fit into memory. Connect this or frames.",
                 ),
                 options_input(),
+                *_following_inputs(),
             ],
             outputs=[
-                io.String.Output("text", display_name="text", tooltip="What the model answered."),
+                io.String.Output(
+                    "text",
+                    display_name="text",
+                    tooltip="What the model answered; where it was asked again, each answer once.",
+                ),
                 io.Mask.Output(
                     "masks",
                     display_name="masks",
@@ -78,8 +100,12 @@ class Sa2VAVideoSegmentation(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, model: str) -> bool | str:
+    def validate_inputs(
+        cls, model: str, key_frame_sampling: str = FIRST, ask_again: str = NEVER
+    ) -> bool | str:
         """Any model is accepted, as in Sa2VA Image Segmentation."""
+        if key_frame_sampling == UNIFORM and ask_again != NEVER:
+            return "A model that is asked again sees the first frames of each part: set key_frame_sampling to first."
         return bool(model) or "Choose a model."
 
     @classmethod
@@ -96,41 +122,113 @@ class Sa2VAVideoSegmentation(io.ComfyNode):
         frames: torch.Tensor | None = None,
         video: Any = None,
         options: Options | None = None,
+        key_frame_sampling: Any = FIRST,
+        condition_on: ConditionOn = "vectors",
+        ask_again: str = NEVER,
+        ask_again_every: int = 100,
     ) -> io.NodeOutput:
-        tracks, text = track(model, frames_of(frames, video), prompt, key_frames, options or DEFAULT)
-        masks = (
-            to_mask(each_union(tracks, threshold), tracks.frames, tracks.size)
-            if is_connected(_MASKS)
-            else no_mask(tracks.frames, tracks.size)
+        following = Following(
+            KeyFrames(key_frame_sampling, key_frames),
+            condition_on,
+            f"{EVERY}:{ask_again_every}" if ask_again == EVERY else ask_again,
         )
-        return io.NodeOutput(text, masks, tracks)
+        tracks, text = track(model, frames_of(frames, video), prompt, following, options or DEFAULT)
+        return io.NodeOutput(text, union_masks(tracks, threshold, connected=is_connected(_MASKS)), tracks)
 
 
 def track(
-    model: str, frames: Iterable[Picture], prompt: str, key_frames: int, options: Options
+    model: str, frames: Pictures | VideoFrames, prompt: str, following: Following, options: Options
 ) -> tuple[FoundObjects, str]:
-    """What each line of the prompt finds and follows, and the answers in words. Frames are read once."""
+    """What each line of the prompt finds and follows, and the answers in words. No frame of a file is kept."""
     lines = lines_of(prompt)
     with watching(on_gpu=uses_gpu(options.device or "auto")) as watch:
-        sa = client(model_list.ensure(model, watch), options)
+        sa = client(model_list.ensure(model, options, watch), options)
+        key_frames, count = _key_frames(frames, following.key_frames)
         with sa.track(
             frames,
             lines,
-            f"first:{key_frames}",
+            key_frames,
+            frame_count=count,
+            condition_on=following.condition_on,
+            ask_again=following.ask_again,
             generation=options.generation,
             cancellation=watch.cancellation,
         ) as running:
-            together = running.collect()
-        ends = accumulate(said.objects for said in running.answers)
-        answers = [
-            [replace(together, text=said.text, logits=together.logits[end - said.objects : end])]
-            for said, end in zip(running.answers, ends, strict=True)
+            tracked = list(running)
+        together = _together(tracked) if tracked else _nothing(running, frames)
+        said = tracked[0].answers if tracked else running.answers
+    ends = accumulate(each.objects for each in said)
+    answers = [
+        [
+            replace(
+                together,
+                text="\n".join(dict.fromkeys(frame.answers[index].text for frame in tracked)) or each.text,
+                logits=together.logits[end - each.objects : end],
+            )
         ]
+        for index, (each, end) in enumerate(zip(said, ends, strict=True))
+    ]
     return gather(lines, answers), "\n".join(each_text(lines, answers))
 
 
-def each_union(tracks: FoundObjects, threshold: float) -> Iterator[Mask]:
-    """Where any object is, frame by frame; an interrupt ends it."""
-    for frame in range(tracks.frames):
-        check_interrupt()
-        yield tracks.union(frame, threshold)
+def _following_inputs() -> list[Any]:
+    """They came later than the others: workflows that do not have them mean the first of each list."""
+    return [
+        io.Combo.Input(
+            "key_frame_sampling",
+            options=[FIRST, UNIFORM],
+            default=FIRST,
+            optional=True,
+            tooltip="Which key frames: the first ones, or as many spread evenly over the whole video, for what shows"
+            " up late. Uniform decodes a video twice more.",
+        ),
+        io.Combo.Input(
+            "condition_on",
+            options=list(get_args(ConditionOn)),
+            default="vectors",
+            optional=True,
+            tooltip="What the tracker is told of the key frames: the model's vectors, as Sa2VA does, or the masks that"
+            " these give there, as Sa2VA-i does.",
+        ),
+        io.Combo.Input(
+            "ask_again",
+            options=[NEVER, EVERY, CUTS],
+            default=NEVER,
+            optional=True,
+            tooltip="For videos with cuts or things that come and go: ask the model anew every so many frames, or at"
+            " each cut that is seen. Each line of the prompt is one object then.",
+        ),
+        io.Int.Input(
+            "ask_again_every",
+            default=100,
+            min=1,
+            max=1_000_000,
+            optional=True,
+            tooltip="For ask_again 'every': after how many frames.",
+        ),
+    ]
+
+
+def _key_frames(frames: Pictures | VideoFrames, wanted: KeyFrames) -> tuple[WhichFrames, int | None]:
+    """What `Sa2VA.track` is told of the key frames, and how many frames it may expect."""
+    words = f"{wanted.kind}:{wanted.count}"
+    if not isinstance(frames, VideoFrames):
+        return words, None
+    if wanted.kind == FIRST:
+        return words, frames.promised
+    count = frames.count()
+    return pick(frames, wanted.positions(count)), count
+
+
+def _together(tracked: Sequence[TrackedFrame]) -> Segmentation:
+    """All frames as one answer."""
+    first = tracked[0]
+    logits = np.stack([frame.logits for frame in tracked], axis=1)
+    return Segmentation(first.text, logits, first.size, first.image_size, is_video=True)
+
+
+def _nothing(running: Track, frames: Pictures | VideoFrames) -> Segmentation:
+    """No object in each of the frames, of which not all were read."""
+    found = running.collect()
+    count = frames.count() if isinstance(frames, VideoFrames) else len(frames)
+    return replace(found, logits=np.zeros((0, count, *found.logits.shape[2:]), np.float32))

@@ -12,6 +12,8 @@ import torch
 
 from sa2va_host.errors import InvalidInput
 
+from .watch import check_interrupt
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -39,6 +41,10 @@ class Pictures(Sequence["Picture"]):
     def __len__(self) -> int:
         return int(self._batch.shape[0])
 
+    def choose(self, places: Sequence[int]) -> Pictures:
+        """Those at these places."""
+        return Pictures(self._batch[list(places)])
+
     def __getitem__(self, index: Any) -> Any:
         from sa2va_host.media import read_image
 
@@ -58,10 +64,12 @@ def to_image(pictures: Sequence[Picture]) -> torch.Tensor:
 def to_mask(frames: Iterator[NDArray[Any]], count: int, size: tuple[int, int]) -> torch.Tensor:
     """Masks or probabilities `[height, width]`, one for each of ``count`` frames, as a MASK.
 
-    They are taken one after the other into memory that is there already, so that a long video is held once.
+    They are taken one after the other into memory that is there already, so that a long video is held once. An
+    interrupt ends it between two.
     """
     result = torch.empty((count, *size), dtype=torch.float32)
     for target, frame in zip(result, frames, strict=True):
+        check_interrupt()
         target.copy_(torch.from_numpy(frame))
     return result
 

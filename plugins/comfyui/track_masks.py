@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
@@ -13,9 +14,8 @@ from sa2va_host.masks.refine import LARGEST_RADIUS, Combination, Refinement, com
 
 from . import preview
 from .connections import fingerprint, is_connected
-from .inputs import CATEGORY, OBJECTS, threshold_input
+from .inputs import OBJECTS, schema, threshold_input
 from .tensors import no_mask, to_mask
-from .watch import check_interrupt
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from .found_objects import FoundObjects
 
-_OBJECT_MASKS, _SOFT = 1, 2
+_MASKS, _OBJECT_MASKS, _SOFT = 0, 1, 2
 
 
 class Sa2VAMasksFromTracks(io.ComfyNode):
@@ -31,12 +31,11 @@ class Sa2VAMasksFromTracks(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="Sa2VAMasksFromTracks",
-            display_name="Sa2VA Masks from Tracks",
-            category=CATEGORY,
-            description="Makes masks of tracks or probabilities: threshold, objects, clean-up. The model does not run"
-            " again. Search words: threshold, grow, shrink, fill holes, invert, track, probability.",
+        return schema(
+            "Sa2VAMasksFromTracks",
+            "Sa2VA Masks from Tracks",
+            "Makes masks of tracks or probabilities: threshold, objects, clean-up. The model does not run again.",
+            words=("threshold", "grow", "shrink", "fill holes", "invert", "track", "probability"),
             inputs=[
                 OBJECTS.Input("tracks", tooltip="Tracks or probabilities of a Sa2VA segmentation node."),
                 threshold_input(0.5),
@@ -71,7 +70,9 @@ class Sa2VAMasksFromTracks(io.ComfyNode):
             ],
             outputs=[
                 io.Mask.Output(
-                    "masks", display_name="masks", tooltip="One mask for each frame, of the objects combined."
+                    "masks",
+                    display_name="masks",
+                    tooltip="One mask for each frame, of the objects combined. Made only if it is connected.",
                 ),
                 io.Mask.Output(
                     "object_masks",
@@ -91,7 +92,7 @@ class Sa2VAMasksFromTracks(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, **_inputs: Any) -> str:
-        return fingerprint(_OBJECT_MASKS, _SOFT)
+        return fingerprint(_MASKS, _OBJECT_MASKS, _SOFT)
 
     @classmethod
     def execute(
@@ -112,9 +113,10 @@ class Sa2VAMasksFromTracks(io.ComfyNode):
             Refinement(fill_holes=fill_holes, smallest_area=smallest_area, grow=grow),
             invert,
         )
-        masks = wanted.combined()
+        connected = is_connected(_MASKS)
+        masks = wanted.combined(range(tracks.frames) if connected else preview.spread(tracks.frames))
         return io.NodeOutput(
-            masks,
+            masks if connected else wanted.nothing(),
             wanted.each_object() if is_connected(_OBJECT_MASKS) else [wanted.nothing()],
             wanted.soft() if is_connected(_SOFT) else wanted.nothing(),
             ui=preview.show_masks(masks, cls),
@@ -131,16 +133,13 @@ class Wanted:
     refinement: Refinement
     invert: bool
 
-    def combined(self) -> torch.Tensor:
-        """MASK `[frames, height, width]` of all objects."""
-        return self._each_frame(lambda frame: combine(self._masks(frame), self.combination))
+    def combined(self, frames: Sequence[int]) -> torch.Tensor:
+        """MASK `[frames, height, width]` of all objects in these frames."""
+        return self._each_frame(lambda frame: combine(self._masks(frame), self.combination), frames)
 
     def each_object(self) -> list[torch.Tensor]:
         """A MASK of all frames for each object."""
-        return [
-            self._each_frame(lambda frame, index=index: self._mask(index, frame))
-            for index in range(len(self.objects))
-        ]
+        return [self._each_frame(partial(self._mask, index)) for index in range(len(self.objects))]
 
     def soft(self) -> torch.Tensor:
         """The same as `combined`, with the refined probabilities that it is cut from."""
@@ -166,11 +165,10 @@ class Wanted:
             ]
         )
 
-    def _each_frame(self, make: Any) -> torch.Tensor:
-        def frames() -> Iterator[NDArray[Any]]:
-            for frame in range(self.objects.frames):
-                check_interrupt()
-                made = make(frame)
-                yield 1 - made.astype(np.float32) if self.invert else made
-
-        return to_mask(frames(), self.objects.frames, self.objects.size)
+    def _each_frame(
+        self, make: Callable[[int], NDArray[Any]], frames: Sequence[int] | None = None
+    ) -> torch.Tensor:
+        wanted = range(self.objects.frames) if frames is None else frames
+        made = (make(frame) for frame in wanted)
+        each = (1 - mask.astype(np.float32) for mask in made) if self.invert else made
+        return to_mask(each, len(wanted), self.objects.size)

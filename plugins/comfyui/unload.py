@@ -10,7 +10,7 @@ from comfy_api.latest import io, ui
 from sa2va_host import list_workers, stop_worker
 from sa2va_host.errors import UnloadRefused
 
-from .inputs import CATEGORY
+from .inputs import schema
 
 
 class Sa2VAUnload(io.ComfyNode):
@@ -18,12 +18,11 @@ class Sa2VAUnload(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="Sa2VAUnload",
-            display_name="Sa2VA Unload",
-            category=CATEGORY,
-            description="Ends the worker and waits until its memory is back. Connect anything through it, to say when."
-            " Search words: free memory, VRAM, clean, purge, release.",
+        return schema(
+            "Sa2VAUnload",
+            "Sa2VA Unload",
+            "Ends the worker and waits until its memory is back. Connect anything through it, to say when.",
+            words=("free memory", "VRAM", "clean", "purge", "release"),
             inputs=[
                 io.AnyType.Input("anything", optional=True, tooltip="Comes out again unchanged."),
                 io.Boolean.Input(

@@ -16,28 +16,49 @@ from sa2va_host.errors import InvalidInput
 from .tensors import Pictures
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from av import VideoFrame
 
     from sa2va_host.media import Picture
 
 
 class VideoFrames:
-    """An iterable of the frames, uint8 RGB `[height, width, 3]`, which may be gone through again and again."""
+    """An iterable of the frames of a file, uint8 RGB `[height, width, 3]`, which may be gone through again and again.
+
+    It has no length: only decoding tells how many there are.
+    """
 
     def __init__(self, video: Any) -> None:
         self._video = video
-        self._held = None if _is_streamable(video) else Pictures(video.get_components().images)
 
     def __iter__(self) -> Iterator[Picture]:
-        return iter(self._held) if self._held is not None else _decode(self._video)
+        return (_picture(frame) for frame in _decode(self._video))
+
+    @property
+    def promised(self) -> int | None:
+        """How many the file promises, which may be wrong; None where it says nothing."""
+        import av
+
+        with av.open(self._video.get_stream_source(), mode="r") as container:
+            stream = container.streams.video[0]
+            if not stream.average_rate:
+                return None
+            start, duration = _window(self._video)
+            whole = stream.frames and not start and not duration
+            return int(stream.frames if whole else round(self._video.get_duration() * stream.average_rate))
+
+    def count(self) -> int:
+        """How many there are. Decodes them all, and keeps none."""
+        return sum(1 for _ in _decode(self._video))
 
 
-def frames_of(images: Any, video: Any) -> Iterable[Picture]:
+def frames_of(images: Any, video: Any) -> Pictures | VideoFrames:
     """The frames of whichever is connected. Raises `InvalidInput` unless it is one of them."""
     if (images is None) == (video is None):
         both = "Both frames and a video are" if video is not None else "Neither frames nor a video is"
         raise InvalidInput(f"{both} connected.", advice="Connect one of them.")
-    return VideoFrames(video) if images is None else Pictures(images)
+    if images is not None:
+        return Pictures(images)
+    return VideoFrames(video) if _is_streamable(video) else Pictures(video.get_components().images)
 
 
 def _is_streamable(video: Any) -> bool:
@@ -46,13 +67,18 @@ def _is_streamable(video: Any) -> bool:
     if source is None or hides_trim or type(video).__name__ != "VideoFromFile":
         return False
     first = next(_decode(video), None)
-    return first is None or sorted(first.shape[:2]) == sorted(video.get_dimensions())
+    return first is None or sorted((first.width, first.height)) == sorted(video.get_dimensions())
 
 
-def _decode(video: Any) -> Iterator[Picture]:
+def _window(video: Any) -> tuple[float, float]:
+    """Where the VIDEO begins in its file and how long it is, in seconds; a length of 0 means to the end."""
+    return video.get_active_trim_window() if hasattr(video, "get_active_trim_window") else (0.0, 0.0)
+
+
+def _decode(video: Any) -> Iterator[VideoFrame]:
     import av
 
-    start, duration = video.get_active_trim_window() if hasattr(video, "get_active_trim_window") else (0, 0)
+    start, duration = _window(video)
     try:
         with av.open(video.get_stream_source(), mode="r") as container:
             stream = container.streams.video[0]
@@ -64,10 +90,14 @@ def _decode(video: Any) -> Iterator[Picture]:
                     continue
                 if duration and time >= start + duration:
                     return
-                picture = frame.to_ndarray(format="rgb24")
-                turns = round(getattr(frame, "rotation", 0) / 90)
-                yield np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
+                yield frame
     except (av.FFmpegError, IndexError, OSError) as error:
         raise InvalidInput(
             f"The video cannot be decoded: {error}.", advice="Try to play it, or convert it to MP4."
         ) from error
+
+
+def _picture(frame: VideoFrame) -> Picture:
+    """Uint8 RGB `[height, width, 3]`, upright, in the colours that ComfyUI shows."""
+    turns = round(getattr(frame, "rotation", 0) / 90)
+    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns), dtype=np.uint8)

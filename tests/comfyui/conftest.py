@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from tests.scripted import scripted_python
+
 torch = pytest.importorskip("torch")
 
 HERE = Path(__file__).resolve().parent
-SCRIPT = HERE.parent / "lifecycle" / "scripted_worker.py"
 MODEL = "scripted:"
 
 
@@ -48,10 +48,7 @@ def comfy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNam
     for recorded in (comfy.model_management.unloads, comfy.utils.bars, server.texts, server.running):
         recorded.clear()
     if sys.platform != "win32":
-        stand_in = tmp_path / "worker-python"
-        stand_in.write_text(f"#!/bin/sh\nexec {shlex.quote(sys.executable)} {shlex.quote(str(SCRIPT))}\n")
-        stand_in.chmod(0o755)
-        monkeypatch.setenv("SA2VA_WORKER_PYTHON", str(stand_in))
+        monkeypatch.setenv("SA2VA_WORKER_PYTHON", str(scripted_python(tmp_path)))
     yield SimpleNamespace(
         management=comfy.model_management,
         bars=comfy.utils.bars,

@@ -126,15 +126,15 @@ def test_what_the_environment_lacks_is_read_from_its_metadata(comfy):
 
 
 def test_the_old_names_are_offered_where_a_user_wants_them(comfy, tmp_path):
-    from sa2va_plugins.comfyui.preferences import OLD_NAMES, old_names
+    from sa2va_plugins.comfyui.preferences import OLD_NAMES, is_on
 
-    assert not old_names()
+    assert not is_on(OLD_NAMES)
     settings = tmp_path / "user" / "default" / "comfy.settings.json"
     settings.parent.mkdir(parents=True)
     settings.write_text(json.dumps({OLD_NAMES: True}))
-    assert old_names()
+    assert is_on(OLD_NAMES)
     settings.write_text("{")
-    assert not old_names()
+    assert not is_on(OLD_NAMES)
 
 
 RESTART = """

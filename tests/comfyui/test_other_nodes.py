@@ -1,5 +1,7 @@
 """The nodes beside segmentation: masks from tracks, refining edges, chat, options, unloading, the old names."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -87,6 +89,24 @@ def test_outputs_that_nobody_uses_are_not_made(tracks, comfy):
     assert masks.any()
     assert [mask.untyped_storage().nbytes() for mask in (*each, soft)] == [4, 4]
     assert soft.shape == masks.shape
+
+
+def test_masks_that_nobody_uses_are_made_for_the_preview_alone(tracks, comfy):
+    from sa2va_plugins.comfyui.refine_edges import GUIDED, Sa2VARefineEdges
+
+    images = torch.rand(2, 40, 60, 3, generator=torch.Generator().manual_seed(0))
+
+    def edges():
+        return Sa2VARefineEdges.execute(images, GUIDED, **EDGES, tracks=tracks)
+
+    execution_of(comfy, connected=[0])
+    (made,) = edges().args
+    execution_of(comfy, connected=[])
+    (spared,), shown = edges().args, edges().ui.shown
+    assert made.shape == spared.shape == (2, 40, 60)
+    assert spared.untyped_storage().nbytes() == 4
+    assert torch.allclose(shown, made, atol=1 / 255)
+    assert masks_of(tracks)[0].untyped_storage().nbytes() == 4
 
 
 @pytest.mark.parametrize("source", ["mask", "tracks"])
@@ -178,6 +198,45 @@ def test_options_reach_the_worker_settings_and_the_answer(comfy):
     assert (chosen.generation.do_sample, chosen.generation.seed) == (True, 7)
     assert options(keep_alive="unload now").keep_alive == 0
     assert options(keep_alive="for ever").keep_alive == -1
+
+
+def test_every_setting_of_an_answer_can_be_set(comfy):
+    import msgspec
+
+    from sa2va_host.generation import Generation
+
+    said: dict[str, Any] = {
+        "max_new_tokens": 9,
+        "do_sample": True,
+        "temperature": 0.5,
+        "top_p": 0.5,
+        "top_k": 5,
+        "min_p": 0.25,
+        "repetition_penalty": 1.5,
+        "seed": 7,
+    }
+    assert set(said) == {field.name for field in msgspec.structs.fields(Generation)}
+    assert options(**said).generation == Generation(**said)
+    assert options().generation == Generation()
+    assert options(repetition_penalty=1.5).generation == Generation(repetition_penalty=1.5)
+
+
+def test_a_workflow_is_trusted_only_where_the_user_says_so(comfy, tmp_path):
+    with pytest.raises(InvalidInput, match="Settings > Sa2VA > Trust workflows"):
+        options(trust_remote_code=True)
+    settings = tmp_path / "user" / "default" / "comfy.settings.json"
+    settings.parent.mkdir(parents=True)
+    settings.write_text('{"Sa2VA.TrustWorkflows": true}')
+    chosen = options(trust_remote_code=True, revision=" main ")
+    assert (chosen.trust_remote_code, chosen.revision) == (True, "main")
+
+
+def test_an_interrupt_is_impatient_unless_the_settings_are_not(comfy, monkeypatch):
+    from sa2va_plugins.comfyui.clients import INTERRUPT_GRACE, client
+
+    assert client(MODEL, options()).settings.cancel_grace == INTERRUPT_GRACE
+    monkeypatch.setenv("SA2VA_CANCEL_GRACE", "12")
+    assert client(MODEL, options(device="cpu")).settings.cancel_grace == 12
 
 
 def test_equal_options_share_one_client_and_few_stay_open(comfy):

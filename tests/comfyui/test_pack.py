@@ -89,7 +89,7 @@ def test_the_clone_is_the_command_too(tmp_path):
 
 
 def test_a_clone_is_as_good_as_an_installation(comfy):
-    from sa2va_plugins.comfyui.pack import CloneDistribution
+    from sa2va_host.machine.clone import CloneDistribution
 
     clone = CloneDistribution(ROOT)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -102,6 +102,38 @@ def test_a_clone_is_as_good_as_an_installation(comfy):
     assert json.loads(clone.read_text("direct_url.json") or "")["url"] == ROOT.as_uri()
 
 
+WORKER = """
+import json, runpy, sys
+sys.path[:] = [folder for folder in sys.path if "site-packages" not in folder] + [{packages!r}]
+engine = runpy.run_path({program!r}, run_name="worker")
+engine["register_packages"](engine["HERE"].parent)
+processors = engine["make_engine"]()._processors
+assert "plugins" not in sys.modules and {root!r} not in sys.path
+print(*processors)
+"""
+
+
+def test_the_worker_of_a_clone_has_its_plugins(tmp_path):
+    """With nothing of ours installed: an interpreter that has everything in its site-packages but this distribution."""
+    for folder in map(Path, sys.path):
+        for entry in folder.iterdir() if folder.name == "site-packages" else ():
+            link = tmp_path / entry.name
+            if not ("sa2va" in entry.name or entry.suffix == ".pth" or link.is_symlink()):
+                link.symlink_to(entry)
+    program = ROOT / "sa2va_worker" / "__main__.py"
+    code = WORKER.format(packages=str(tmp_path), program=str(program), root=str(ROOT))
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["vitmatte"]
+
+
 def test_the_old_nodes_come_only_when_they_are_wanted(comfy, monkeypatch):
     from sa2va_plugins.comfyui import extension, preferences
 
@@ -109,7 +141,7 @@ def test_the_old_nodes_come_only_when_they_are_wanted(comfy, monkeypatch):
         return await (await extension.comfy_entrypoint()).get_node_list()
 
     assert len(asyncio.run(offered())) == 7
-    monkeypatch.setattr(preferences, "old_names", lambda: True)
+    monkeypatch.setattr(preferences, "is_on", preferences.OLD_NAMES.__eq__)
     assert len(asyncio.run(offered())) == 10
 
 
@@ -143,7 +175,7 @@ def test_the_chinese_locale_has_everything_in_chinese():
     )
     assert shape(english) == shape(chinese)
     for path, text in leaves(chinese):
-        assert re.search("[\u4e00-\u9fff]", text) or path[-2:] == ("top_p", "name"), (path, text)
+        assert re.search("[\u4e00-\u9fff]", text) or text in ("top_p", "top_k", "min_p"), (path, text)
 
 
 def shape(tree):

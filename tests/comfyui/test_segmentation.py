@@ -131,6 +131,23 @@ def test_masks_that_nobody_uses_take_no_memory_and_connecting_them_runs_the_node
     assert track(image).args[1].any()
 
 
+def test_a_picture_makes_only_what_is_connected(worker, comfy, image):
+    from sa2va_plugins.comfyui.segment_image import Sa2VAImageSegmentation
+
+    prints = set()
+    for connected in ([0, 5], [1], [2], [3], [4]):
+        execution_of(comfy, connected=connected)
+        prints.add(Sa2VAImageSegmentation.fingerprint_inputs())
+        _, masks, (first,), boxes, details, _ = segment(image).args
+        sizes = [masks.untyped_storage().nbytes(), first.untyped_storage().nbytes()]
+        assert [size > 4 for size in sizes] == [1 in connected, 2 in connected]
+        assert masks.shape == first.shape == (2, 48, 64)
+        measured = bool({3, 4} & set(connected))
+        assert [bool(each) for each in boxes] == [measured, measured]
+        assert (details != "[]") == measured
+    assert len(prints) == 5
+
+
 def test_progress_has_phases_and_reaches_the_end(worker, comfy, image):
     execution_of(comfy, connected=[])
     segment(image, "objects=1 steps=3 pause=0.12", model=f"{MODEL}load=0.5")
@@ -150,6 +167,27 @@ def test_an_interrupt_ends_the_node_within_a_second_and_the_next_run_works(worke
     assert time.monotonic() - begun < 1.3
     assert not comfy.management.interrupted
     assert segment(image).args[1].any()
+
+
+def test_a_step_that_hangs_after_an_interrupt_costs_the_worker_and_the_next_run_works(worker, comfy, image):
+    segment(image)
+    (first,) = worker()
+
+    def interrupt():
+        while not any(each.phase == "generating" for each in worker()):
+            time.sleep(0.01)
+        comfy.management.interrupted = True
+
+    interrupting = threading.Thread(target=interrupt)
+    interrupting.start()
+    with pytest.raises(comfy.management.InterruptProcessingException):
+        segment(image, "objects=1 sleep=600 at=1 steps=2")
+    interrupting.join()
+    while any(each.pid == first.pid for each in worker()):
+        time.sleep(0.01)
+    assert segment(image).args[1].any()
+    (second,) = worker()
+    assert second.pid != first.pid
 
 
 def test_errors_of_the_worker_are_one_sentence_with_what_to_do(worker, image):

@@ -18,6 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
+from .workflows import LOSSLESS, PICTURE
+
 ROOT = Path(__file__).resolve().parents[2]
 PACK = "any-name.v1"
 """The folder that the pack is cloned under: not its own name, and with a dot, which is none of a module."""
@@ -59,7 +63,7 @@ class ComfyUI:
                 stdout=log,
                 stderr=log,
             )
-        self._await_start()
+        self.await_start()
 
     def get(self, path: str) -> Any:
         """A document of the server's API."""
@@ -117,7 +121,8 @@ class ComfyUI:
         self.process.kill()
         self.process.wait()
 
-    def _await_start(self) -> None:
+    def await_start(self) -> None:
+        """Return when the server answers. Raises `AssertionError` where it ended, or takes too long."""
         deadline = time.monotonic() + START_WITHIN
         while time.monotonic() < deadline:
             with contextlib.suppress(urllib.error.URLError, ConnectionError):
@@ -138,6 +143,7 @@ def prepare(base: Path, settings: Mapping[str, Any] | None = None) -> Path:
     (base / "custom_nodes" / PACK).symlink_to(ROOT, target_is_directory=True)
     for picture in (ROOT / "example_workflows" / "pictures").iterdir():
         shutil.copy(picture, base / "input")
+    Image.open(PICTURE).save(base / "input" / LOSSLESS)
     if settings:
         (base / "user" / "default" / "comfy.settings.json").write_text(json.dumps(settings))
     return base

@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 
 from sa2va_host import list_workers
+from tests.scripted import scripted_python
 
 from .comfyui import ComfyUI, prepare, serving
-from .workflows import to_prompt
+from .workflows import options, to_prompt
 
 DIRECTORY = os.environ.get("COMFYUI_DIR", "")
 PYTHON = os.environ.get("COMFYUI_PYTHON") or str(Path(DIRECTORY) / ".venv" / "bin" / "python")
@@ -60,6 +61,12 @@ def nodes(server: ComfyUI) -> dict[str, Any]:
 def prompt_of(nodes: dict[str, Any]) -> Callable[[Path], dict[str, Any]]:
     """Turns a workflow file into what the server's API takes."""
     return lambda file: to_prompt(file, nodes)
+
+
+@pytest.fixture
+def scripted(tmp_path: Path) -> dict[str, Any]:
+    """A node Model Options whose worker is a script (`tests/lifecycle/scripted_worker.py`): it hangs on demand."""
+    return options(worker_python=str(scripted_python(tmp_path)))
 
 
 def wait_for_worker(phases: tuple[str, ...], seconds: float = 120) -> int:

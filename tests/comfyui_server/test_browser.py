@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .workflows import FOLDER, examples
+from .workflows import FOLDER, LATER, as_saved_before, examples
 
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or ""
@@ -59,8 +59,28 @@ def test_a_workflow_is_loaded_drawn_and_run(server, page, file):
         page.screenshot(path=Path(SCREENSHOTS) / f"{file.stem}.png")
 
 
-def test_the_setting_for_the_old_names_is_there(page):
-    assert page.evaluate("() => window.app.ui.settings.getSettingValue('Sa2VA.OldNames')") is True
+def test_a_workflow_from_before_the_later_inputs_has_their_defaults(page):
+    graph = as_saved_before(FOLDER / "follow_in_a_video.json")
+    page.evaluate("graph => window.app.loadGraphData(graph)", graph)
+    page.wait_for_timeout(1000)
+    values = page.evaluate(
+        "() => Object.fromEntries(window.app.graph._nodes.find(node => node.type == 'Sa2VAVideoSegmentation')"
+        ".widgets.map(widget => [widget.name, widget.value]))"
+    )
+    later = {name: values[name] for name in values if name in LATER}
+    assert later == {
+        "key_frame_sampling": "first",
+        "condition_on": "vectors",
+        "ask_again": "never",
+        "ask_again_every": 100,
+    }
+    assert (values["prompt"], values["threshold"], values["key_frames"]) == ("the blue square", 0.7, 5)
+
+
+def test_the_settings_are_there(page):
+    read = "name => window.app.ui.settings.getSettingValue(name)"
+    assert page.evaluate(read, "Sa2VA.OldNames") is True
+    assert page.evaluate(read, "Sa2VA.TrustWorkflows") is False
 
 
 def test_a_node_shows_its_help_page(server, page):

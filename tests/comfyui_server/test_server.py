@@ -5,41 +5,20 @@ import os
 import signal
 import time
 import urllib.error
-from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
 
-from sa2va_host import Sa2VA, list_workers
+from sa2va_host import Sa2VA, list_workers, stop_worker
 
-from .comfyui import PACK, ROOT, serving
-from .conftest import DIRECTORY, PYTHON, wait_for_worker
-from .workflows import examples
+from .comfyui import PACK, ROOT
+from .conftest import wait_for_worker
+from .workflows import FOLDER, MODEL, PICTURE, PROMPT, as_saved_before, examples, graph, node
 
-PICTURE = ROOT / "example_workflows" / "pictures" / "triangles.jpg"
-PROMPT = "the red square and the blue triangle"
-MODEL = "sa2va-tiny"
 WORKING = ("encoding", "generating", "tracking")
-
-
-def graph(amount=1, prompt=PROMPT, save=False, **more):
-    """`amount` pictures through Image Segmentation."""
-    nodes = {
-        "1": node("LoadImage", image=PICTURE.name),
-        "2": node("RepeatImageBatch", image=["1", 0], amount=amount),
-        "3": node(
-            "Sa2VAImageSegmentation", model=MODEL, image=["2", 0], prompt=prompt, threshold=0.5, **more
-        ),
-    }
-    if save:
-        nodes["4"] = node("MaskToImage", mask=["3", 2])
-        nodes["5"] = node("SaveImage", images=["4", 0], filename_prefix="mask")
-    return nodes
-
-
-def node(kind, **inputs):
-    return {"class_type": kind, "inputs": inputs}
+CLIP = ROOT / "example_workflows" / "pictures" / "crossing.mp4"
 
 
 def test_the_pack_loads_and_says_where_it_is(server, nodes):
@@ -66,6 +45,14 @@ def test_every_example_workflow_runs(server, prompt_of, file):
     assert run.outputs
 
 
+@pytest.mark.parametrize("name", ["follow_in_a_video", "ask_then_unload"])
+def test_workflows_from_before_the_later_inputs_run(server, prompt_of, tmp_path, name):
+    file = tmp_path / f"{name}.json"
+    file.write_text(json.dumps(as_saved_before(FOLDER / file.name)))
+    run = server.run(prompt_of(file))
+    assert run.status == "success", run.error
+
+
 def test_masks_are_those_of_the_python_client_bit_for_bit(server):
     run = server.run(graph(save=True))
     assert run.status == "success", run.error
@@ -73,6 +60,40 @@ def test_masks_are_those_of_the_python_client_bit_for_bit(server):
         expected = sa.segment(PICTURE, PROMPT).masks(0.5)
     files = server.saved(run, "5")
     assert len(files) == len(expected) == 2
+    for file, mask in zip(files, expected, strict=True):
+        assert np.array_equal(np.asarray(Image.open(file))[:, :, 0], mask * np.uint8(255))
+
+
+@pytest.mark.parametrize(
+    ("how", "asked"),
+    [
+        ({}, {}),
+        ({"key_frame_sampling": "uniform"}, {"key_frames": "uniform:5"}),
+        ({"condition_on": "masks"}, {"condition_on": "masks"}),
+        ({"ask_again": "every", "ask_again_every": 7}, {"ask_again": "every:7"}),
+    ],
+    ids=["first", "uniform", "masks", "every"],
+)
+def test_tracks_in_a_video_are_those_of_the_python_client_bit_for_bit(server, how, asked):
+    prompt = "the blue square"
+    nodes = {
+        "1": node("LoadVideo", file=CLIP.name),
+        "2": node(
+            "Sa2VAVideoSegmentation",
+            **{"model": MODEL, "video": ["1", 0], "prompt": prompt, "threshold": 0.7, "key_frames": 5} | how,
+        ),
+        "3": node("MaskToImage", mask=["2", 1]),
+        "4": node("SaveImage", images=["3", 0], filename_prefix="track"),
+    }
+    run = server.run(nodes)
+    assert run.status == "success", run.error
+    with av.open(str(CLIP)) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    with Sa2VA(MODEL) as sa:
+        expected = np.asarray(sa.segment_video(frames, prompt, **asked).masks(0.7).any(axis=0))
+    files = server.saved(run, "4")
+    assert len(files) == len(expected) == len(frames)
+    assert expected.any()
     for file, mask in zip(files, expected, strict=True):
         assert np.array_equal(np.asarray(Image.open(file))[:, :, 0], mask * np.uint8(255))
 
@@ -131,6 +152,24 @@ def test_an_interrupt_ends_the_node_within_a_second_and_the_next_run_works(serve
     assert server.run(graph(amount=4)).status == "success"
 
 
+def test_a_step_that_hangs_is_ended_within_seconds_of_an_interrupt(server, scripted):
+    nodes = graph(prompt="objects=1 sleep=600 at=1 steps=2", model="scripted:", options=["9", 0])
+    nodes["9"] = scripted
+    prompt_id = server.queue(nodes)
+    hanging = wait_for_worker(("generating",))
+    begun = time.time()
+    server.post("/interrupt", {})
+    run = server.wait(prompt_id)
+    assert run.messages["execution_interrupted"]["timestamp"] / 1000 - begun < 1
+    while any(worker.pid == hanging for worker in list_workers()):
+        time.sleep(0.02)
+    assert time.time() - begun < 4
+    nodes["3"]["inputs"]["prompt"] = "objects=1"
+    assert server.run(nodes).status == "success"
+    for worker in list_workers():
+        stop_worker(worker, force=True)
+
+
 def test_a_worker_that_is_killed_is_one_sentence_and_the_next_run_works(server):
     prompt_id = server.queue(graph(amount=201))
     os.kill(wait_for_worker(WORKING), signal.SIGKILL)
@@ -171,20 +210,6 @@ def test_old_workflows_run(server):
     assert run.status == "success", run.error
     for number in ("71", "81"):
         assert all(np.asarray(Image.open(file)).any() for file in server.saved(run, number))
-
-
-def test_a_second_server_and_python_share_the_worker(server, environment, tmp_path):
-    from .comfyui import prepare
-
-    assert server.run(graph(amount=7)).status == "success"
-    (worker,) = list_workers()
-    base = prepare(tmp_path / "base")
-    with serving(Path(DIRECTORY), base, python=PYTHON, environment=environment) as second, Sa2VA(MODEL) as sa:
-        assert second.run(graph(amount=2)).status == "success"
-        answered = sa.segment(PICTURE, PROMPT).worker
-        assert answered is not None
-        assert answered.pid == worker.pid
-    assert [each.pid for each in list_workers()] == [worker.pid]
 
 
 def test_an_unknown_model_names_the_command(server):

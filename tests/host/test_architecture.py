@@ -17,6 +17,7 @@ WORKER_MAY_IMPORT = {
     "errors",
     "generation",
     "lifecycle.rendezvous",
+    "machine.clone",
     "machine.distribution",
     "machine.processes",
     "models.checkpoint_folder",

@@ -1,4 +1,4 @@
-// Declares the pack's settings; the server reads them (plugins/comfyui/preferences.py) when it starts.
+// Declares the pack's settings; the server reads them (plugins/comfyui/preferences.py).
 import { app } from "../../scripts/app.js";
 
 app.registerExtension({
@@ -9,6 +9,14 @@ app.registerExtension({
       category: ["Sa2VA", "Nodes", "OldNames"],
       name: "Offer the nodes of ComfyUI-Sa2VA-XJ (after a restart)",
       tooltip: "For old workflows: its three nodes, by their names and inputs, on this pack's worker.",
+      type: "boolean",
+      defaultValue: false,
+    },
+    {
+      id: "Sa2VA.TrustWorkflows",
+      category: ["Sa2VA", "Workflows", "TrustWorkflows"],
+      name: "Trust workflows (let them run the code of a checkpoint)",
+      tooltip: "Whether trust_remote_code in Sa2VA Model Options counts. A workflow may come from anybody, and such code may do whatever you may.",
       type: "boolean",
       defaultValue: false,
     },

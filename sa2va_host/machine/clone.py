@@ -1,7 +1,8 @@
-"""A clone in `custom_nodes` stands for an installation: its metadata is that of its `pyproject.toml`.
+"""A clone of the repository stands for an installation: its metadata is that of its `pyproject.toml`.
 
 So the plugins that it brings are found, `sa2va setup` knows what to install, and nothing has to be installed but the
-few packages of `requirements.txt`. Where the distribution is installed, that one counts.
+few packages of `requirements.txt`. Where the distribution is installed, that one counts. Called by the repository's
+root, which is a node pack, and by the worker that is started from one.
 """
 
 from __future__ import annotations
@@ -13,33 +14,30 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from sa2va_host.machine.distribution import DISTRIBUTION
+from .distribution import DISTRIBUTION
 
 
-def root() -> Path:
-    """The folder of the clone."""
-    return Path(__file__).resolve().parents[2]
-
-
-def is_clone() -> bool:
-    """Whether the distribution is a clone's, and not installed."""
-    try:
-        return isinstance(metadata.distribution(DISTRIBUTION), CloneDistribution)
-    except metadata.PackageNotFoundError:
+def register(root: Path) -> bool:
+    """Make the clone in the folder ``root`` known to `importlib.metadata`, unless the distribution is installed or
+    known already. Returns whether it was.
+    """
+    if any(metadata.distributions(name=DISTRIBUTION)) or not (root / "pyproject.toml").is_file():
         return False
+    sys.meta_path.append(CloneFinder(root))
+    return True
 
 
-def register() -> None:
-    """Make the clone known to `importlib.metadata`, unless the distribution is installed or known already."""
-    if not any(metadata.distributions(name=DISTRIBUTION)):
-        sys.meta_path.append(CloneFinder(root()))
+def folder() -> Path | None:
+    """Where the clone is; None where the distribution is installed, or not there at all."""
+    found = next(iter(metadata.distributions(name=DISTRIBUTION)), None)
+    return found.root if isinstance(found, CloneDistribution) else None
 
 
 class CloneFinder(metadata.DistributionFinder):
     """Finds one distribution, and no module."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, root: Path) -> None:
+        self._root = root
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
         """No module is found this way."""
@@ -48,15 +46,15 @@ class CloneFinder(metadata.DistributionFinder):
         self,
         context: metadata.DistributionFinder.Context = metadata.DistributionFinder.Context(),  # noqa: B008
     ) -> Iterator[metadata.Distribution]:
-        if context.name in (None, DISTRIBUTION) and (self._folder / "pyproject.toml").is_file():
-            yield CloneDistribution(self._folder)
+        if context.name in (None, DISTRIBUTION):
+            yield CloneDistribution(self._root)
 
 
 class CloneDistribution(metadata.Distribution):
     """What installing the clone would write into its `.dist-info`."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, root: Path) -> None:
+        self.root = root
 
     def read_text(self, filename: str) -> str | None:
         if filename == "METADATA":
@@ -64,11 +62,11 @@ class CloneDistribution(metadata.Distribution):
         if filename == "entry_points.txt":
             return self._entry_points()
         if filename == "direct_url.json":
-            return json.dumps({"url": self._folder.as_uri(), "dir_info": {}})
+            return json.dumps({"url": self.root.as_uri(), "dir_info": {}})
         return None
 
     def locate_file(self, path: Any) -> Path:
-        return self._folder.joinpath(path)
+        return self.root.joinpath(path)
 
     def _metadata(self) -> str:
         project = self._project()
@@ -91,7 +89,7 @@ class CloneDistribution(metadata.Distribution):
             import tomllib
         else:
             import tomli as tomllib
-        content: dict[str, Any] = tomllib.loads((self._folder / "pyproject.toml").read_text("utf-8"))
+        content: dict[str, Any] = tomllib.loads((self.root / "pyproject.toml").read_text("utf-8"))
         found: dict[str, Any] = content["project"]
         return found
 
