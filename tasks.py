@@ -124,8 +124,8 @@ def reformat(arguments: list[str]) -> int:
 
 
 def bench(arguments: list[str]) -> int:
-    """Measure import time, warm call overhead and cold start by phase."""
-    install(("worker",))
+    """Measure everything against its peers and write a dated report into benchmarks/results."""
+    install(("worker", "quantization", "bench"))
     return python_m("benchmarks", *arguments)
 
 

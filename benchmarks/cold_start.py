@@ -1,40 +1,99 @@
-"""From nothing to the first answer, by phase, as the client sees the phases begin."""
+"""From nothing to the first answer, by phase; loading against reading the file; spawning against importing."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
-
-import numpy as np
+from functools import partial
+from pathlib import Path
 
 from sa2va_host import Sa2VA
+from sa2va_host.events import Event
 
-from .figures import Figure
+from .figures import Figure, Plan, not_measured, ratio, times
+from .pictures import noise
+
+LIBRARIES = "import torch, transformers"
 
 
-def measure(model: str, prompt: str, repeat: int) -> list[Figure]:
-    """Seconds of each phase of a first call, the worker being stopped before each."""
-    runs = [_phases(model, prompt) for _ in range(repeat)]
+def measure(plan: Plan) -> list[Figure]:
+    """Seconds of each phase of a first call, the worker being stopped before each; and what they are compared with."""
+    (imported,) = times(plan.few, lambda: subprocess.run([sys.executable, "-c", LIBRARIES], check=True))
+    runs = [_phases(plan) for _ in range(plan.few)]
     names = dict.fromkeys(name for run in runs for name in run)
-    return [Figure(f"cold start: {name}", tuple(run.get(name, 0.0) for run in runs)) for name in names]
+    phases = {
+        name: Figure(
+            name, tuple(run.get(name, 0.0) for run in runs), panel="where the first call's time goes"
+        )
+        for name in names
+    }
+    ready = Figure("spawn to ready", tuple(run[SPAWN] + run[LOAD] for run in runs), panel="against libraries")
+    libraries = Figure(f'python -c "{LIBRARIES}"', imported, panel="against libraries")
+    return [
+        *phases.values(),
+        ready,
+        libraries,
+        ratio("spawn to ready against the libraries alone", ready, libraries),
+        *_reading(plan, phases[LOAD]),
+    ]
 
 
-def _phases(model: str, prompt: str) -> dict[str, float]:
+SPAWN = "process and libraries"
+LOAD = "loading the weights"
+
+
+def _phases(plan: Plan) -> dict[str, float]:
     """Phase -> seconds, in order. The worker's own phases of the call are its report; the rest is our clock."""
     begun: dict[str, float] = {}
-    picture = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
-    with Sa2VA(model=model) as sa:
+    picture = noise((240, 320))
+    with Sa2VA(model=plan.model) as sa:
         sa.unload(force=True)
-    with Sa2VA(model=model, on_event=lambda event: _note(begun, event)) as sa:
+    with Sa2VA(model=plan.model, on_event=partial(_note, begun)) as sa:
         start = time.perf_counter()
-        result = sa.segment(picture, prompt)
+        result = sa.segment(picture, plan.prompt)
         whole = time.perf_counter() - start
-    call = {phase: seconds for phase, seconds in result.timings.items() if phase != "total"}
+    call = {
+        phase: result.timings[phase]
+        for phase in ("encoding", "generating", "tracking")
+        if phase in result.timings
+    }
     loading, encoding = begun.get("loading", start), begun.get("encoding", start)
-    own = {"process and libraries": loading - start, "loading the weights": encoding - loading}
+    own = {SPAWN: loading - start, LOAD: encoding - loading}
     return {**own, **call, "whole": whole}
 
 
-def _note(begun: dict[str, float], event: object) -> None:
-    phase = getattr(event, "phase", "")
-    if phase:
+def _note(begun: dict[str, float], event: Event) -> None:
+    if phase := getattr(event, "phase", ""):
         begun.setdefault(phase, time.perf_counter())
+
+
+def _reading(plan: Plan, loading: Figure) -> list[Figure]:
+    """Bytes per second of loading the weights, and of reading their files from the page cache."""
+    from sa2va_host.errors import ModelNotFound
+    from sa2va_worker.models.checkpoint import find_folder
+
+    name = "read the weights from the page cache"
+    try:
+        files = sorted(find_folder(plan.model).glob("*.safetensors"))
+    except ModelNotFound as error:
+        return [not_measured(name, error)]
+    size = sum(file.stat().st_size for file in files)
+    (read,) = times(plan.few, partial(_read, files))
+    return [
+        Figure(
+            f"load {size / 1e6:.0f} MB of weights",
+            tuple(size / seconds for seconds in loading.values),
+            unit="bytes/s",
+            panel="bytes",
+        ),
+        Figure(name, tuple(size / seconds for seconds in read), unit="bytes/s", panel="bytes"),
+    ]
+
+
+def _read(files: list[Path]) -> None:
+    buffer = memoryview(bytearray(1 << 24))
+    for file in files:
+        with file.open("rb", buffering=0) as stream:
+            while stream.readinto(buffer):
+                pass

@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-import statistics
 import subprocess
 import sys
-import time
+from functools import partial
 
-from .figures import Figure
+from .figures import Figure, Plan, times
 
-
-def measure(repeat: int) -> list[Figure]:
-    """Times of `import sa2va_host`, of its `Sa2VA`, and of the command's help; each in a fresh process."""
-    bare = statistics.median(_times([sys.executable, "-c", "pass"], repeat))
-    figures = []
-    for name, code in (
-        ("import sa2va_host", "import sa2va_host"),
-        ("from sa2va_host import Sa2VA", "from sa2va_host import Sa2VA"),
-    ):
-        seconds = _times([sys.executable, "-c", code], repeat)
-        figures.append(Figure(f"{name}, above a bare interpreter", tuple(s - bare for s in seconds), 0.1))
-    help_text = [sys.executable, "-c", "from sa2va_host.plugins.manager import main; main(['--help'])"]
-    figures.append(Figure("sa2va --help, whole process", _times(help_text, repeat), 0.15))
-    figures.append(Figure("bare interpreter, whole process", (bare,)))
-    return figures
+CODE = {
+    "import sa2va_host": "import sa2va_host",
+    "from sa2va_host import Sa2VA": "from sa2va_host import Sa2VA",
+    "sa2va --help": "from sa2va_host.plugins.manager import main; main(['--help'])",
+}
 
 
-def _times(command: list[str], repeat: int) -> tuple[float, ...]:
-    seconds = []
-    for _ in range(repeat + 1):
-        begun = time.perf_counter()
-        subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
-        seconds.append(time.perf_counter() - begun)
-    return tuple(seconds[1:])  # the first one compiles and fills the disk cache
+def measure(plan: Plan) -> list[Figure]:
+    """Times above those of an interpreter that does nothing, each in a fresh process."""
+    (name, *names), (bare, *rest) = (
+        ["bare interpreter", *CODE],
+        times(plan.repeat, *(partial(_run, code) for code in ("pass", *CODE.values()))),
+    )
+    idle = Figure(f"{name}, whole process", bare)
+    above = [tuple(second - idle.median for second in seconds) for seconds in rest]
+    return [
+        idle,
+        *(Figure(f"{name}, above it", taken, 0.1) for name, taken in zip(names, above, strict=True)),
+    ]
+
+
+def _run(code: str) -> None:
+    subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, check=True)

@@ -1,4 +1,4 @@
-"""How far loading raises a worker's memory above an idle one's: `python -m benchmarks.load_memory`. Linux only.
+"""How far loading raises a worker's memory above an idle one's. Linux only.
 
 The checkpoint is made for it, 1 GB in bfloat16: the bundled model with a deeper and wider language model of noise. Each
 precision is loaded in a process of its own, which has imported what a worker imports. What counts is the peak of its
@@ -7,13 +7,14 @@ resident memory, the pages of the mapped file among it.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from .figures import Figure, NotMeasured, Plan
 
 AIM = 1.3
 """Times the checkpoint's size."""
@@ -23,24 +24,26 @@ WIDTH = 20_480
 """Of each layer's MLP; the bundled model's other sizes stay."""
 
 
-def main() -> int:
-    """Print a Markdown table; returns 1 when a precision misses its aim."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.load_memory", description=__doc__)
-    parser.add_argument("--dtype", default="bfloat16", help="what is not quantized (default: %(default)s)")
-    parser.add_argument("--measure", nargs=2, metavar=("FOLDER", "BITS"), help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.measure:
-        folder, bits = arguments.measure
-        print(_rise(folder, bits, arguments.dtype))
-        return 0
+def measure(plan: Plan) -> list[Figure]:
+    """The rise by precision, as a multiple of the checkpoint's size. It is one number: a process is measured once."""
+    del plan
+    if sys.platform != "linux":
+        raise NotMeasured("it reads /proc, which Linux has.")
     with tempfile.TemporaryDirectory(prefix="sa2va-benchmark-") as folder:
         size = write_checkpoint(Path(folder))
-        rises = {bits: _measure(folder, bits, arguments.dtype) for bits in PRECISIONS}
-    print(f"| quantization | memory above idle | of the checkpoint's {size / 1e9:.2f} GB | aim |")
-    print("|---|---:|---:|---:|")
-    for bits, rise in rises.items():
-        print(f"| {bits} | {rise / 1e9:.2f} GB | {rise / size:.2f} | {AIM} |")
-    return 1 if max(rises.values()) > AIM * size else 0
+        rises = {bits: _measure(folder, bits, "bfloat16") for bits in PRECISIONS}
+    return [
+        Figure(
+            f"peak above idle, quantization {bits}, against {size / 1e9:.2f} GB", (rise / size,), AIM, "times"
+        )
+        for bits, rise in rises.items()
+    ]
+
+
+def main() -> None:
+    """Load one checkpoint here, and print the rise in bytes."""
+    folder, bits, dtype = sys.argv[1:]
+    print(_rise(folder, bits, dtype))
 
 
 def write_checkpoint(folder: Path) -> int:
@@ -74,7 +77,7 @@ def write_checkpoint(folder: Path) -> int:
 
 
 def _measure(folder: str, bits: str, dtype: str) -> int:
-    command = [sys.executable, "-m", "benchmarks.load_memory", "--dtype", dtype, "--measure", folder, bits]
+    command = [sys.executable, "-m", "benchmarks.load_memory", folder, bits, dtype]
     return int(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
 
 
@@ -98,4 +101,4 @@ def _status(field: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
