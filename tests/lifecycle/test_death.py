@@ -19,18 +19,28 @@ from sa2va_host import (
     WorkerStalled,
     WorkerStartFailed,
 )
+from sa2va_host.events import TextPiece
 from sa2va_host.protocol import wire
+
+
+def _note(event, speaking, who):
+    """Remember who was told a word of an answer."""
+    if isinstance(event, TextPiece):
+        speaking.add(who)
 
 
 def test_a_kill_in_mid_call_fails_every_pending_call_with_its_reason(
     connect, picture, kill, eventually, figure, repeats
 ):
-    clients = [connect() for _ in range(3)]
+    speaking: set[int] = set()
+    clients = [connect(on_event=lambda event, who=who: _note(event, speaking, who)) for who in range(3)]
     for _ in repeats(2, 50):
         pid = clients[0].segment(picture, "objects=1").worker.pid
+        speaking.clear()
         with ThreadPoolExecutor() as pool:
             waiting = [pool.submit(sa.segment, picture, "steps=100000 pause=0.01") for sa in clients]
-            eventually(lambda: len(clients[0].status().active) == 3, 2)
+            # A call that was sent a moment ago and has not said a word yet counts as made after the death.
+            eventually(lambda: len(speaking) == 3, 2)
             begun = time.monotonic()
             kill(pid)
             errors = [future.exception(timeout=20) for future in waiting]
