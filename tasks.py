@@ -92,6 +92,16 @@ def test(arguments: list[str]) -> int:
     return python_m("pytest", *arguments)
 
 
+def survive(arguments: list[str]) -> int:
+    """Run every test of the worker's life at full length, on the bundled model too (more than an hour)."""
+    install(TEST_EXTRAS)
+    figures = ROOT / "runs" / "survive.jsonl"
+    figures.parent.mkdir(exist_ok=True)
+    figures.unlink(missing_ok=True)
+    os.environ.update(SA2VA_SURVIVE="1", SA2VA_FUZZ="1000000", SA2VA_FIGURES=str(figures))
+    return python_m("pytest", "tests/lifecycle", "--timeout=7200", *arguments)
+
+
 def test_comfyui(arguments: list[str]) -> int:
     """Run the node pack in the real ComfyUI that COMFYUI_DIR names (COMFYUI_PYTHON: its Python)."""
     directory = os.environ.get("COMFYUI_DIR", "")
@@ -155,6 +165,7 @@ def clean(arguments: list[str]) -> int:
 WORDS: dict[str, Callable[[list[str]], int]] = {
     "demo": demo,
     "test": test,
+    "survive": survive,
     "test-comfyui": test_comfyui,
     "lint": lint,
     "types": types,

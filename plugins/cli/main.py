@@ -25,6 +25,7 @@ from . import (
     segment,
     settings,
     setup,
+    streams,
     video,
     workers,
 )
@@ -73,6 +74,7 @@ _BY_ERROR: tuple[tuple[type[errors.Sa2VAError], int], ...] = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (see `EXIT_CODES`)."""
+    streams.prepare()
     debug = os.environ.pop("SA2VA_DEBUG", "") not in (
         "",
         "0",

@@ -25,13 +25,15 @@ from sa2va_host.lifecycle.rendezvous import RunDirectory
 from sa2va_host.machine import processes
 from sa2va_host.results import Segmentation
 
+from .figures import Figures, promise
+
 SCRIPT = Path(__file__).with_name("scripted_worker.py")
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, str(SCRIPT)]
 MISBEHAVES = "about to misbehave"
 """What the scripted worker writes into its log at that moment."""
-PATIENCE = float(os.environ.get("SA2VA_TEST_PATIENCE") or 3.0) if "CI" in os.environ else 1.0
-"""Deadlines are multiplied by this."""
+SURVIVE = "SA2VA_SURVIVE" in os.environ
+"""Every promise at its full length, on the bundled model too: `python3 tasks.py survive`."""
 TRANSPORT = os.environ.get("SA2VA_TRANSPORT") or "auto"
 """Read before the session's fixture cleans the environment: ``SA2VA_TRANSPORT=tcp`` runs all of this over TCP."""
 
@@ -106,20 +108,6 @@ def client_program(settings: Settings) -> Iterator[Callable[..., subprocess.Pope
         process.communicate()
 
 
-def slowness() -> float:
-    """How much slower than meant this machine is now: an idle one starts such a Python in a tenth of a second."""
-    begun = time.monotonic()
-    subprocess.run([sys.executable, "-c", "import zmq, msgspec, numpy"], check=True)
-    crowd = os.getloadavg()[0] / (os.cpu_count() or 1) if hasattr(os, "getloadavg") else 1.0
-    return max(1.0, crowd, (time.monotonic() - begun) / 0.1)
-
-
-def promise(took: float, seconds: float) -> None:
-    """Assert that something took no longer than promised. Other people's load is measured, and counted out."""
-    if took > seconds * PATIENCE:
-        assert took <= seconds * PATIENCE * slowness(), f"took {took:.2f} s, promised {seconds:.2f} s"
-
-
 class Stopwatch:
     """Asserts deadlines: ``with within(0.5): ...``."""
 
@@ -132,6 +120,20 @@ class Stopwatch:
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         if kind is None:
             promise(time.monotonic() - self.begun, self.seconds)
+
+
+@pytest.fixture
+def figure(request: pytest.FixtureRequest) -> Iterator[Figures]:
+    """Measured values: ``figure(5, "errors after a kill", seconds, 0.5)`` also asserts the promise."""
+    figures = Figures(request.node.name)
+    yield figures
+    figures.keep()
+
+
+@pytest.fixture
+def repeats() -> Callable[[int, int], range]:
+    """How often: ``repeats(2, 20)`` is twice, and twenty times at full length."""
+    return lambda few, many: range(many if SURVIVE else few)
 
 
 @pytest.fixture

@@ -7,7 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from sa2va_host import Cancelled, DeadlineExceeded, InvalidInput, OutOfMemory, WorkerBusy, WorkerError
+from sa2va_host import (
+    Cancellation,
+    Cancelled,
+    DeadlineExceeded,
+    InvalidInput,
+    OutOfMemory,
+    WorkerBusy,
+    WorkerError,
+)
 from sa2va_host.events import LogLine, Progress, TextPiece
 from sa2va_host.media import read_image
 
@@ -166,7 +174,7 @@ def test_a_picture_may_be_overwritten_right_after_submit(connect, picture):
         mine = big.copy()
         with ThreadPoolExecutor() as pool:
             waiting = pool.submit(sa.segment, mine, "objects=1 pause=0.1")
-            while not sa.status().active:
+            while not sa.status().active and not waiting.done():
                 time.sleep(0.001)
             mine[:] = 0
             result = waiting.result()
@@ -288,11 +296,19 @@ def test_ctrl_c_cancels_the_call(connect, picture, eventually, promise):
 
     sa = connect()
     sa.load()
-    threading.Timer(0.3, _thread.interrupt_main).start()
-    begun = time.monotonic()
+    interrupted: list[float] = []
+
+    def interrupt():
+        eventually(lambda: sa.status().active, 5)
+        interrupted.append(time.monotonic())
+        _thread.interrupt_main()
+
+    interrupter = threading.Thread(target=interrupt)
+    interrupter.start()
     with pytest.raises(KeyboardInterrupt):
-        sa.segment(picture, "steps=1000 pause=0.01")
-    promise(time.monotonic() - begun, 1.5)
+        sa.segment(picture, "steps=100000 pause=0.01")
+    promise(time.monotonic() - interrupted[0], 1.0)
+    interrupter.join()
     eventually(lambda: sa.status().phase == "ready", 1)
 
 
@@ -324,17 +340,17 @@ def test_closing_ends_open_calls(connect, picture):
         sa.chat("hello")
 
 
-def test_too_many_calls_are_refused_at_once(connect, picture, settings):
+def test_too_many_calls_are_refused_at_once(connect, picture, settings, eventually):
     from msgspec.structs import replace
 
     sa = connect(settings=replace(settings, queue_bound=4))
     sa.load()
     with ThreadPoolExecutor(12) as pool:
-        waiting = [pool.submit(sa.segment, picture, "steps=15 pause=0.01 objects=1") for _ in range(12)]
-        errors = [future.exception() for future in waiting]
-    refused = [error for error in errors if error is not None]
-    assert len(refused) == 8
-    assert all(isinstance(error, WorkerBusy) and error.retry_after > 0 for error in refused)
+        waiting = [pool.submit(sa.segment, picture, "steps=100000 pause=0.01") for _ in range(12)]
+        eventually(lambda: sum(future.done() for future in waiting) == 8, 5)
+        refused = [future.exception() for future in waiting if future.done()]
+        assert all(isinstance(error, WorkerBusy) and error.retry_after > 0 for error in refused)
+        sa.close()
 
 
 def test_the_worker_bounds_the_queue_of_all_clients(connect, picture, settings):
@@ -356,19 +372,20 @@ def test_the_worker_bounds_the_queue_of_all_clients(connect, picture, settings):
     assert all(error is None or isinstance(error, WorkerBusy) for error in errors)
 
 
-def test_a_refused_call_costs_no_copy_of_its_picture(connect, picture, settings, within):
+def test_a_refused_call_costs_no_copy_of_its_picture(connect, picture, settings, within, eventually):
     """Busy comes before the picture is even looked at."""
     from msgspec.structs import replace
 
     sa = connect(settings=replace(settings, queue_bound=1))
     sa.load()
+    long = Cancellation()
     with ThreadPoolExecutor() as pool:
-        running = pool.submit(sa.segment, picture, "steps=100000 pause=0.01", timeout=1.0)
-        while not sa.status().active:
-            time.sleep(0.01)
+        running = pool.submit(sa.segment, picture, "steps=100000 pause=0.01", cancellation=long)
+        eventually(lambda: sa.status().active, 2)
         with within(0.1), pytest.raises(WorkerBusy):
             sa.segment("no such file", "objects=1")
-        assert isinstance(running.exception(), DeadlineExceeded)
+        long.cancel()
+        assert isinstance(running.exception(), Cancelled)
     with pytest.raises(InvalidInput):
         sa.segment("no such file", "objects=1")
     assert len(sa.segment(picture, "objects=1")) == 1, "the room was given back"

@@ -28,29 +28,39 @@ def go(client):
 
 
 def test_a_dead_clients_calls_are_dropped_and_others_are_not_disturbed(
-    client_program, connect, picture, eventually
+    client_program, connect, picture, eventually, figure, repeats
+):
+    clients = [connect(), connect()]
+    sa = clients[0]
+    alone = sa.segment(picture, "objects=2 steps=20")
+    for _ in repeats(1, 20):
+        victim = start(client_program, "steps=100000 pause=0.01")
+        go(victim)
+        eventually(lambda: sa.status().active and len(sa.status().queued) == 3, 2)
+        with ThreadPoolExecutor() as pool:
+            calls = [pool.submit(each.segment, picture, "objects=2 steps=20") for each in clients]
+            victim.kill()
+            begun = time.monotonic()
+            results = [call.result() for call in calls]
+        eventually(lambda: not sa.status().active and not sa.status().queued, 2)
+        figure(10, "a dead client's calls are gone", time.monotonic() - begun, 2.0)
+        for result in results:
+            np.testing.assert_array_equal(result.logits, alone.logits)
+            assert result.worker.pid == alone.worker.pid
+
+
+def test_the_last_client_killed_in_a_long_call_lets_the_worker_go(
+    client_program, connect, eventually, figure, repeats
 ):
     sa = connect()
-    alone = sa.segment(picture, "objects=2 steps=20")
-    victim = start(client_program, "steps=1000 pause=0.01")
-    go(victim)
-    eventually(lambda: sa.status().active and len(sa.status().queued) == 3, 2)
-    with ThreadPoolExecutor() as pool:
-        mine = pool.submit(sa.segment, picture, "objects=2 steps=20")
+    for _ in repeats(1, 20):
+        victim = start(client_program, "steps=100000 pause=0.01", keep_alive=0.3)
+        go(victim)
+        eventually(lambda: sa.status().active, 2)
         victim.kill()
-        result = mine.result()
-    eventually(lambda: not sa.status().active and not sa.status().queued, 1.5)
-    np.testing.assert_array_equal(result.logits, alone.logits)
-    assert result.worker.pid == alone.worker.pid
-
-
-def test_the_last_client_killed_in_a_long_call_lets_the_worker_go(client_program, connect, eventually):
-    sa = connect()
-    victim = start(client_program, "steps=1000 pause=0.01", keep_alive=0.3)
-    go(victim)
-    eventually(lambda: sa.status().active, 2)
-    victim.kill()
-    eventually(lambda: not sa.status(), 2)
+        begun = time.monotonic()
+        eventually(lambda: not sa.status(), 2)
+        figure(9, "the worker is gone, with a keep-alive of 0.3 s", time.monotonic() - begun, 2.0)
 
 
 def test_a_stopped_client_does_not_stop_the_others(client_program, connect, picture, eventually, promise):
@@ -59,7 +69,7 @@ def test_a_stopped_client_does_not_stop_the_others(client_program, connect, pict
     sa = connect()
     other = start(client_program, "objects=1 steps=5 pause=0.01")
     go(other)
-    other.send_signal(signal.SIGSTOP)
+    other.send_signal(signal.SIGSTOP)  # whatever it has sent by now
     begun = time.monotonic()
     for _ in range(5):
         assert sa.segment(picture, "objects=1").text
