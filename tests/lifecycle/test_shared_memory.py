@@ -15,8 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sa2va_host.machine import processes
-from sa2va_host.protocol import envelope, limits, shared_memory, transport, wire
+from sa2va_host.protocol import limits, shared_memory, wire
 from sa2va_host.protocol.arrays import pack
 from sa2va_host.protocol.shared_memory import Arena, Borrowed, Ledger
 
@@ -293,27 +292,15 @@ def test_a_lease_ends_when_the_last_view_of_it_is_dropped(arena):
 
 
 @pytest.fixture
-def raw(connect, run):
-    """A bare socket to a loaded worker, and our envelope."""
-    connect().load()
-    record = next(run.living())
-    context = transport.make_context()
-    socket = transport.connect(context, record.endpoint)
-    me = processes.current()
-    incarnation, token = bytes.fromhex(record.incarnation), bytes.fromhex(record.token)
-    head = envelope.Envelope(incarnation, token, me.pid, me.started).pack()
+def raw(bare):
+    """Says something to a worker, as a client would, and waits for how it ends."""
+    client = bare()
 
     def ask(message, *buffers):
-        socket.send_multipart([head, wire.encode(message), *buffers])
-        while True:
-            assert socket.poll(5000), "no answer"
-            reply = wire.decode_from_worker(socket.recv_multipart()[1])
-            if isinstance(reply, (wire.Ready, wire.Failed, wire.Answer)):
-                return reply
+        client.send(message, *buffers)
+        return client.wait_for(lambda reply: isinstance(reply, (wire.Ready, wire.Failed, wire.Answer)))
 
-    yield ask
-    socket.close(linger=0)
-    context.term()
+    return ask
 
 
 def test_what_is_offered_is_mapped_only_if_it_is_what_it_must_be(raw, arena, tmp_path):
