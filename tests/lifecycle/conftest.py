@@ -70,6 +70,33 @@ def connect(settings: Settings) -> Iterator[Callable[..., Sa2VA]]:
         yield make
 
 
+class Peak:
+    """The most memory that a process has held since, in bytes above what it held."""
+
+    def __init__(self, pid: int | str) -> None:
+        self._process = Path(f"/proc/{pid}")
+        (self._process / "clear_refs").write_text("5")  # the peak begins anew: proc(5)
+        self._resident, self._mapped = self._bytes("VmRSS"), self._bytes("VmSize")
+
+    def rise(self) -> int:
+        """Of resident memory."""
+        return self._bytes("VmHWM") - self._resident
+
+    def address_space(self) -> int:
+        """Of addresses, now: whatever was allocated and never touched is counted too."""
+        return self._bytes("VmSize") - self._mapped
+
+    def _bytes(self, field: str) -> int:
+        status = (self._process / "status").read_text()
+        return int(status.partition(f"{field}:")[2].split()[0]) * 1024
+
+
+@pytest.fixture
+def peak() -> Callable[[int | str], Peak]:
+    """``peak(pid)``, or ``peak("self")``."""
+    return Peak
+
+
 class BareSocket:
     """A client without a client's manners: it knows the token, and sends whatever it is told to."""
 
@@ -103,13 +130,14 @@ class BareSocket:
 
 
 @pytest.fixture
-def bare(connect: Callable[..., Sa2VA], run: RunDirectory) -> Iterator[Callable[[], BareSocket]]:
-    """Makes bare sockets to a worker that is loaded."""
-    connect().load()
+def bare(connect: Callable[..., Sa2VA], run: RunDirectory) -> Iterator[Callable[..., BareSocket]]:
+    """Makes bare sockets to a worker that is loaded: ``bare()``, or ``bare(record)``."""
     with contextlib.ExitStack() as stack:
 
-        def make() -> BareSocket:
-            return stack.enter_context(contextlib.closing(BareSocket(next(run.living()))))
+        def make(record: Record | None = None) -> BareSocket:
+            if record is None:
+                connect().load()
+            return stack.enter_context(contextlib.closing(BareSocket(record or next(run.living()))))
 
         yield make
 

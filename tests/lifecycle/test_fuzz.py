@@ -9,7 +9,6 @@ import socket as system_socket
 import struct
 import sys
 import time
-from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -95,25 +94,7 @@ def noise(rng):
     return mutated(rng, wire.encode(honest(rng))), frames
 
 
-class Peak:
-    """The most resident memory that a process has had since, in bytes above what it had."""
-
-    def __init__(self, pid):
-        self._process = Path(f"/proc/{pid}")
-        (self._process / "clear_refs").write_text("5")  # the peak begins anew: proc(5)
-        self._before = self._kilobytes("VmRSS"), self._kilobytes("VmSize")
-
-    def rise(self):
-        return (self._kilobytes("VmHWM") - self._before[0]) * 1024
-
-    def address_space(self):
-        return (self._kilobytes("VmSize") - self._before[1]) * 1024
-
-    def _kilobytes(self, field):
-        return int((self._process / "status").read_text().partition(f"{field}:")[2].split()[0])
-
-
-def test_the_decoder_gives_a_message_or_a_refusal_and_calls_nothing():
+def test_the_decoder_gives_a_message_or_a_refusal_and_calls_nothing(peak):
     """What an audit hook hears of meanwhile: every import, opened file, started process, compiled code."""
     heard = []
     listening = False
@@ -126,7 +107,7 @@ def test_the_decoder_gives_a_message_or_a_refusal_and_calls_nothing():
     arena = Arena()
     borrowed = Borrowed(arena.offer, os.getpid(), lambda _: None) if arena.offer else None
     sys.addaudithook(hear)
-    peak = Peak("self")
+    memory = peak("self")
     decoded = 0
     for _ in range(COUNT * 5):
         payload, frames = noise(rng)
@@ -144,11 +125,11 @@ def test_the_decoder_gives_a_message_or_a_refusal_and_calls_nothing():
         listening = False
     assert decoded > COUNT / 10, "noise so far from a message tests nothing"
     assert heard == []
-    assert peak.rise() < MEGABYTES
+    assert memory.rise() < MEGABYTES
     arena.close()
 
 
-def test_noise_on_the_socket_harms_nobody(bare, connect, picture, promise):
+def test_noise_on_the_socket_harms_nobody(bare, connect, picture, peak, promise):
     """From a client that knows the token. All of it is read, and the next good message is answered at once."""
     rng = random.Random(5)
     bystander = connect()
@@ -160,7 +141,7 @@ def test_noise_on_the_socket_harms_nobody(bare, connect, picture, promise):
     holder = bare()
     holder.send(opening, bytes(SMALL.size))
     client = bare()
-    peak = Peak(holder.record.process.pid)
+    memory = peak(holder.record.process.pid)
     for begin in range(0, COUNT, BATCH):
         for number in range(BATCH):
             payload, frames = noise(rng)
@@ -175,12 +156,12 @@ def test_noise_on_the_socket_harms_nobody(bare, connect, picture, promise):
         begun = time.monotonic()
         assert isinstance(ask(client.record, wire.Status(call=1), 5.0), wire.StatusReply)
         promise(time.monotonic() - begun, 0.1)
-        assert peak.rise() < MEGABYTES
+        assert memory.rise() < MEGABYTES
     np.testing.assert_array_equal(bystander.segment(picture, "objects=1").logits, want)
     assert bystander.status().pid == client.record.process.pid
 
 
-def test_noise_below_the_protocol_harms_nobody(bare, connect, picture, promise):
+def test_noise_below_the_protocol_harms_nobody(bare, connect, picture, peak, promise):
     """Bytes that are no ZeroMQ, and frames that claim more than may be: connections that end, and nothing more."""
     rng = random.Random(7)
     client = bare()
@@ -189,7 +170,7 @@ def test_noise_below_the_protocol_harms_nobody(bare, connect, picture, promise):
     ready = b"\x05READY\x0bSocket-Type\x00\x00\x00\x06DEALER"
     head = greeting + b"\x04" + bytes([len(ready)]) + ready
     claims = [limits.MAX_BUFFER_BYTES + 1, 1 << 40, 2**63 - 1, 2**64 - 1]
-    peak = Peak(client.record.process.pid)
+    memory = peak(client.record.process.pid)
     for number in range(max(40, COUNT // 100)):
         bytes_sent = [
             rng.randbytes(rng.randrange(64, 4096)),
@@ -207,8 +188,8 @@ def test_noise_below_the_protocol_harms_nobody(bare, connect, picture, promise):
             knocking.settimeout(10)
             while knocking.recv(4096) and number % 3 == 2:
                 pass  # until it hangs up on us
-        assert peak.address_space() < limits.MAX_BUFFER_BYTES
-    assert peak.rise() < MEGABYTES
+        assert memory.address_space() < limits.MAX_BUFFER_BYTES
+    assert memory.rise() < MEGABYTES
     begun = time.monotonic()
     client.send(wire.Status(call=1))
     client.wait_for(lambda reply: isinstance(reply, wire.StatusReply))

@@ -3,8 +3,11 @@
 import os
 import socket as system_socket
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 import zmq
 from msgspec.structs import replace
@@ -15,6 +18,9 @@ from sa2va_host.protocol import envelope, wire
 from sa2va_host.protocol.arrays import pack
 from sa2va_host.protocol.limits import FRAME_WINDOW
 
+needs_root = pytest.mark.skipif(
+    not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can be somebody else"
+)
 TCP = os.environ.get("SA2VA_TRANSPORT") == "tcp"  # at import: a fixture cleans the environment later
 
 
@@ -106,11 +112,51 @@ def test_a_directory_open_to_others_is_refused(connect, run):
     run.path.chmod(0o700)
 
 
-def test_no_secret_in_command_line_environment_or_log(worker):
-    _, record = worker
-    for name in ("cmdline", "environ"):
-        assert record.token.encode() not in Path(f"/proc/{record.process.pid}/{name}").read_bytes()
-    assert record.token not in Path(record.log).read_text()
+def as_somebody_else(code):
+    """How a program of another user fails."""
+    become = "import os, socket; os.setgroups([]); os.setgid(65534); os.setuid(65534); "
+    done = subprocess.run([sys.executable, "-c", become + code], capture_output=True, text=True, check=False)
+    return (done.stderr.strip().splitlines() or ["it does not"])[-1]
+
+
+@needs_root
+def test_another_user_reaches_neither_socket_nor_record_nor_shared_memory(worker, run):
+    sa, record = worker
+    paths = [run.path / record.file_name, Path(record.log)]
+    offer = sa._session._link.arena.offer
+    if offer is not None:
+        paths.append(Path(f"/proc/{os.getpid()}/fd/{offer.fd}"))
+    for path in paths:
+        assert as_somebody_else(f"open({str(path)!r})").startswith("PermissionError"), path
+    if record.endpoint.path is not None:
+        knock = f"socket.socket(socket.AF_UNIX).connect({str(record.endpoint.path)!r})"
+        assert as_somebody_else(knock).startswith("PermissionError")
+
+
+@needs_root
+def test_a_directory_of_another_user_is_refused(connect, run):
+    os.chown(run.path, 65534, 65534)
+    with pytest.raises(ConfigError, match="another user"):
+        connect().load()
+    os.chown(run.path, 0, 0)
+
+
+def test_no_secret_in_command_line_environment_or_any_other_file(connect, settings, run, bare):
+    """Nor in those of its children, nor in the most talkative log of messages that were refused."""
+    connect("scripted:children=1", settings=replace(settings, log_level="debug")).load()
+    (record,) = run.living()
+    liar = bare(record)
+    for frames in ([liar.true[:70], b"x"], [liar.true, b"\xff"], [b"\0" * 72, liar.true]):
+        liar.socket.send_multipart(frames)
+        answer(liar.socket)
+    assert Path(record.log).read_text().count("refused") == 3
+    processes_of_it = processes.group_members(record.process)
+    assert len(processes_of_it) == 2
+    places = [Path(f"/proc/{pid}/{name}") for pid in processes_of_it for name in ("cmdline", "environ")]
+    places += [path for path in run.path.iterdir() if path.is_file() and path.name != record.file_name]
+    for place in places:
+        for secret in (record.token.encode(), liar.envelope.token):
+            assert secret not in place.read_bytes(), place
 
 
 def test_the_environment_of_the_worker_is_clean(connect, monkeypatch, run):
@@ -129,8 +175,6 @@ def test_the_environment_of_the_worker_is_clean(connect, monkeypatch, run):
 
 @pytest.mark.skipif(TCP, reason="the suite runs over TCP")
 def test_nothing_listens_on_tcp_where_ipc_works(worker):
-    import psutil
-
     _, record = worker
     assert record.endpoint.address.startswith("ipc://")
     assert psutil.Process(record.process.pid).net_connections() == []
@@ -142,6 +186,7 @@ def test_tcp_is_loopback_with_curve_and_a_plain_socket_gets_nothing(connect, pic
     record = next(run.living())
     assert record.endpoint.address.startswith("tcp://127.0.0.1:")
     assert len(record.endpoint.server_key) == 40
+    assert {each.laddr.ip for each in psutil.Process(record.process.pid).net_connections()} == {"127.0.0.1"}
     context = zmq.Context()
     plain = context.socket(zmq.DEALER)
     plain.linger = 0
