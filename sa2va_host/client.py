@@ -145,11 +145,11 @@ class Sa2VA:
         """The objects of all prompts as one answer, and what the call brought."""
         from .calls.outcomes import to_segmentation
         from .media import read_image
-        from .protocol import arrays, wire
+        from .protocol import wire
 
         with self._session.reserve() as room:
             picture = read_image(image)
-            headers, buffers = arrays.pack([picture])
+            headers, buffers = room.pack([picture])
             outcome = self._session.call(
                 room,
                 lambda call: wire.Segment(
@@ -244,7 +244,7 @@ class Sa2VA:
         """
         from .calls.outcomes import to_chat_answer
         from .media import read_images
-        from .protocol import arrays, wire
+        from .protocol import wire
         from .region_prompts import region_masks
 
         prompt = checked_prompt(prompt)
@@ -253,7 +253,7 @@ class Sa2VA:
         sources: Any = [images] if one else images or ()
         with self._session.reserve() as room:
             pictures = read_images(sources)
-            headers, buffers = arrays.pack([*pictures, *region_masks(regions, pictures)])
+            headers, buffers = room.pack([*pictures, *region_masks(regions, pictures)])
             outcome = self._session.call(
                 room,
                 lambda call: wire.Chat(
@@ -290,7 +290,7 @@ class Sa2VA:
         from .masks.processors import choose_processor
         from .media import read_image
         from .plugins.processing import probabilities_of, process_here
-        from .protocol import arrays, wire
+        from .protocol import wire
 
         picture = read_image(image)
         given = probabilities_of(probabilities, picture.shape[:2])
@@ -298,7 +298,7 @@ class Sa2VA:
         if chosen is not None and not chosen.in_worker:
             return process_here(chosen, given, picture, values)
         with self._session.reserve() as room:
-            headers, buffers = arrays.pack([picture, given])
+            headers, buffers = room.pack([picture, given])
             outcome = self._session.call(
                 room,
                 lambda call: wire.Process(

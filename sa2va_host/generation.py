@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Annotated
 
 import msgspec
@@ -56,7 +57,7 @@ class Generation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """
 
     def __post_init__(self) -> None:
-        for field in msgspec.structs.fields(type(self)):
+        for field in _fields():
             value = getattr(self, field.name)
             try:
                 msgspec.convert(value, field.type)
@@ -73,6 +74,12 @@ class Generation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
                 f"Greedy decoding does not use {' and '.join(unused)}.",
                 advice="Set do_sample (--sample) too, or leave that out.",
             )
+
+
+@functools.cache
+def _fields() -> tuple[msgspec.structs.FieldInfo, ...]:
+    """Found once: it means to evaluate every annotation above, and each message with settings is checked."""
+    return msgspec.structs.fields(Generation)
 
 
 GREEDY = Generation()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from sa2va_host.machine.processes import is_client_alive
 from sa2va_host.protocol.envelope import Envelope
+from sa2va_host.protocol.shared_memory import Borrowed
 
 MAX_CLIENTS = 1024
 _CHECK_EVERY = 0.5
@@ -14,13 +15,14 @@ _CHECK_EVERY = 0.5
 
 @dataclass(slots=True)
 class Client:
-    """One connection. ``loads`` are its unanswered `Load` calls."""
+    """One connection. ``loads`` are its unanswered `Load` calls; ``borrowed`` is the memory that it shares."""
 
     route: bytes
     pid: int
     started: int
     program: str = ""
     loads: set[int] = field(default_factory=set)
+    borrowed: Borrowed | None = None
 
     @property
     def name(self) -> str:

@@ -9,6 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sa2va_host.errors import InvalidInput
+from sa2va_host.protocol import arrays
+from sa2va_host.protocol.shared_memory import Borrowed
+from sa2va_host.protocol.wire import Message
+
+
+def arrays_of(
+    message: Message, buffers: list[memoryview], borrowed: Borrowed | None
+) -> list[NDArray[np.generic]]:
+    """Every array of a message in order, read-only, from its frames and from memory that its client shares. Raises
+    `BadMessage`.
+    """
+    headers = arrays.headers(message)
+    return arrays.unpack_all(headers, buffers if borrowed is None else borrowed.resolve(headers, buffers))
 
 
 def pictures_of(found: list[NDArray[np.generic]]) -> list[NDArray[np.uint8]]:

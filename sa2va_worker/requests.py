@@ -12,15 +12,16 @@ from numpy.typing import NDArray
 
 from sa2va_host.errors import Cancelled, InvalidInput, UnloadRefused, WorkerBusy
 from sa2va_host.lifecycle.rendezvous import ExitNote
-from sa2va_host.protocol import arrays, wire
+from sa2va_host.protocol import wire
 from sa2va_host.protocol.limits import FRAME_WINDOW
+from sa2va_host.protocol.shared_memory import Borrowed
 from sa2va_host.protocol.specification import ModelInfo, Specification
 
 from .calls import FrameStream, OnePicture, Work
 from .clients import Client
 from .lifecycle import Phase
 from .outbox import Reply
-from .payloads import check_positions, pictures_of, probabilities_of, regions_of
+from .payloads import arrays_of, check_positions, pictures_of, probabilities_of, regions_of
 from .report import make_report
 from .steps import ChatRequest, ProcessRequest, SegmentRequest
 
@@ -57,11 +58,13 @@ class Requests:
             )
 
     def _dispatch(self, client: Client, message: wire.ClientMessage, buffers: list[memoryview]) -> None:
-        found = arrays.unpack_all(arrays.headers(message), buffers)
+        found = arrays_of(message, buffers, client.borrowed)
         if isinstance(message, wire.Hello):
             client.program = message.program
+            self._borrow(client, message.arena)
             phase = self._server.lifecycle.phase.value
-            self._server.send(client.route, wire.Ready(phase=phase, info=self.info))
+            ready = wire.Ready(phase=phase, info=self.info, shares=client.borrowed is not None)
+            self._server.send(client.route, ready)
         elif isinstance(message, wire.Load):
             self._load(client, message)
         elif isinstance(message, wire.Segment):
@@ -96,6 +99,18 @@ class Requests:
             self._begin_unload(client, message)
         else:
             self._server.forget(client.route)
+
+    def _borrow(self, client: Client, offer: wire.SharedArena | None) -> None:
+        """Map what a client offers to share; without it, its arrays come as frames."""
+        route, outbox = client.route, self._server.outbox
+        client.borrowed = None
+        if offer is not None:
+            try:
+                client.borrowed = Borrowed(
+                    offer, client.pid, lambda lease: outbox.put(Reply(route, wire.Returned(lease=lease)))
+                )
+            except (OSError, wire.BadMessage) as error:
+                _log.info("%s shares no memory with us: %s", client.name, error)
 
     def _load(self, client: Client, message: wire.Load) -> None:
         self._server.lifecycle.ask(message.keep_alive)

@@ -9,14 +9,19 @@ import copy
 import itertools
 import threading
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from sa2va_host.errors import Sa2VAError, WorkerBusy
+from sa2va_host.protocol import arrays
 
 from .call import Call
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from typing_extensions import Self
+
+    from sa2va_host.protocol.wire import ArrayHeader
 
     from .link import Link
 
@@ -101,6 +106,10 @@ class Room:
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         if not self._used:
             self._book.release()
+
+    def pack(self, images: Sequence[NDArray[Any]]) -> tuple[list[ArrayHeader], list[memoryview]]:
+        """Headers and private copies of a call's arrays, where the worker can see them if there is room."""
+        return arrays.pack(images, place=self.link.arena.take)
 
     def submit(self, call: Call) -> None:
         """Begin the call; its room is free again when it is resolved."""

@@ -30,6 +30,7 @@ from sa2va_host.lifecycle.connection import Connection, death
 from sa2va_host.lifecycle.rendezvous import Record, RunDirectory
 from sa2va_host.lifecycle.watchdog import PING_EVERY, Watchdog
 from sa2va_host.protocol import transport, wire
+from sa2va_host.protocol.shared_memory import Arena, Ledger
 from sa2va_host.protocol.wire import to_error
 
 from .book import CallBook, Room, fail_each
@@ -58,6 +59,8 @@ class Link:
         self._cancel_grace = cancel_grace
         self._waker = transport.Waker()
         self._context = transport.make_context()
+        self.arena = Arena()
+        """Where the arrays of calls are put, so that the worker sees them without their being sent."""
         self._commands: deque[Callable[[], None]] = deque()
         self._book = CallBook(max_open)
         self._worker: Peer | None = None
@@ -131,6 +134,7 @@ class Link:
             worker.connection.close(linger=0.0 if worker.connection.is_dead() else 0.2)
         self._context.term()
         self._waker.close()
+        self.arena.close()
 
     def _poll(self) -> None:
         poller = zmq.Poller()
@@ -165,7 +169,7 @@ class Link:
                 return
             self._handle(self._worker.watchdog, received.message, received.buffers)
 
-    def _handle(self, watchdog: Watchdog, message: wire.WorkerMessage, buffers: Sequence[memoryview]) -> None:
+    def _handle(self, watchdog: Watchdog, message: wire.WorkerReply, buffers: Sequence[memoryview]) -> None:
         if isinstance(message, wire.StatusReply):
             # That it answers is not enough: what counts is whether its engine moves.
             watchdog.heard(message.report.silent)
@@ -305,7 +309,7 @@ class Link:
         watchdog = Watchdog(
             stall_limit=self._stall_limit, cancel_grace=self._cancel_grace, loaded=record.info is not None
         )
-        self._worker = Peer(Connection(self._context, record), run, watchdog)
+        self._worker = Peer(Connection(self._context, record, Ledger(self.arena)), run, watchdog)
         for call in self._book.take_waiting():
             self._send_call(self._worker, call)
 
@@ -332,3 +336,4 @@ class Link:
         worker, self._worker = self._worker, None
         if worker is not None:
             worker.connection.close()
+            self.arena.trim()

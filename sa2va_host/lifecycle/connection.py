@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import zmq
 
@@ -21,6 +22,9 @@ from sa2va_host.protocol import envelope, transport, wire
 
 from .rendezvous import ExitNote, Record, RunDirectory
 
+if TYPE_CHECKING:
+    from sa2va_host.protocol.shared_memory import Ledger
+
 _NOTE_WITHIN = 0.3
 """How long after a death its reason may take to be written down."""
 
@@ -29,15 +33,18 @@ _NOTE_WITHIN = 0.3
 class Received:
     """One decoded message and its buffers."""
 
-    message: wire.WorkerMessage
+    message: wire.WorkerReply
     buffers: list[memoryview]
 
 
 class Connection:
-    """Connected from the start; `close` when done. Says hello by itself."""
+    """Connected from the start; `close` when done. Says hello by itself. ``ledger``: what is lent to the worker."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], record: Record) -> None:
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], record: Record, ledger: Ledger | None = None
+    ) -> None:
         self.record = record
+        self._ledger = ledger
         self._incarnation = bytes.fromhex(record.incarnation)
         self._token = bytes.fromhex(record.token)
         me = processes.current()
@@ -46,7 +53,7 @@ class Connection:
         self.socket = transport.connect(context, record.endpoint)
         self._disconnection = transport.watch_disconnection(self.socket)
         self.died_at = 0.0
-        self.send(wire.Hello(program=_program()))
+        self.send(wire.Hello(program=_program(), arena=ledger.offer if ledger is not None else None))
 
     @property
     def pid(self) -> int:
@@ -56,16 +63,23 @@ class Connection:
         """Queue a message; buffers must not change afterwards. Raises `wire.BadMessage` when it is too
         large.
         """
-        transport.send(self.socket, [self._envelope, wire.encode(message), *buffers])
+        payload = wire.encode(message)
+        lent = buffers if self._ledger is None else map(self._ledger.lend, buffers)
+        transport.send(self.socket, [self._envelope, payload, *lent])
 
     def receive(self) -> Received | None:
         """The next message that is here. Raises `Sa2VAError` when the worker refuses us or talks nonsense."""
         try:
-            incoming = transport.receive(self.socket, routed=False)
-            if incoming is None:
-                return None
-            envelope.check(incoming.envelope, incarnation=self._incarnation, token=self._token)
-            return Received(wire.decode_from_worker(incoming.payload), incoming.buffers)
+            while (incoming := transport.receive(self.socket, routed=False)) is not None:
+                envelope.check(incoming.envelope, incarnation=self._incarnation, token=self._token)
+                message = wire.decode_from_worker(incoming.payload)
+                if self._ledger is not None and isinstance(message, wire.Ready):
+                    self._ledger.is_open = message.shares
+                if not isinstance(message, wire.Returned):
+                    return Received(message, incoming.buffers)
+                if self._ledger is not None:
+                    self._ledger.take_back(message.lease)
+            return None
         except envelope.Refusal as refusal:
             raise self._refused(refusal) from refusal
         except (wire.BadMessage, transport.TransportError) as error:
@@ -114,6 +128,7 @@ class Connection:
 
     def close(self, linger: float = 0.0) -> None:
         """Let go of socket and watch; what is queued may still leave within ``linger`` seconds."""
+        self._ledger = None  # a worker that lives on may read what it was lent; its answers reach nobody
         self.socket.disable_monitor()
         self._disconnection.close(linger=0)
         self.socket.close(linger=int(linger * 1000))

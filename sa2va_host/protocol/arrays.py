@@ -1,16 +1,17 @@
 """Arrays beside a message: numpy on one side, raw buffers described by `ArrayHeader` on the other.
 
-Knows no sockets. A future pool of shared-memory slots plugs in here: `pack` would return slots instead of
-bytes.
+Knows no sockets, and not where memory comes from: `pack` may be given a place for its copies that the worker sees too
+(`sa2va_host.protocol.shared_memory`).
 
 Every buffer that `pack` returns is private to the message: the caller may change its array at once, and
-the socket may send the buffer without another copy. Views that `unpack` returns live in the received message.
+the socket may send the buffer without another copy. Views that `unpack` returns live in the received message, or in
+shared memory, and are read-only.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,11 +54,15 @@ def headers(message: wire.Message) -> list[ArrayHeader]:
 
 
 def pack(
-    arrays: Sequence[NDArray[Any]], *, bfloat16: bool = False
+    arrays: Sequence[NDArray[Any]],
+    *,
+    place: Callable[[int], NDArray[np.uint8] | None] = lambda _: None,
+    bfloat16: bool = False,
 ) -> tuple[list[ArrayHeader], list[memoryview]]:
     """Headers and private copies of the arrays, in order.
 
-    ``bfloat16`` marks uint16 arrays as the bits of bfloat16 numbers. Raises `BadMessage` for a dtype that
+    ``place`` gives memory for a copy of so many bytes, or None for any. ``bfloat16`` marks uint16 arrays as the bits of
+    bfloat16 numbers. Raises `BadMessage` for a dtype that
     is not on the list, or for more or larger buffers than the peer accepts.
     """
     if len(arrays) > MAX_BUFFERS:
@@ -74,9 +79,12 @@ def pack(
             raise BadMessage(f"an array of {array.nbytes} bytes, more than {MAX_BUFFER_BYTES}")
         if bfloat16 and name == "uint16":
             name = "bfloat16"
-        private = np.array(array, dtype=_DTYPES[name], order="C", copy=True)
-        packed.append(ArrayHeader(name, list(private.shape), position, private.nbytes))  # type: ignore[arg-type]
-        buffers.append(private.reshape(-1).view(np.uint8).data)
+        memory = place(array.nbytes)
+        if memory is None:
+            memory = np.empty(array.nbytes, np.uint8)
+        np.copyto(memory.view(_DTYPES[name]).reshape(array.shape), array)
+        packed.append(ArrayHeader(name, list(array.shape), position, array.nbytes))  # type: ignore[arg-type]
+        buffers.append(memory.data)
     return packed, buffers
 
 
@@ -94,12 +102,14 @@ def unpack(header: ArrayHeader, buffers: Sequence[memoryview]) -> NDArray[Any]:
         raise BadMessage(f"{header.dtype} {header.shape} takes {size} bytes; {buffer.nbytes} came")
     if size == 0:
         return np.empty(header.shape, dtype)
-    array = np.frombuffer(buffer, dtype).reshape(header.shape)
+    array = np.frombuffer(buffer.toreadonly(), dtype).reshape(header.shape)
     return array if array.flags.aligned else array.copy()
 
 
 def unpack_all(packed: Sequence[ArrayHeader], buffers: Sequence[memoryview]) -> list[NDArray[Any]]:
     """All arrays of a message. Raises `BadMessage` unless each buffer is described exactly once."""
+    if sum(header.size for header in packed) > MAX_MESSAGE_BYTES:
+        raise BadMessage(f"arrays of more than {MAX_MESSAGE_BYTES} bytes in one message")
     if len(packed) != len(buffers) or {header.buffer for header in packed} != set(range(len(buffers))):
         raise BadMessage(f"{len(packed)} array headers for {len(buffers)} buffers")
     return [unpack(header, buffers) for header in packed]

@@ -24,7 +24,7 @@ import hmac
 import struct
 from dataclasses import dataclass
 
-PROTOCOL = 2
+PROTOCOL = 3
 """The protocol version. The one place; docs/protocol.md is tested against it."""
 
 _LAYOUT = struct.Struct("!4sHBB16s32sQQ")

@@ -14,6 +14,12 @@ MAX_PAYLOAD = 1 << 20
 MAX_BUFFERS = 64
 MAX_BUFFER_BYTES = 1 << 30
 MAX_MESSAGE_BYTES = 2 << 30
+ARENA_BYTES = 256 << 20
+"""Of the memory that a client shares with its worker (`sa2va_host.protocol.shared_memory`): two 4K pictures in float32
+or ten in uint8, under way at once. What finds no room there travels as frames.
+"""
+MIN_SHARED_BYTES = 1 << 18
+"""Smaller arrays travel as frames."""
 MAX_SECONDS = 1e12
 MAX_PROMPTS = 64
 """In one call, about the same frames."""

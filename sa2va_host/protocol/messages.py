@@ -15,6 +15,7 @@ from msgspec import Meta
 from sa2va_host.generation import GREEDY, Generation
 
 from .limits import (
+    ARENA_BYTES,
     MAX_BUFFER_BYTES,
     MAX_BUFFERS,
     CallId,
@@ -51,14 +52,23 @@ class ArrayHeader(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 Arrays = Annotated[list[ArrayHeader], Meta(max_length=MAX_BUFFERS)]
 
 
+class SharedArena(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Memory that the sender offers to share: its file descriptor there, the file's inode, and its bytes."""
+
+    fd: Annotated[int, Meta(ge=0, le=2**31 - 1)]
+    inode: Count
+    size: Annotated[int, Meta(ge=1, le=ARENA_BYTES)]
+
+
 class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag=True):
     """The root of all messages; the tag is the class name."""
 
 
 class Hello(Message, frozen=True, kw_only=True):
-    """The first message of a connection. Answered by `Ready`."""
+    """The first message of a connection. Answered by `Ready`. ``arena`` is offered for large arrays."""
 
     program: Name
+    arena: SharedArena | None = None
 
 
 class Load(Message, frozen=True, kw_only=True):
@@ -164,10 +174,19 @@ ClientMessage = (
 
 
 class Ready(Message, frozen=True, kw_only=True):
-    """Answers `Hello`. ``info`` is absent while the model is loading."""
+    """Answers `Hello`. ``info`` is absent while the model is loading. ``shares``: the arena that was offered is mapped,
+    so buffers may be references into it.
+    """
 
     phase: Name
     info: ModelInfo | None = None
+    shares: bool = False
+
+
+class Returned(Message, frozen=True, kw_only=True):
+    """Nothing in the worker refers any more to what was lent as ``lease``."""
+
+    lease: Count
 
 
 class Loaded(Message, frozen=True, kw_only=True):
@@ -285,7 +304,7 @@ class StatusReply(Message, frozen=True, kw_only=True):
     report: WorkerReport
 
 
-WorkerMessage = (
+WorkerReply = (
     Ready
     | Loaded
     | Started
@@ -302,3 +321,5 @@ WorkerMessage = (
     | Unloading
     | StatusReply
 )
+"""What a worker says of calls and of itself; `Returned` is between the two ends of a connection."""
+WorkerMessage = WorkerReply | Returned

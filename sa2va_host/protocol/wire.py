@@ -43,8 +43,10 @@ from .messages import (
     Processed,
     Progress,
     Ready,
+    Returned,
     Said,
     Segment,
+    SharedArena,
     Started,
     Status,
     StatusReply,
@@ -52,6 +54,7 @@ from .messages import (
     Unload,
     Unloading,
     WorkerMessage,
+    WorkerReply,
 )
 
 __all__ = [
@@ -78,8 +81,10 @@ __all__ = [
     "Processed",
     "Progress",
     "Ready",
+    "Returned",
     "Said",
     "Segment",
+    "SharedArena",
     "Started",
     "Status",
     "StatusReply",
@@ -87,6 +92,7 @@ __all__ = [
     "Unload",
     "Unloading",
     "WorkerMessage",
+    "WorkerReply",
     "decode_from_client",
     "decode_from_worker",
     "encode",

@@ -24,7 +24,7 @@ from sa2va_host.events import TextPiece
 from sa2va_host.generation import GREEDY, Generation
 from sa2va_host.masks.masks import sigmoid
 from sa2va_host.media import Source
-from sa2va_host.protocol import arrays, wire
+from sa2va_host.protocol import wire
 from sa2va_host.protocol.limits import ConditionOn
 from sa2va_host.results import AnsweredBy, Segmentation
 from sa2va_host.timings import together
@@ -199,7 +199,7 @@ def _follow(
     """Ask for what ``opening`` says, without its key frames, and yield frame after frame."""
     with session.reserve() as room:
         answer.video = video = Video(frames, key_frames, opening.frame_count)
-        headers, buffers = arrays.pack(video.key_frames)
+        headers, buffers = room.pack(video.key_frames)
         frame_count = video.length or opening.frame_count
         notes = session.follow(
             room,
@@ -304,5 +304,5 @@ def _send(room: Room, call: Call, video: Video, count: int, side: int) -> None:
         if chunk is None:
             room.link.post(call, wire.EndOfFrames(call=call.id))
             return
-        header, data = arrays.pack([chunk])
+        header, data = room.pack([chunk])
         room.link.post(call, wire.Frames(call=call.id, start=start, frames=header[0]), data)

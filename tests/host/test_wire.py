@@ -29,7 +29,7 @@ REPORT = WorkerReport(
     active=[CallReport(kind="chat", client="c", pid=2, phase="queued", seconds=0.5)],
 )
 FROM_CLIENT = [
-    wire.Hello(program="p"),
+    wire.Hello(program="p", arena=wire.SharedArena(fd=3, inode=4, size=4096)),
     wire.Load(call=1, keep_alive=-1.0),
     wire.Segment(call=1, keep_alive=1.0, prompts=["p"], key_frames=[HEADER], tracked=True, frame_count=3),
     wire.Frames(call=1, start=0, frames=HEADER),
@@ -50,6 +50,7 @@ FROM_CLIENT = [
 ]
 FROM_WORKER = [
     wire.Ready(phase="ready", info=INFO),
+    wire.Returned(lease=1),
     wire.Loaded(call=1, info=INFO),
     wire.Started(call=1, image_size=8),
     wire.Credit(call=1, frames=8),

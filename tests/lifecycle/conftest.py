@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from sa2va_host import Cancellation, Sa2VA
 from sa2va_host.config import Settings, load_settings
-from sa2va_host.lifecycle.rendezvous import RunDirectory
+from sa2va_host.lifecycle.rendezvous import Record, RunDirectory
 from sa2va_host.machine import processes
+from sa2va_host.protocol import envelope, transport, wire
 from sa2va_host.results import Segmentation
 
 from .figures import Figures, promise
@@ -72,6 +73,78 @@ def connect(settings: Settings) -> Iterator[Callable[..., Sa2VA]]:
         def make(model: str = "scripted:", **arguments: Any) -> Sa2VA:
             own = arguments.pop("settings", settings)
             return stack.enter_context(Sa2VA(model, settings=own, command=COMMAND, **arguments))
+
+        yield make
+
+
+class Peak:
+    """The most memory that a process has held since, in bytes above what it held."""
+
+    def __init__(self, pid: int | str) -> None:
+        self._process = Path(f"/proc/{pid}")
+        (self._process / "clear_refs").write_text("5")  # the peak begins anew: proc(5)
+        self._resident, self._mapped = self._bytes("VmRSS"), self._bytes("VmSize")
+
+    def rise(self) -> int:
+        """Of resident memory."""
+        return self._bytes("VmHWM") - self._resident
+
+    def address_space(self) -> int:
+        """Of addresses, now: whatever was allocated and never touched is counted too."""
+        return self._bytes("VmSize") - self._mapped
+
+    def _bytes(self, field: str) -> int:
+        status = (self._process / "status").read_text()
+        return int(status.partition(f"{field}:")[2].split()[0]) * 1024
+
+
+@pytest.fixture
+def peak() -> Callable[[int | str], Peak]:
+    """``peak(pid)``, or ``peak("self")``."""
+    return Peak
+
+
+class BareSocket:
+    """A client without a client's manners: it knows the token, and sends whatever it is told to."""
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+        self._context = transport.make_context()
+        self.socket = transport.connect(self._context, record.endpoint)
+        me = processes.current()
+        self.envelope = envelope.Envelope(
+            bytes.fromhex(record.incarnation), bytes.fromhex(record.token), me.pid, me.started
+        )
+        self.true = self.envelope.pack()
+
+    def send(self, message: wire.Message, *buffers: bytes | memoryview) -> None:
+        self.socket.send_multipart([self.true, wire.encode(message), *buffers])
+
+    def wait_for(
+        self, wanted: Callable[[wire.WorkerMessage], bool], seconds: float = 10.0
+    ) -> wire.WorkerMessage:
+        """The first answer that is wanted; the others are passed over."""
+        while True:
+            assert self.socket.poll(int(seconds * 1000)), "no answer"
+            frames = self.socket.recv_multipart()
+            reply = wire.decode_from_worker(frames[1]) if len(frames) > 1 else None
+            if reply is not None and wanted(reply):
+                return reply
+
+    def close(self) -> None:
+        self.socket.close(linger=0)
+        self._context.term()
+
+
+@pytest.fixture
+def bare(connect: Callable[..., Sa2VA], run: RunDirectory) -> Iterator[Callable[..., BareSocket]]:
+    """Makes bare sockets to a worker that is loaded: ``bare()``, or ``bare(record)``."""
+    with contextlib.ExitStack() as stack:
+
+        def make(record: Record | None = None) -> BareSocket:
+            if record is None:
+                connect().load()
+            return stack.enter_context(contextlib.closing(BareSocket(record or next(run.living()))))
 
         yield make
 

@@ -1,0 +1,66 @@
+"""More requests than there is room for: who is refused, how soon, at what cost, and in whose turn the others are."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from msgspec.structs import replace
+
+from sa2va_host import Cancellation, Cancelled, WorkerBusy
+from sa2va_host.protocol import wire
+
+REQUESTS = 500
+BOUND = 32
+
+
+def test_the_excess_of_500_requests_at_4k_is_refused_at_once_and_costs_no_memory(
+    connect, settings, eventually, peak, promise
+):
+    bounded = replace(settings, queue_bound=BOUND, timeout=120.0)
+    one, other, refused = (connect(settings=bounded) for _ in range(3))
+    picture = np.random.default_rng(4).integers(0, 256, (2160, 3840, 3), dtype=np.uint8)
+    total = int(picture.sum(dtype=np.int64))
+    one.load()
+    release = Cancellation()
+    with ThreadPoolExecutor(BOUND + 2) as pool, contextlib.ExitStack() as in_any_case:
+        in_any_case.callback(release.cancel)
+        # The first call of each client begins: these two take turns, and all that follow wait for them.
+        held = [pool.submit(sa.chat, "steps=100000 pause=0.01", cancellation=release) for sa in (one, other)]
+        eventually(lambda: len(one.status().active) == 2, 5)
+        memory = peak(one.status().pid)
+        waiting = [pool.submit(one.chat, "x", picture) for _ in range(BOUND - 1)]
+        waiting.append(pool.submit(other.chat, "x", picture))
+        eventually(lambda: len(one.status().queued) == BOUND, 20)
+        slowest = 0.0
+        for _ in range(REQUESTS - BOUND):
+            begun = time.monotonic()
+            with pytest.raises(WorkerBusy) as busy:
+                refused.chat("x", picture)
+            slowest = max(slowest, time.monotonic() - begun)
+            assert busy.value.retry_after > 0
+        promise(slowest, 0.1)
+        assert memory.rise() < BOUND * picture.nbytes
+        release.cancel()
+        assert {type(call.exception()) for call in held} == {Cancelled}
+        assert {int(call.result().text.split()[-1]) for call in waiting} == {total}
+    assert int(refused.chat("x", picture).text.split()[-1]) == total
+
+
+def test_each_client_is_answered_in_order_and_none_before_all_others(bare):
+    """Both have all their calls queued before the first ends. One has all its answers: the other lacks one or two."""
+    first, second = bare(), bare()
+    calls = range(1, 13)
+    for client in (first, second):
+        for call in calls:
+            pause = 0.3 if call == 1 and client is first else 0.02
+            client.send(wire.Chat(call=call, keep_alive=60.0, prompt=f"pause={pause}"))
+    answered = [first.wait_for(lambda reply: isinstance(reply, wire.Answer)).call for _ in calls]
+    first.send(wire.Status(call=99))
+    report = first.wait_for(lambda reply: isinstance(reply, wire.StatusReply)).report
+    assert answered == list(calls)
+    assert len(report.active) + len(report.queued) <= 2
+    assert [second.wait_for(lambda reply: isinstance(reply, wire.Answer)).call for _ in calls] == list(calls)
