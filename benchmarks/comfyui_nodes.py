@@ -56,7 +56,7 @@ async def comfy_entrypoint():
 def main() -> int:
     """Print two Markdown tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.comfyui_nodes", description=__doc__)
-    parser.add_argument("--repeat", type=int, default=7)
+    parser.add_argument("--repeat", type=int, default=7, help="how often a time is taken; 0 takes none")
     parser.add_argument("--frames", type=int, nargs="*", default=[150, 300], help="lengths of the videos")
     arguments = parser.parse_args()
     directory = Path(os.environ["COMFYUI_DIR"])
@@ -70,8 +70,10 @@ def main() -> int:
         script = scripted_python(Path(folder))
         with serving(directory, base, python=python) as server:
             try:
-                print_times(server, str(script), arguments.repeat)
-                print_memory(server, arguments.frames)
+                if arguments.repeat:
+                    print_times(server, str(script), arguments.repeat)
+                if arguments.frames:
+                    print_memory(server, arguments.frames)
             finally:
                 for worker in list_workers():
                     stop_worker(worker, force=True)

@@ -153,6 +153,20 @@ def test_every_input_and_output_has_a_tooltip_and_every_node_words_to_search_for
             assert slot.options["tooltip"].endswith((".", ".).")), (schema.node_id, slot.id)
 
 
+def test_a_comfyui_that_knows_search_words_is_given_them(comfy, monkeypatch):
+    from comfy_api.latest import io
+
+    from sa2va_plugins.comfyui.unload import Sa2VAUnload
+
+    class Newer(io.Schema):  # type: ignore[misc]
+        def __init__(self, search_aliases=(), **said):
+            super().__init__(search_aliases=search_aliases, **said)
+
+    assert not hasattr(Sa2VAUnload.define_schema(), "search_aliases")
+    monkeypatch.setattr(io, "Schema", Newer)
+    assert "VRAM" in Sa2VAUnload.define_schema().search_aliases
+
+
 def test_the_english_locale_says_what_the_nodes_say(schemas):
     locale = json.loads((ROOT / "locales" / "en" / "nodeDefs.json").read_text())
     assert set(locale) == set(schemas)

@@ -56,6 +56,9 @@ def test_a_workflow_is_loaded_drawn_and_run(server, page, file):
     assert page.errors == []
     if SCREENSHOTS:
         page.evaluate("() => window.app.canvas.deselectAll && window.app.canvas.deselectAll()")
+        page.evaluate("() => Object.assign(window.app.canvas.ds, {scale: 0.82, offset: [110, 130]})")
+        page.evaluate("() => window.app.canvas.setDirty(true, true)")
+        page.wait_for_timeout(500)
         page.screenshot(path=Path(SCREENSHOTS) / f"{file.stem}.png")
 
 

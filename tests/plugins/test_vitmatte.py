@@ -7,6 +7,7 @@ import pytest
 
 from sa2va_host.errors import InvalidInput, ModelLoadFailed
 from sa2va_host.plugins.manager import create_manager, find_mask_processors
+from tests.vitmatte import write_checkpoint
 
 torch = pytest.importorskip("torch")
 vitmatte = __import__("plugins.vitmatte", fromlist=["matte"])
@@ -15,29 +16,7 @@ vitmatte = __import__("plugins.vitmatte", fromlist=["matte"])
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint folder of 76,000 parameters."""
-    from transformers import VitDetConfig, VitMatteConfig, VitMatteForImageMatting
-
-    backbone = VitDetConfig.from_dict(
-        {
-            "hidden_size": 32,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "image_size": 64,
-            "pretrain_image_size": 64,
-            "num_channels": 4,
-            "out_features": ["stage2"],
-        }
-    )
-    config = VitMatteConfig(
-        backbone_config=backbone,
-        hidden_size=32,
-        convstream_hidden_sizes=[8, 8, 16],
-        fusion_hidden_sizes=[32, 16, 8, 8],
-    )
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("vitmatte")
-    VitMatteForImageMatting(config).save_pretrained(path)
-    return path
+    return write_checkpoint(tmp_path_factory.mktemp("vitmatte"))
 
 
 @pytest.fixture
