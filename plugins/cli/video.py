@@ -136,6 +136,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     )
     options.add_model(parser)
     options.add_json(parser)
+    options.add_trace(parser)
     generation.add_to(parser)
     editing.add_to(parser)
     parser.set_defaults(command=run)
@@ -155,7 +156,11 @@ def run(arguments: argparse.Namespace) -> int:
     folder = arguments.output or Path(f"{clip.name}-tracked")
     _check_input_stays(Path(arguments.input), folder)
     outcome = Outcome()
-    with Display() as display, options.connect(arguments, display) as sa:
+    with (
+        options.tracing(arguments) as trace,
+        Display() as display,
+        options.connect(arguments, display, trace) as sa,
+    ):
         note = RunNote(folder, _settings(arguments, sa, plan), resume=arguments.resume)
         for warning in clip.warnings:
             print(f"sa2va: {warning}", file=sys.stderr)
@@ -164,8 +169,9 @@ def run(arguments: argparse.Namespace) -> int:
             folder, clip, kinds, alpha=ALPHA_CODECS[arguments.alpha_codec], resume=arguments.resume
         )
         try:
-            with recording:
+            with recording, trace.call("follow", prompts=plan.prompts) as details:
                 follow(sa, clip, plan, recording, note.begin, outcome)
+                details["timings"] = dict(outcome.timings)
         except BaseException:
             if recording.frames:
                 print(
