@@ -1,4 +1,4 @@
-"""What it costs to bring a picture to another process and a mask back: `python -m benchmarks.boundary`.
+"""What it costs to bring a picture to another process and a mask back.
 
 Every peer is a function that makes a `Peer`: something that takes a picture to a process of its own, where one byte of
 each page is read, and brings back the logits of one mask. Without a picture (the small call) only word comes back. No
@@ -7,15 +7,14 @@ model runs.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import mmap
 import multiprocessing
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ from sa2va_host.protocol.shared_memory import Arena, Borrowed, Ledger
 from sa2va_host.protocol.specification import Specification
 from sa2va_worker.payloads import arrays_of
 
-from .figures import Figure, table
+from .figures import Figure, Plan
 
 SIZES = {"HD": (1080, 1920, 3), "4K": (2160, 3840, 3)}
 MASK = (1, 256, 256)
@@ -49,19 +48,19 @@ Picture = NDArray[np.uint8] | NDArray[np.float32]
 Peer = Callable[[Picture | None], NDArray[np.float32] | None]
 
 
-def measure(repeat: int) -> list[Figure]:
+def measure(plan: Plan) -> list[Figure]:
     """The median of each case for each peer, beside the aims that do not depend on a peer of somebody else."""
     figures = []
     for name, make in PEERS.items():
         with make() as peer:
             aim = SMALL_CALL if name == OURS else None
             if name != MEMCPY:
-                figures.append(Figure(f"small call, {name}", _times(peer, None, repeat), aim))
+                figures.append(Figure(f"small call, {name}", _times(peer, None, plan.repeat), aim))
             for case, picture in _pictures():
-                figures.append(Figure(f"{case}, {name}", _times(peer, picture, repeat)))
+                figures.append(Figure(f"{case}, {name}", _times(peer, picture, plan.repeat)))
     floor = next(figure.median for figure in figures if figure.name == f"HD float32, {MEMCPY}")
     return [
-        Figure(figure.name, figure.seconds, FLOOR * floor) if figure.name == f"HD float32, {OURS}" else figure
+        replace(figure, aim=FLOOR * floor) if figure.name == f"HD float32, {OURS}" else figure
         for figure in figures
     ]
 
@@ -261,16 +260,3 @@ PEERS: dict[str, Callable[[], contextlib.AbstractContextManager[Peer]]] = {
     "frames": frames,
     "plain ZeroMQ frames": plain_frames,
 }
-
-
-def main() -> int:
-    """Print a Markdown table; returns 1 when a figure misses its aim."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.boundary", description=__doc__)
-    parser.add_argument("--repeat", type=int, default=50)
-    figures = measure(parser.parse_args().repeat)
-    print(table(figures))
-    return 1 if any(figure.aim is not None and figure.median > figure.aim for figure in figures) else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

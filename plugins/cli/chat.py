@@ -53,6 +53,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     )
     options.add_model(parser)
     options.add_json(parser)
+    options.add_trace(parser)
     generation.add_to(parser)
     parser.set_defaults(command=run)
 
@@ -68,11 +69,17 @@ def run(arguments: argparse.Namespace) -> int:
     history: list[tuple[str, str]] = []
     answer: ChatAnswer | None = None
     streams = sys.stdout.isatty() and not arguments.json
-    with _Speech(streams=streams) as speech, options.connect(arguments, speech) as sa:
+    with (
+        options.tracing(arguments) as trace,
+        _Speech(streams=streams) as speech,
+        options.connect(arguments, speech, trace) as sa,
+    ):
         for prompt in _prompts(arguments):
-            answer = sa.chat(
-                prompt, images=shown or None, regions=regions, history=history, generation=settings
-            )
+            with trace.call("chat", prompt=prompt) as details:
+                answer = sa.chat(
+                    prompt, images=shown or None, regions=regions, history=history, generation=settings
+                )
+                details["timings"] = answer.timings
             history.append((prompt, answer.text))
             speech.rest()
             if not arguments.json:

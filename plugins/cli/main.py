@@ -1,7 +1,7 @@
 """The command line's parser, and the one place where errors become a sentence and an exit code.
 
 Nothing heavy is imported here: each command imports what it needs when it runs, so that help and mistakes
-are quick.
+are quick, and a command that was named imports no other.
 """
 
 from __future__ import annotations
@@ -10,40 +10,30 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 from sa2va_host import errors
 
-from . import (
-    chat,
-    completion,
-    demo,
-    doctor,
-    extensions,
-    logs,
-    models,
-    segment,
-    settings,
-    setup,
-    streams,
-    video,
-    workers,
-)
+from . import streams
 
-_MODULES = (
-    segment,
-    video,
-    chat,
-    demo,
-    models,
-    workers,
-    logs,
-    settings,
-    extensions,
-    doctor,
-    setup,
-    completion,
-)
+_COMMANDS = {
+    "segment": "segment",
+    "video": "video",
+    "chat": "chat",
+    "demo": "demo",
+    "models": "models",
+    "pull": "models",
+    "ps": "workers",
+    "stop": "workers",
+    "logs": "logs",
+    "config": "settings",
+    "plugins": "extensions",
+    "doctor": "doctor",
+    "setup": "setup",
+    "completion": "completion",
+}
+"""The module that declares each command."""
 
 EXIT_CODES = {
     0: "done; an answer without objects is an answer",
@@ -80,7 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "0",
     )  # of this command; the library knows no such setting
     try:
-        chosen = build_parser().parse_args(argv)
+        words = sys.argv[1:] if argv is None else argv
+        chosen = build_parser(words[0] if words else "").parse_args(words)
     except SystemExit as stop:  # argparse has printed help or a complaint
         return stop.code if isinstance(stop.code, int) else 2
     try:
@@ -111,8 +102,11 @@ def explain(error: Exception) -> tuple[str, int]:
     return f"unexpected {type(error).__name__}: {error} (SA2VA_DEBUG=1 shows where).", 1
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of every command; `parse_args` leaves the function to call in `command`."""
+def build_parser(first: str = "") -> argparse.ArgumentParser:
+    """The parser of every command; `parse_args` leaves the function to call in `command`.
+
+    Where the command line's first word names a command, the others are left out: it does not pay for their import.
+    """
     codes = "\n".join(f"  {code:<4} {meaning}" for code, meaning in EXIT_CODES.items())
     parser = argparse.ArgumentParser(
         prog="sa2va",
@@ -122,8 +116,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("-V", "--version", action=_Version, help="print the version and exit")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for module in _MODULES:
-        module.add_to(commands)
+    chosen = [_COMMANDS[first]] if first in _COMMANDS else dict.fromkeys(_COMMANDS.values())
+    for name in chosen:
+        import_module(f".{name}", __package__).add_to(commands)
     return parser
 
 

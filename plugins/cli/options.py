@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sa2va_host import Sa2VA
+    from sa2va_host.events import Event
     from sa2va_host.results import AnsweredBy
+    from sa2va_host.trace import Trace
 
     from .display import Display
 
@@ -66,9 +71,22 @@ def add_revision(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def connect(arguments: argparse.Namespace, display: Display, *, tracker_decoder: str | None = None) -> Sa2VA:
-    """The client that the options ask for; its events go to `display`. A model that nobody named is announced."""
+def connect(
+    arguments: argparse.Namespace,
+    display: Display,
+    trace: Trace | None = None,
+    *,
+    tracker_decoder: str | None = None,
+) -> Sa2VA:
+    """The client that the options ask for; its events go to `display`, and to `trace` first. A model that nobody named
+    is announced.
+    """
     from sa2va_host import Sa2VA
+
+    def event(event: Event) -> None:
+        if trace is not None:
+            trace.event(event)
+        display.event(event)
 
     sa = Sa2VA(
         arguments.model,
@@ -80,7 +98,7 @@ def connect(arguments: argparse.Namespace, display: Display, *, tracker_decoder:
         trust_remote_code=arguments.trust_remote_code,
         tracker_decoder=tracker_decoder,
         keep_alive=arguments.keep_alive,
-        on_event=display.event,
+        on_event=event,
     )
     if sa.choice.reason:
         print(f"Model {sa.choice.model}: {sa.choice.reason}", file=sys.stderr)
@@ -95,6 +113,29 @@ def worker_document(worker: AnsweredBy | None) -> dict[str, int | float] | None:
 def add_json(parser: argparse.ArgumentParser) -> None:
     """`--json`, the same on every command."""
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of lines")
+
+
+def add_trace(parser: argparse.ArgumentParser) -> None:
+    """`--trace`, the same on every command that asks the model."""
+    parser.add_argument(
+        "--trace",
+        type=Path,
+        metavar="FILE",
+        help="write a timeline of host, transport, worker and model, which https://ui.perfetto.dev opens",
+    )
+
+
+@contextlib.contextmanager
+def tracing(arguments: argparse.Namespace) -> Iterator[Trace]:
+    """Records the command; what there is, is written to the file of `--trace` also where the command fails."""
+    from sa2va_host.trace import Trace
+
+    trace = Trace()
+    try:
+        yield trace
+    finally:
+        if arguments.trace is not None:
+            trace.write(arguments.trace)
 
 
 def duration(text: str) -> float:

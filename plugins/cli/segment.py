@@ -7,7 +7,6 @@ import contextlib
 import json
 import re
 import sys
-import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -22,8 +21,10 @@ from .display import Display
 if TYPE_CHECKING:
     from sa2va_host import Generation, Sa2VA
     from sa2va_host.cancellation import Cancellation
+    from sa2va_host.events import Event
     from sa2va_host.output.saving import Kind, Saved
     from sa2va_host.results import AnsweredBy
+    from sa2va_host.trace import Trace
 
 EXAMPLES = """examples:
   sa2va segment photo.jpg --prompt "the red circle"
@@ -84,6 +85,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     )
     options.add_model(parser)
     options.add_json(parser)
+    options.add_trace(parser)
     generation.add_to(parser)
     editing.add_to(parser)
     parser.set_defaults(command=run)
@@ -132,9 +134,12 @@ def run(arguments: argparse.Namespace) -> int:
     _check_inputs_stay(jobs)
     findings: list[Finding] = []
     failures: list[tuple[Path, Sa2VAError]] = []
-    with Display(pictures=len(jobs)) as display, options.connect(arguments, display) as sa:
-        threading.Thread(target=_import_opencv, name="sa2va-import").start()
-        for number, (job, found) in enumerate(_work(sa, jobs, plan), start=1):
+    with (
+        options.tracing(arguments) as trace,
+        _Display(pictures=len(jobs)) as display,
+        options.connect(arguments, display, trace) as sa,
+    ):
+        for number, (job, found) in enumerate(_work(sa, jobs, plan, trace), start=1):
             if isinstance(found, Sa2VAError):
                 failures.append((job.image, found))
                 if len(jobs) > 1:
@@ -162,10 +167,14 @@ class _SomeFailed(InvalidInput):
         super().__init__(f"{failed} of {jobs} pictures failed, as said above; the others are done.")
 
 
-def _import_opencv() -> None:
-    """Needed for the masks: imported while the worker works, which hides its time."""
-    with contextlib.suppress(ImportError):  # the masks will say it in words, or do without
-        import cv2  # noqa: F401
+class _Display(Display):
+    """A display that imports what the masks need while the worker works, which hides the time that takes."""
+
+    def event(self, event: Event) -> None:
+        """As `Display.event`; the first one says that the call has left."""
+        super().event(event)
+        with contextlib.suppress(ImportError):  # the masks will say it in words, or do without
+            import cv2  # noqa: F401
 
 
 def _jobs(images: list[Path], prompts: list[str], folder: Path) -> list[Job]:
@@ -195,14 +204,16 @@ def _check_inputs_stay(jobs: list[Job]) -> None:
                     )
 
 
-def _work(sa: Sa2VA, jobs: list[Job], plan: Plan) -> Iterator[tuple[Job, list[Finding] | Sa2VAError]]:
+def _work(
+    sa: Sa2VA, jobs: list[Job], plan: Plan, trace: Trace
+) -> Iterator[tuple[Job, list[Finding] | Sa2VAError]]:
     """Every job with what came of it, in order, a few in work at once. Raises what is no fault of one picture."""
     from sa2va_host.cancellation import Cancellation
 
     cancellation = Cancellation()
     with ThreadPoolExecutor(_AHEAD, "sa2va-picture") as pool:
         try:
-            pending = [pool.submit(_do, sa, job, plan, cancellation) for job in jobs]
+            pending = [pool.submit(_do, sa, job, plan, trace, cancellation) for job in jobs]
             for job, future in zip(jobs, pending, strict=True):
                 yield job, future.result()
         finally:
@@ -210,29 +221,36 @@ def _work(sa: Sa2VA, jobs: list[Job], plan: Plan) -> Iterator[tuple[Job, list[Fi
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _do(sa: Sa2VA, job: Job, plan: Plan, cancellation: Cancellation) -> list[Finding] | Sa2VAError:
+def _do(
+    sa: Sa2VA, job: Job, plan: Plan, trace: Trace, cancellation: Cancellation
+) -> list[Finding] | Sa2VAError:
     """One picture, and all prompts about it in one call."""
     from sa2va_host import media
     from sa2va_host.output.saving import save
 
     findings: list[Finding] = []
     try:
-        picture = media.read_image(job.image)
+        with trace.span("read", image=str(job.image)):
+            picture = media.read_image(job.image)
         prompts = [prompt for prompt, _ in job.asked]
-        results = sa.segment_each(picture, prompts, generation=plan.generation, cancellation=cancellation)
-        timings = results[0].timings  # of the call, which all prompts share
+        with trace.call("segment", prompts=prompts) as details:
+            results = sa.segment_each(picture, prompts, generation=plan.generation, cancellation=cancellation)
+            timings = results[0].timings  # of the call, which all prompts share
+            details["timings"] = timings
         for (prompt, stem), result in zip(job.asked, results, strict=True):
-            maps = plan.editing.probabilities(sa, picture, result, cancellation)
-            saved = save(
-                result,
-                picture,
-                stem,
-                plan.kinds,
-                prompt=prompt,
-                threshold=plan.threshold,
-                refinement=plan.editing.refinement,
-                probabilities=maps,
-            )
+            with trace.call("edit"):
+                maps = plan.editing.probabilities(sa, picture, result, cancellation)
+            with trace.span("save"):
+                saved = save(
+                    result,
+                    picture,
+                    stem,
+                    plan.kinds,
+                    prompt=prompt,
+                    threshold=plan.threshold,
+                    refinement=plan.editing.refinement,
+                    probabilities=maps,
+                )
             findings.append(
                 Finding(job.image, prompt, result.text, result.size, timings, result.worker, saved)
             )

@@ -144,6 +144,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     )
     options.add_model(parser)
     options.add_json(parser)
+    options.add_trace(parser)
     generation.add_to(parser)
     editing.add_to(parser)
     parser.set_defaults(command=run)
@@ -164,8 +165,9 @@ def run(arguments: argparse.Namespace) -> int:
     _check_input_stays(Path(arguments.input), folder)
     outcome = Outcome()
     with (
+        options.tracing(arguments) as trace,
         Display() as display,
-        options.connect(arguments, display, tracker_decoder=arguments.tracker_decoder) as sa,
+        options.connect(arguments, display, trace, tracker_decoder=arguments.tracker_decoder) as sa,
     ):
         note = RunNote(folder, _settings(arguments, sa, plan), resume=arguments.resume)
         for warning in clip.warnings:
@@ -175,8 +177,9 @@ def run(arguments: argparse.Namespace) -> int:
             folder, clip, kinds, alpha=ALPHA_CODECS[arguments.alpha_codec], resume=arguments.resume
         )
         try:
-            with recording:
+            with recording, trace.call("follow", prompts=plan.prompts) as details:
                 follow(sa, clip, plan, recording, note.begin, display.event, outcome)
+                details["timings"] = dict(outcome.timings)
         except BaseException:
             if recording.frames:
                 print(

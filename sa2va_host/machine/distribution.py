@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from sa2va_host.errors import ConfigError
 
@@ -72,6 +70,9 @@ def install_arguments(extras: Iterable[str]) -> list[str]:
     From the folder, file or repository that it was installed from, which `direct_url.json` names (PEP 610); without
     one, the same version from an index. Raises `ConfigError` when it is not installed, or from a folder that is gone.
     """
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
+
     distribution = _distribution()
     bracket = f"[{','.join(extras)}]"
     origin = json.loads(distribution.read_text("direct_url.json") or "{}")

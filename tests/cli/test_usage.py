@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sa2va_plugins.cli.main import EXIT_CODES, build_parser
+from sa2va_plugins.cli.main import _COMMANDS, EXIT_CODES, build_parser
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = "import sys; from sa2va_host.plugins.manager import main; code = main();"
@@ -109,3 +109,24 @@ def test_the_readme_shows_commands_that_parse():
     assert len(lines) >= 4
     for line in lines:
         build_parser().parse_args(shlex.split(line)[1:])
+
+
+def test_a_named_command_imports_no_other():
+    code = (
+        "import sys; from sa2va_plugins.cli.main import build_parser; build_parser('segment');"
+        "print(*sys.modules)"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert "sa2va_plugins.cli.segment" in loaded
+    assert not {"sa2va_plugins.cli.video", "sa2va_plugins.cli.doctor", "urllib.request", "numpy"} & set(
+        loaded
+    )
+
+
+def test_every_command_is_found_by_its_name():
+    whole = build_parser().format_help()
+    for name in _COMMANDS:
+        assert re.search(rf"^    {name} ", whole, re.MULTILINE), name
+        assert name in build_parser(name).format_help()
