@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from comfy_api.latest import ui
 
-from .tensors import Pictures, to_image
+from .tensors import Pictures, shrink, to_image
 
 if TYPE_CHECKING:
+    from sa2va_host.masks.masks import Mask
+
     from .found_objects import FoundObjects
 
 MOST = 8
@@ -26,8 +28,9 @@ def overlays(pictures: Pictures, objects: FoundObjects, threshold: float) -> tor
 
     shown = []
     for index in spread(len(pictures)):
-        masks = [objects.mask(each, index, threshold) for each in range(len(objects))]
-        shown.append(_shrink(overlay(pictures[index], masks if any(mask.any() for mask in masks) else [])))
+        masks = [_small(objects.mask(each, index, threshold)) for each in range(len(objects))]
+        found = masks if any(mask.any() for mask in masks) else []
+        shown.append(overlay(pictures.shrunk(index, LONGEST_SIDE), found))
     return to_image(shown)
 
 
@@ -38,8 +41,8 @@ def show(pictures: Pictures, objects: FoundObjects, threshold: float, node: Any)
 
 def show_masks(masks: torch.Tensor, node: Any) -> Any:
     """A MASK `[batch, height, width]` as the ``ui`` of a node's output."""
-    shown = [_shrink(masks[index].mul(255).byte().numpy()) for index in spread(len(masks))]
-    return ui.PreviewMask(torch.from_numpy(np.stack(shown)).float() / 255.0, cls=node)
+    shown = [shrink(masks[index].numpy(), LONGEST_SIDE) for index in spread(len(masks))]
+    return ui.PreviewMask(torch.from_numpy(np.stack(shown)), cls=node)
 
 
 def spread(count: int) -> Sequence[int]:
@@ -47,12 +50,6 @@ def spread(count: int) -> Sequence[int]:
     return range(count) if count <= MOST else [int(each) for each in np.linspace(0, count - 1, MOST)]
 
 
-def _shrink(picture: Any) -> Any:
-    longest = max(picture.shape[:2])
-    if longest <= LONGEST_SIDE:
-        return picture
-    import cv2
-
-    scale = LONGEST_SIDE / longest
-    size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
-    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+def _small(mask: Mask) -> Mask:
+    """The mask where most of the pixels are inside that one of the shown picture stands for."""
+    return shrink(mask.astype(np.uint8) * 255, LONGEST_SIDE) > 127

@@ -46,14 +46,31 @@ class Pictures(Sequence["Picture"]):
         return Pictures(self._batch[list(places)])
 
     def __getitem__(self, index: Any) -> Any:
-        from sa2va_host.media import read_image
-
         if isinstance(index, slice):
             return [self[each] for each in range(*index.indices(len(self)))]
         if not -len(self) <= index < len(self):
             raise IndexError(index)
-        values = self._batch[index].detach().to("cpu", torch.float32)
-        return read_image(torch.nan_to_num(values).clamp(0.0, 1.0).numpy())
+        return _to_picture(self._values(index))
+
+    def shrunk(self, index: int, longest: int) -> Picture:
+        """The one at this place, at most so many pixels long: each the mean of those that it stands for."""
+        return _to_picture(torch.from_numpy(shrink(self._values(index).numpy(), longest)))
+
+    def _values(self, index: int) -> torch.Tensor:
+        return self._batch[index].detach().to("cpu", torch.float32)
+
+
+def shrink(values: NDArray[Any], longest: int) -> NDArray[Any]:
+    """`[height, width]` or `[height, width, channels]`, at most so many pixels long."""
+    height, width = values.shape[:2]
+    if max(height, width) <= longest:
+        return values
+    import cv2
+
+    scale = longest / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small = cv2.resize(values, size, interpolation=cv2.INTER_AREA)
+    return small.reshape(*small.shape[:2], *values.shape[2:])  # OpenCV drops a single channel
 
 
 def to_image(pictures: Sequence[Picture]) -> torch.Tensor:
@@ -88,3 +105,12 @@ def to_probabilities(mask: torch.Tensor) -> NDArray[np.float32]:
         )
     values = torch.nan_to_num(batch.detach().to("cpu", torch.float32)).clamp(0.0, 1.0)
     return np.ascontiguousarray(values.numpy())
+
+
+def _to_picture(values: torch.Tensor) -> Picture:
+    from sa2va_host.media import read_image
+
+    low, high = torch.aminmax(values)  # NaN if any is
+    if not (low >= 0 and high <= 1):
+        values = torch.nan_to_num(values).clamp_(0.0, 1.0)
+    return read_image(values.numpy())
