@@ -69,7 +69,7 @@ def test_every_kind_lies_where_it_is_said_to(tmp_path: Path, source: Path) -> No
     recording = record(tmp_path / "out", open_clip(source), WITHOUT_EXR)
     assert recording.frames == 10
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "masks", "matte", "cutout", "overlay.mp4", "alpha", "rle.jsonl", "Annotations",
+        "masks", "matte", "cutout", "overlay.mp4", "alpha", "rle.jsonl", "Annotations", "meta.json",
     }  # fmt: skip
     assert all(path.exists() for path in recording.paths.values())
     numbers = [f"{number:05d}.png" for number in range(10)]
@@ -107,6 +107,16 @@ def test_label_maps_are_palettes_in_which_the_surer_object_wins(tmp_path: Path, 
     assert (labels[:, :10] == 2).all()
     assert (labels[:, 10:30] == 1).all()
     assert not labels[:, 30:].any()
+
+
+def test_beside_label_maps_it_says_which_frames_show_which_object(tmp_path: Path, source: Path) -> None:
+    clip = open_clip(source, Selection(start=3))
+    record(tmp_path, clip, ["davis"], frames=5)
+    record(tmp_path, clip, ["davis"], resume=True)
+    (video,) = json.loads((tmp_path / "meta.json").read_text())["videos"].items()
+    shown = [f"{number:05d}" for number in range(3, 10)]
+    corner, ghost = {"category": "corner", "frames": shown}, {"category": "ghost", "frames": []}
+    assert video == ("clip", {"objects": {"1": corner, "2": ghost}})
 
 
 def test_exr_is_the_probability_itself(tmp_path: Path, source: Path) -> None:
