@@ -261,6 +261,33 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of file sizes are POSIX's")
+def test_a_disk_that_fills_when_the_sound_comes_in_is_said_and_the_video_stays(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "clip.mp4", pictures(90, (48, 400)), sound="ac3")
+    code = """
+import resource, sys
+from pathlib import Path
+from sa2va_host.video.clip import open_clip
+from sa2va_host.output.recording import Recording
+from tests.host.test_recording import layers
+clip = open_clip(sys.argv[1])
+try:
+    with Recording(sys.argv[2], clip, ["overlay"]) as recording:
+        for frame in clip:
+            recording.add(frame, layers(frame))
+        while recording.frames < 90:
+            pass
+        limit = Path(sys.argv[2], "overlay.unfinished.mp4").stat().st_size + 6000
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+except OSError as error:
+    print(error.strerror, error.filename, sep="|")
+"""
+    done = in_a_process_of_its_own(code, source, tmp_path / "out")
+    assert done.stdout.strip() == f"File too large|{tmp_path / 'out' / 'overlay.mp4'}", done.stderr
+    assert len(list(open_clip(tmp_path / "out" / "overlay.unfinished.mp4"))) == 90
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["overlay.unfinished.mp4"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of file sizes are POSIX's")
 @pytest.mark.parametrize(("kind", "name"), [("overlay", "overlay"), ("rle", "rle.jsonl"), ("matte", "matte")])
 def test_a_disk_that_fills_is_said_and_finished_frames_stay(tmp_path: Path, kind: str, name: str) -> None:
     """A limit on the size of files stands in for the full disk: the system refuses in the same place."""
