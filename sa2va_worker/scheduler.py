@@ -1,8 +1,9 @@
 """Whose step is next: the engine's thread, and the queues it takes from.
 
 Calls of one client run in their order; clients take turns, one step each. A call that waits for frames
-lets the next one of its client begin. Only the engine's thread touches generators; the server's thread
-adds, cancels and looks. Knows no sockets: it speaks through the outbox.
+lets the next one of its client begin, and a video lets some steps of pictures and chats pass for each of
+its own. Only the engine's thread touches generators; the server's thread adds, cancels and looks. Knows no
+sockets: it speaks through the outbox.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from sa2va_host.machine.processes import peak_memory
 from sa2va_host.protocol import arrays, wire
@@ -40,6 +41,10 @@ from .steps import (
 
 _log = logging.getLogger("sa2va_worker")
 _MEMORY_EVERY = 0.5
+_STEPS_A_FRAME = 16
+"""How many steps (tokens) of other clients' pictures and chats go before a step of a video: a picture's answer has one
+or two times as many, so that it waits for two frames at most, and beside a long chat the video still goes on.
+"""
 
 
 class Scheduler:
@@ -56,6 +61,8 @@ class Scheduler:
         self._changed = threading.Condition()
         self._queues: OrderedDict[bytes, deque[Work]] = OrderedDict()
         self._held = False
+        self._passed = 0
+        """Steps since a video had one."""
         self._current: Work | None = None
         self._last_step = clock()
         self._memory_at = 0.0
@@ -162,6 +169,7 @@ class Scheduler:
                 work = self._next()
                 if work is not None:
                     self._queues.move_to_end(work.route)
+                    self._passed = 0 if _is_video(work) else self._passed + 1
                     self._current = work
                     self._last_step = self._clock()
                     return work
@@ -172,15 +180,12 @@ class Scheduler:
         running = sum(work.can_go_on for work in begun)
         # Calls that wait for frames hold memory too: they count less, but they count.
         room = not self._held and running < self._max_active and len(begun) < 4 * self._max_active
-        for queue in self._queues.values():
-            for work in queue:
-                if work.steps is None:
-                    if room:
-                        return work
-                    break
-                if work.can_go_on:
-                    return work
-        return None
+        ready = [work for queue in self._queues.values() if (work := _first(queue, room)) is not None]
+        ended = next((work for work in ready if work.cancelled is not None), None)
+        video = next((work for work in ready if _is_video(work)), None)
+        other = next((work for work in ready if not _is_video(work)), None)
+        late = self._passed >= _STEPS_A_FRAME
+        return ended or (video or other if late else other or video)
 
     def _advance(self, engine: ProcessingEngine, work: Work, image_size: int) -> None:
         """One step of one call."""
@@ -296,3 +301,17 @@ class Scheduler:
 
     def _reply(self, work: Work, message: wire.WorkerMessage) -> None:
         self._outbox.put(Reply(work.route, message))
+
+
+def _first(queue: Iterable[Work], room: bool) -> Work | None:
+    """Which of a client's calls is to go on; with ``room`` one may begin."""
+    for work in queue:
+        if work.steps is None:
+            return work if room else None
+        if work.can_go_on:
+            return work
+    return None
+
+
+def _is_video(work: Work) -> bool:
+    return isinstance(work.frames, FrameStream)

@@ -6,11 +6,14 @@ finished one.
 
 from __future__ import annotations
 
+import json
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sa2va_host import media
 from sa2va_host.errors import InvalidInput
@@ -50,10 +53,14 @@ class ObjectFiles:
 class LabelMaps:
     """FOLDER/Annotations/CLIP/FRAME.png, as DAVIS and YouTube-VOS have them: 8-bit palette PNGs that hold 0 for the
     background and N for the Nth object; where objects overlap, that with the highest probability.
+
+    Beside them meta.json, as YouTube-VOS has it: for each object its name as `category`, and the frames that show it.
     """
 
     def __init__(self, folder: Path, clip: str, *, digits: int, resume: bool) -> None:
         self.path = folder / "Annotations" / clip
+        self._names: list[str] = []
+        self._shown: list[array[int]] = []
         self._digits = digits
         self._resume = resume
 
@@ -65,22 +72,42 @@ class LabelMaps:
             raise InvalidInput(
                 f"{len(layers)} objects do not fit into label maps, which hold {_MOST_LABELS}."
             )
-        path = self.path / f"{frame.number:0{self._digits}d}.png"
-        if self._resume and path.exists():
-            return
         labels = np.zeros(frame.picture.shape[:2], np.uint8)
         best = np.zeros(labels.shape, np.float32)
         for label, layer in enumerate(layers, start=1):
             wins = layer.mask & (layer.probability > best)
             labels[wins] = label
             best[wins] = layer.probability[wins]
+        self._note(frame.number, layers, labels)
+        path = self.path / f"{self._called(frame.number)}.png"
+        if self._resume and path.exists():
+            return
         image = Image.fromarray(labels)
         image.putpalette(_palette())
         media.write_whole(path, lambda stream: image.save(stream, format="PNG"))
 
     def close(self) -> str:
-        """Nothing is left to do: every file is whole already."""
+        """Write meta.json about the frames that are there."""
+        if not self._names:
+            return ""
+        objects = {
+            str(label): {"category": name, "frames": list(map(self._called, shown))}
+            for label, (name, shown) in enumerate(zip(self._names, self._shown, strict=True), start=1)
+        }
+        text = json.dumps({"videos": {self.path.name: {"objects": objects}}}, ensure_ascii=False)
+        media.write_whole(self.path.parents[1] / "meta.json", lambda stream: stream.write(text.encode()))
         return ""
+
+    def _note(self, number: int, layers: Sequence[Layer], labels: NDArray[np.uint8]) -> None:
+        """Remember which objects a frame shows: eight bytes for each, all that grows with the video."""
+        if not self._names:
+            self._names = [layer.name for layer in layers]
+            self._shown = [array("q") for _ in layers]
+        for label in np.unique(labels[labels > 0]):
+            self._shown[label - 1].append(number)
+
+    def _called(self, number: int) -> str:
+        return f"{number:0{self._digits}d}"
 
 
 def _palette() -> list[int]:

@@ -202,7 +202,8 @@ class Movie:
         import av
 
         def write(stream: IO[bytes]) -> None:
-            with contextlib.ExitStack() as stack:
+            # Inside `write_whole`, which names the file in errors of the system, as FFmpeg's cannot be.
+            with _errors(self.path), contextlib.ExitStack() as stack:
                 # By name: to put the index in front, FFmpeg opens the file a second time.
                 output = stack.enter_context(
                     av.open(
@@ -226,8 +227,7 @@ class Movie:
                     output.mux(packet)
 
         try:
-            with _errors(self.path):
-                media.write_whole(self.path, write)
+            media.write_whole(self.path, write)
         except (av.FFmpegError, IndexError, ValueError):
             if sound is None:
                 raise

@@ -40,7 +40,7 @@ says
 - `overlay.mp4`: the video with its objects brought out, H.264, with the sound
 - `alpha/NAME.mov` or `.webm`: the object alone, with the probability as straight alpha
 - `rle.jsonl`: COCO run lengths, one line for each frame (`sa2va_host.output.frame_lines`)
-- `davis`: `Annotations/CLIP/FRAME.png`, the folders of DAVIS and YouTube-VOS
+- `davis`: `Annotations/CLIP/FRAME.png` and `meta.json`, the folders of DAVIS and YouTube-VOS
 (`sa2va_host.output.frame_files.LabelMaps`)
 """
 ALPHA_CODECS: Mapping[str, Codec] = {"prores": PRORES_4444, "vp9": VP9_ALPHA}

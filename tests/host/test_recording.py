@@ -69,7 +69,7 @@ def test_every_kind_lies_where_it_is_said_to(tmp_path: Path, source: Path) -> No
     recording = record(tmp_path / "out", open_clip(source), WITHOUT_EXR)
     assert recording.frames == 10
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "masks", "matte", "cutout", "overlay.mp4", "alpha", "rle.jsonl", "Annotations",
+        "masks", "matte", "cutout", "overlay.mp4", "alpha", "rle.jsonl", "Annotations", "meta.json",
     }  # fmt: skip
     assert all(path.exists() for path in recording.paths.values())
     numbers = [f"{number:05d}.png" for number in range(10)]
@@ -107,6 +107,16 @@ def test_label_maps_are_palettes_in_which_the_surer_object_wins(tmp_path: Path, 
     assert (labels[:, :10] == 2).all()
     assert (labels[:, 10:30] == 1).all()
     assert not labels[:, 30:].any()
+
+
+def test_beside_label_maps_it_says_which_frames_show_which_object(tmp_path: Path, source: Path) -> None:
+    clip = open_clip(source, Selection(start=3))
+    record(tmp_path, clip, ["davis"], frames=5)
+    record(tmp_path, clip, ["davis"], resume=True)
+    (video,) = json.loads((tmp_path / "meta.json").read_text())["videos"].items()
+    shown = [f"{number:05d}" for number in range(3, 10)]
+    corner, ghost = {"category": "corner", "frames": shown}, {"category": "ghost", "frames": []}
+    assert video == ("clip", {"objects": {"1": corner, "2": ghost}})
 
 
 def test_exr_is_the_probability_itself(tmp_path: Path, source: Path) -> None:
@@ -248,6 +258,33 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert len((out / "rle.jsonl").read_text().splitlines()) == 10
     assert len(list(open_clip(out / "overlay.unfinished.mp4"))) >= 9
     assert len(list(open_clip(out / "alpha/corner.unfinished.mov"))) >= 9
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of file sizes are POSIX's")
+def test_a_disk_that_fills_when_the_sound_comes_in_is_said_and_the_video_stays(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "clip.mp4", pictures(90, (48, 400)), sound="ac3")
+    code = """
+import resource, sys
+from pathlib import Path
+from sa2va_host.video.clip import open_clip
+from sa2va_host.output.recording import Recording
+from tests.host.test_recording import layers
+clip = open_clip(sys.argv[1])
+try:
+    with Recording(sys.argv[2], clip, ["overlay"]) as recording:
+        for frame in clip:
+            recording.add(frame, layers(frame))
+        while recording.frames < 90:
+            pass
+        limit = Path(sys.argv[2], "overlay.unfinished.mp4").stat().st_size + 6000
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+except OSError as error:
+    print(error.strerror, error.filename, sep="|")
+"""
+    done = in_a_process_of_its_own(code, source, tmp_path / "out")
+    assert done.stdout.strip() == f"File too large|{tmp_path / 'out' / 'overlay.mp4'}", done.stderr
+    assert len(list(open_clip(tmp_path / "out" / "overlay.unfinished.mp4"))) == 90
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["overlay.unfinished.mp4"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of file sizes are POSIX's")

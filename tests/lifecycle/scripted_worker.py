@@ -61,6 +61,7 @@ class ScriptedEngine:
 
     def __init__(self) -> None:
         self._children: list[subprocess.Popen[bytes]] = []
+        self._tracked = 0
 
     @property
     def info(self) -> ModelInfo:
@@ -100,6 +101,7 @@ class ScriptedEngine:
         """``objects``, with ``presence`` each less sure than the one before, ``steps`` tokens with ``pause``
         seconds each, ``sleep`` seconds in one step, ``gil`` seconds in C with the interpreter locked, and whatever
         `_raise` knows. Of several prompts each has its own objects; the first one says the rest."""
+        tracked_before = self._tracked
         scripts = [Options(prompt) for prompt in request.prompts]
         answers = [_say(prompt, len(request.key_frames)) + _where(request) for prompt in request.prompts]
         for script, answer in zip(scripts, answers, strict=True):
@@ -116,10 +118,12 @@ class ScriptedEngine:
                 continue
             time.sleep(options.number("pause"))
             presence = -np.arange(objects, dtype=np.float32) if "presence" in options else None
+            self._tracked += request.tracked
             yield Masks(index, logits_of(frame, objects), presence)
             index += 1
             yield Progress("tracking", index, request.frame_count)
-        yield Answer("\n".join(answers), objects, {"scripted": 0.001})
+        meanwhile = float(self._tracked - tracked_before)
+        yield Answer("\n".join(answers), objects, {"scripted": 0.001, "frames_meanwhile": meanwhile})
 
     def chat(self, request: ChatRequest) -> Iterator[Step]:
         """As `segment`, without masks."""

@@ -70,6 +70,7 @@ class Engine:
                     break
                 yield Waiting()
                 continue
+            self.order.append(index)
             yield Masks(index, frame[None, :, :, 0].astype(np.float32))
             index += 1
         yield Answer("done", 1)
@@ -229,6 +230,27 @@ def test_a_video_waits_for_frames_and_gives_credit_back(world):
     until(Finished)
     masks = [event.message for event in until(Reply) if isinstance(event.message, wire.Masks)]
     assert [mask.frame for mask in masks] == list(range(12))
+
+
+def test_a_video_lets_others_pass_and_still_goes_on(world, engine):
+    scheduler, until = world
+    frames = FrameStream(8, lambda: None)
+    picture = np.zeros((4, 4, 3), np.uint8)
+    scheduler.add(Work(b"A", 1, 0.0, SegmentRequest(["p"], [picture], tracked=True), frames))
+    while not frames.image_size:
+        time.sleep(0.001)
+    engine.gate.clear()
+    scheduler.add(chat(b"B", 1, "abcdefghijklmnopqrst"))
+    frames.push(0, np.zeros((8, 4, 4, 3), np.uint8))
+    frames.end()
+    scheduler.wake()
+    engine.gate.set()
+    until(Finished, 2)
+    letters = [step for step in engine.order if isinstance(step, str)]
+    assert "".join(letters) == "abcdefghijklmnopqrst"
+    before = [engine.order[: engine.order.index(letter)] for letter in ("a", "t")]
+    passed = [sum(isinstance(step, int) for step in steps) for steps in before]
+    assert passed[1] - passed[0] == 1
 
 
 def test_a_stream_refuses_what_was_not_agreed():
