@@ -131,6 +131,11 @@ class BareSocket:
             if reply is not None and wanted(reply):
                 return reply
 
+    def pass_over(self) -> None:
+        """Whatever is here."""
+        while self.socket.poll(0):
+            self.socket.recv_multipart()
+
     def close(self) -> None:
         self.socket.close(linger=0)
         self._context.term()

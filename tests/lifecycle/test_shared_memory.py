@@ -129,16 +129,20 @@ def test_memory_is_used_again_and_given_back(connect, eventually):
 
 
 def test_calls_that_find_no_room_go_as_frames_and_wait_for_nobody(connect, monkeypatch, eventually):
-    monkeypatch.setattr(shared_memory, "ARENA_BYTES", 2 * LARGE.nbytes)
+    """There is room for two of the seven; each answer is of its own picture all the same, the first one's at last."""
+    monkeypatch.setattr(shared_memory, "ARENA_BYTES", 2 * LARGE.nbytes + (1 << 16))
     sa = connect()
     sa.load()
+    pictures = [LARGE + np.uint8(number) for number in range(7)]
     with ThreadPoolExecutor(7) as pool:
-        slow = pool.submit(sa.chat, "steps=100 pause=0.01", LARGE)
+        calls = [pool.submit(sa.chat, "steps=100 pause=0.01", pictures[0])]
         eventually(lambda: sa.status().active, 5)
-        calls = [pool.submit(sa.chat, "x", LARGE) for _ in range(6)]
+        calls += [pool.submit(sa.chat, "x", picture) for picture in pictures[1:]]
         eventually(lambda: len(sa.status().queued) == 6, 5)
-        assert not slow.done()
-        assert {sum_of(call.result()) for call in [slow, *calls]} == {int(LARGE.astype(int).sum())}
+        assert not calls[0].done()
+        assert [sum_of(call.result()) for call in calls] == [
+            picture.astype(int).sum() for picture in pictures
+        ]
 
 
 def test_a_client_that_is_killed_leaves_nothing(connect, client_program, eventually, kill):
