@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("sa2va_worker")
 _TAKEN_AFTER = 0.3
-"""How long to wait for the life lock of a predecessor that is leaving; with Python's start it makes less than a second."""
+"""How long to wait for the life lock of a predecessor that is leaving; Python's start comes on top of it."""
 
 
 class _Version(msgspec.Struct):
