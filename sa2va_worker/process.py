@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from .steps import EngineFactory
 
 _log = logging.getLogger("sa2va_worker")
-_TAKEN_AFTER = 0.5
-"""How long to wait for the life lock of a predecessor that is leaving."""
+_TAKEN_AFTER = 0.3
+"""How long to wait for the life lock of a predecessor that is leaving; Python's start comes on top of it."""
 
 
 class _Version(msgspec.Struct):

@@ -286,11 +286,12 @@ class Scheduler:
         if work.frames is not None:
             work.frames.drop()
         with self._changed:
+            # Counted first: who has the answer may ask how many there were.
+            self._outbox.put(Finished(work))
             # In one: a worker that looks idle may end, and must not leave the answer behind.
             self._reply(work, message)
             self._remove(work)
             self._current = None
-        self._outbox.put(Finished(work))
 
     def _remove(self, work: Work) -> None:
         queue = self._queues.get(work.route)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from sa2va_host import (
-    Cancellation,
     Cancelled,
     DeadlineExceeded,
     InvalidInput,
@@ -378,13 +377,12 @@ def test_a_refused_call_costs_no_copy_of_its_picture(connect, picture, settings,
 
     sa = connect(settings=replace(settings, queue_bound=1))
     sa.load()
-    long = Cancellation()
     with ThreadPoolExecutor() as pool:
-        running = pool.submit(sa.segment, picture, "steps=100000 pause=0.01", cancellation=long)
+        running = pool.submit(sa.segment, picture, "steps=100000 pause=0.01")
         eventually(lambda: sa.status().active, 2)
         with within(0.1), pytest.raises(WorkerBusy):
             sa.segment("no such file", "objects=1")
-        long.cancel()
+        sa.unload(force=True)
         assert isinstance(running.exception(), Cancelled)
     with pytest.raises(InvalidInput):
         sa.segment("no such file", "objects=1")

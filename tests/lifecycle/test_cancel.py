@@ -56,7 +56,7 @@ def test_a_cancelled_result_reaches_nobody_else(connect, picture, repeats):
 def test_a_step_that_never_ends_ends_the_worker_and_bystanders_are_answered(
     connect, picture, settings, hang, eventually, figure, repeats
 ):
-    sa, other = connect(settings=replace(settings, cancel_grace=0.5)), connect()
+    sa, other = (connect(settings=replace(settings, cancel_grace=0.5)) for _ in range(2))
     for _ in repeats(1, 10):
         hanging = hang(sa, "steps=2 sleep=60")
         first = sa.status().pid

@@ -15,14 +15,14 @@ from sa2va_host import Sa2VAError
 from sa2va_host.machine import processes
 
 ACTS = {
-    "segment": 62,
+    "segment": 63,
     "chat": 20,
     "video": 6,
     "short": 4,
     "status": 4,
     "error": 2,
-    "unload": 1,
-    "force": 1,
+    "unload": 0.5,
+    "force": 0.5,
 }
 """What clients do, and how often of a hundred times."""
 TIMEOUT = 10.0
