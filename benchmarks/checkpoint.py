@@ -99,4 +99,5 @@ def _random(shape: torch.Size, generator: torch.Generator) -> torch.Tensor:
     """Scaled by the width that is summed over, so that no layer overflows; 1 for the vectors that scale."""
     if len(shape) < 2:
         return torch.ones(shape)
-    return torch.empty(shape).normal_(generator=generator) / max(1, shape[1:].numel()) ** 0.5
+    deviation = max(1, shape[1:].numel()) ** -0.5
+    return torch.empty(shape).normal_(std=deviation, generator=generator)
