@@ -15,11 +15,16 @@ from .figures import Figure, Plan, not_measured, ratio, times
 from .pictures import noise
 
 LIBRARIES = "import torch, transformers"
+MODELS = "import torch; from transformers import PreTrainedModel"
+"""What any model of transformers needs: its package alone imports hardly anything."""
+
+SPAWN = "process and libraries"
+LOAD = "loading the weights"
 
 
 def measure(plan: Plan) -> list[Figure]:
     """Seconds of each phase of a first call, the worker being stopped before each; and what they are compared with."""
-    (imported,) = times(plan.few, lambda: subprocess.run([sys.executable, "-c", LIBRARIES], check=True))
+    imported, models = times(plan.few, partial(_run, LIBRARIES), partial(_run, MODELS))
     runs = [_phases(plan) for _ in range(plan.few)]
     names = dict.fromkeys(name for run in runs for name in run)
     phases = {
@@ -34,13 +39,10 @@ def measure(plan: Plan) -> list[Figure]:
         *phases.values(),
         ready,
         libraries,
+        Figure(f'python -c "{MODELS}"', models, panel="against libraries"),
         ratio("spawn to ready against the libraries alone", ready, libraries),
         *_reading(plan, phases[LOAD]),
     ]
-
-
-SPAWN = "process and libraries"
-LOAD = "loading the weights"
 
 
 def _phases(plan: Plan) -> dict[str, float]:
@@ -89,6 +91,10 @@ def _reading(plan: Plan, loading: Figure) -> list[Figure]:
         ),
         Figure(name, tuple(size / seconds for seconds in read), unit="bytes/s", panel="bytes"),
     ]
+
+
+def _run(code: str) -> None:
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def _read(files: list[Path]) -> None:

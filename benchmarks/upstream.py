@@ -1,0 +1,64 @@
+"""Segmenting and tracking at SAM2's true size, against upstream's code on the same machine.
+
+`SA2VA_UPSTREAM` names a checkout of upstream (github.com/bytedance/Sa2VA), and `SA2VA_UPSTREAM_PYTHON` a Python that
+can run it, where this one cannot. Without a checkout ours is measured alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+from .figures import Figure, Plan, not_measured, ratio
+from .machine import ROOT
+
+CASES = ((1, 1), (2, 1), (4, 1), (1, 4), (2, 4))
+"""(objects, frames). One encoding takes some ten seconds on two cores, so these are few."""
+FOUR_OBJECTS = 0.35
+"""The most of upstream's time that four objects on an image may take."""
+
+
+def measure(plan: Plan, device: str = "cpu", cases: tuple[tuple[int, int], ...] = CASES) -> list[Figure]:
+    """Seconds, encoder calls and peak memory of each case, each in a process of its own."""
+    del plan
+    figures: list[Figure] = []
+    checkout = os.environ.get("SA2VA_UPSTREAM", "")
+    theirs = os.environ.get("SA2VA_UPSTREAM_PYTHON") or sys.executable
+    repeat = 1 if device == "cpu" else 10
+    for objects, frames in cases:
+        name = f"{objects} object{'s' * (objects > 1)}, {f'{frames} frames' if frames > 1 else 'an image'}"
+        arguments = (device, str(objects), str(frames), str(repeat))
+        ours = _figures(name, "ours", _run(sys.executable, "benchmarks.tracking", *arguments), frames)
+        if not checkout:
+            figures += [*ours, not_measured(f"{name}: upstream", "SA2VA_UPSTREAM names no checkout of it.")]
+            continue
+        try:
+            found = _run(theirs, "benchmarks.tracking_peer", checkout, *arguments)
+        except subprocess.CalledProcessError as error:
+            lines = (error.stderr or "").strip().splitlines() or ["without a word"]
+            figures += [*ours, not_measured(f"{name}: upstream", f"it failed: {lines[-1]}")]
+            continue
+        peers = _figures(name, "upstream", found)
+        aim = FOUR_OBJECTS if (objects, frames) == (4, 1) else None
+        figures += [*ours, *peers, ratio(f"{name}: time, ours against upstream", ours[0], peers[0], aim)]
+    return figures
+
+
+def _figures(name: str, whose: str, found: dict[str, Any], encodings: int | None = None) -> list[Figure]:
+    """`encodings` is the most that the image encoder should be called."""
+    return [
+        Figure(f"{name}: {whose}", tuple(found["seconds"])),
+        Figure(f"{name}: encoder calls, {whose}", (float(found["encoder_calls"]),), encodings, "calls"),
+        Figure(f"{name}: peak of the process, {whose}", (float(found["peak_bytes"]),), unit="bytes"),
+    ]
+
+
+def _run(python: str, module: str, *arguments: str) -> dict[str, Any]:
+    done = subprocess.run(
+        [python, "-m", module, *arguments], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
