@@ -37,8 +37,8 @@ _EVERY = 0.5
 """Seconds between two looks at the memory."""
 _SETTLED = 0.2
 """Share of the frames after which memory has to be flat: until then buffers are filled for the first time."""
-_SLOPE = 1024.0
-"""Bytes for each frame that count as flat: 3 MB in 3,000 frames, while each is 6 MB."""
+_RISE = 16 * 2**20
+"""Bytes by which the highest of the later moments may pass the highest of the earlier ones: three frames' worth."""
 _PROGRAM = [sys.executable, "-c", "from sa2va_host.plugins.manager import main; raise SystemExit(main())"]
 
 
@@ -80,7 +80,7 @@ def main() -> int:
     slopes = [_slope(samples, who, arguments.frames) for who in ("host", "worker")]
     print(f"\nbytes for each frame: host {slopes[0]:.0f}, worker {slopes[1]:.0f}\n")
     print(table([Figure("a frame by the tracker alone", (alone,)), cancelling, *pictures]))
-    return 1 if max(slopes) > _SLOPE else 0
+    return 1 if max(_rise(samples, who, arguments.frames) for who in ("host", "worker")) > _RISE else 0
 
 
 def drawn() -> list[Picture]:
@@ -165,6 +165,14 @@ def _slope(samples: list[Sample], who: str, frames: int) -> float:
         raise SystemExit("Too few moments were measured; take more --frames.")
     counts, sizes = [s.frames for s in settled], [getattr(s, who) for s in settled]
     return float(np.polyfit(counts, sizes, 1)[0])
+
+
+def _rise(samples: list[Sample], who: str, frames: int) -> int:
+    """Bytes from the peak of the settled first half to that of the second; frames that wait come and go in between."""
+    begin, middle = _SETTLED * frames, (1 + _SETTLED) / 2 * frames
+    early = [getattr(sample, who) for sample in samples if begin <= sample.frames < middle]
+    late = [getattr(sample, who) for sample in samples if sample.frames >= middle]
+    return max(late, default=0) - max(early, default=0)
 
 
 def _beside(sa: Sa2VA, other: Sa2VA) -> tuple[Figure, list[Figure]]:
