@@ -9,6 +9,7 @@ import contextlib
 import io
 import os
 import warnings
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -98,15 +99,13 @@ def write_image(path: str | os.PathLike[str], picture: NDArray[np.uint8] | NDArr
     uint8 `[height, width, 3]` (RGB), `[height, width, 4]` (RGBA, straight alpha) or `[height, width]` (grey), or
     uint16 `[height, width]` (16-bit grey).
     """
-    from PIL import Image
-
-    image = Image.fromarray(np.ascontiguousarray(picture))
-    return write_whole(path, lambda stream: image.save(stream, format="PNG", compress_level=4))
+    return _write_png(path, picture, compress_level=4)
 
 
 def write_mask(path: str | os.PathLike[str], mask: NDArray[np.bool_]) -> Path:
     """Write a mask `[height, width]` as an 8-bit grey PNG, 255 where it is true; returns the path."""
-    return write_image(path, mask.astype(np.uint8) * np.uint8(255))
+    # Of two values run lengths make smaller files than other matches do, in half the time.
+    return _write_png(path, mask.astype(np.uint8) * np.uint8(255), compress_type=zlib.Z_RLE)
 
 
 def write_exr(path: str | os.PathLike[str], values: NDArray[np.float32]) -> Path:
@@ -161,6 +160,15 @@ def write_whole(path: str | os.PathLike[str], write: Callable[[IO[bytes]], objec
             error.filename, error.filename2 = str(target), None  # what the caller asked for
         raise
     return target
+
+
+def _write_png(
+    path: str | os.PathLike[str], picture: NDArray[np.uint8] | NDArray[np.uint16], **compression: int
+) -> Path:
+    from PIL import Image
+
+    image = Image.fromarray(np.ascontiguousarray(picture))
+    return write_whole(path, lambda stream: image.save(stream, format="PNG", **compression))
 
 
 def _read_file(path: Path) -> Picture:

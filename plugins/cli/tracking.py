@@ -108,11 +108,6 @@ def follow(
     outcome.notes = track.notes
 
 
-def default_key_frames(clip: Clip, ask_again: str) -> str:
-    """What docs/video.md measures to be best of the ways that keep objects apart; first ones where no others can be."""
-    return "first:5" if ask_again != "never" or not clip.frame_count else "uniform:5"
-
-
 def _key_frames(clip: Clip, words: str, on_event: Callable[[Progress], object]) -> WhichFrames:
     """Key frames that lie further on are read now, in a pass of their own; the first ones need none."""
     from sa2va_host.video.key_frames import KeyFrames

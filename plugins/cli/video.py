@@ -15,12 +15,11 @@ from sa2va_host.errors import InvalidInput
 
 from . import editing, generation, options, pictures
 from .display import Display
-from .tracking import Outcome, Plan, default_key_frames, follow
+from .tracking import Outcome, Plan, follow
 
 if TYPE_CHECKING:
     from sa2va_host import Sa2VA
     from sa2va_host.output.recording import Recording
-    from sa2va_host.video.clip import Clip
 
 EXAMPLES = """examples:
   sa2va video clip.mp4 --prompt "the dancer"
@@ -38,6 +37,11 @@ numbers of their files, and count from 0 in a video.
 16-bit pictures are cut to 8 bits. EXR is taken as scene-linear and shown as sRGB, clipped above 1. 10-bit and HDR
 video is brought to 8 bits without tone mapping, which is said.
 """
+
+_SEEN_EARLY = (
+    "The model was shown the first frames alone, and found nothing there. What comes later is found with --key-frames"
+    " uniform:5 or --ask-again every:10."
+)
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -95,10 +99,10 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     )
     frames.add_argument(
         "--key-frames",
+        default="first:5",
         metavar="WHICH",
         help="the frames that the language model sees, and the tracker is conditioned on: first:N, or uniform:N for N"
-        " evenly over the video, which is read twice (default: uniform:5, or first:5 with --ask-again or where nobody"
-        " knows how long the video is)",
+        " evenly over the video, which is read twice then (default: %(default)s)",
     )
     frames.add_argument(
         "--condition-on",
@@ -158,9 +162,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     words = arguments.save.split(",")
     kinds = checked_kinds(() if words == ["none"] else words)
+    plan = _plan(arguments)
     selection = Selection(arguments.start, arguments.end, arguments.stride, arguments.max_size)
     clip = open_clip(arguments.input, selection, rate=arguments.fps)
-    plan = _plan(arguments, clip)
     folder = arguments.output or Path(f"{clip.name}-tracked")
     _check_input_stays(Path(arguments.input), folder)
     outcome = Outcome()
@@ -188,6 +192,8 @@ def run(arguments: argparse.Namespace) -> int:
                 )
             raise
         warnings = [*clip.warnings, *recording.warnings, *outcome.notes]
+        if not outcome.objects and plan.key_frames.startswith("first:"):
+            warnings.append(_SEEN_EARLY)
         for warning in warnings[said:]:
             print(f"sa2va: {warning}", file=sys.stderr)
     printed = document(outcome, plan, recording, warnings, arguments.input, sa.settings.model)
@@ -222,7 +228,7 @@ def document(
     }
 
 
-def _plan(arguments: argparse.Namespace, clip: Clip) -> Plan:
+def _plan(arguments: argparse.Namespace) -> Plan:
     from sa2va_host.output.saving import distinct_stems
     from sa2va_host.prompts import checked_prompts
 
@@ -230,7 +236,7 @@ def _plan(arguments: argparse.Namespace, clip: Clip) -> Plan:
     plan = Plan(
         prompts,
         distinct_stems([pictures.slug(prompt) for prompt in prompts]),
-        arguments.key_frames or default_key_frames(clip, arguments.ask_again),
+        arguments.key_frames,
         arguments.condition_on,
         arguments.ask_again,
         arguments.threshold,

@@ -113,6 +113,7 @@ def test_nothing_found_is_an_answer(sa2va, clip, tmp_path):
     document = json.loads(done.stdout)
     assert (document["objects"], document["frames"], document["files"]) == ([], 0, {})
     assert document["answers"][0]["text"].startswith("objects=0")
+    assert "--key-frames uniform:5" in done.stderr
     assert not (tmp_path / "out").exists()
 
 
@@ -132,7 +133,9 @@ def test_a_header_that_promises_too_much_does_not_lead_the_key_frames_astray(sa2
     noise = list(np.random.default_rng(0).integers(0, 256, (60, 48, 64, 3), dtype=np.uint8))
     whole = write_clip(tmp_path / "whole.mp4", noise, movflags="faststart").read_bytes()
     (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])
-    done = sa2va("video", "cut.mp4", "--prompt", "objects=1", "--save", "rle", "--json")
+    done = sa2va(
+        "video", "cut.mp4", "--prompt", "objects=1", "--save", "rle", "--key-frames", "uniform:5", "--json"
+    )
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     there = document["frames"]
