@@ -19,8 +19,8 @@ ARENA_BYTES = 256 << 20
 or ten in uint8, under way at once. What finds no room there travels as frames.
 """
 MIN_SHARED_BYTES = 1 << 18
-"""Smaller arrays travel as frames, which then are about as fast: of 256 KiB a frame takes 0.35 ms there and a mask back,
-a lease with its return 0.24 ms; of 64 KiB 0.28 ms and 0.24 ms (medians of 80, Linux, two cores).
+"""Smaller arrays travel as frames, which then are about as fast: of 256 KiB a frame takes 0.35 ms with a mask back, a
+lease with its return 0.24 ms; of 64 KiB 0.28 ms and 0.24 ms (medians of 80, Linux, two cores).
 """
 MAX_SECONDS = 1e12
 MAX_PROMPTS = 64
