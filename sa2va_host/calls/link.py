@@ -268,7 +268,10 @@ class Link:
 
     def _abandon(self, call: Call, error: Sa2VAError) -> None:
         call.fail(error)
-        if self._book.remove(call) and self._worker is not None:
+        was_sent = self._book.remove(call)
+        if not self._book.waiting:
+            self._full = None  # nobody is left for whom others should make way
+        if was_sent and self._worker is not None:
             # A call may have begun without our knowing: a step that locks the interpreter keeps its Started back.
             if call.begun or self._worker.watchdog.loaded:
                 self._worker.watchdog.gave_up(call.id)

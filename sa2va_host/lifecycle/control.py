@@ -26,11 +26,13 @@ def ask(
 ) -> wire.WorkerMessage | None:
     """The worker's answer; None when none comes within ``seconds`` (it is stopped, hangs, or dies meanwhile).
 
-    With ``silence`` the worker must also give a sign of life at least every so many seconds, for which it is asked.
+    With ``silence`` it must also give a sign of life within so many seconds whenever it is asked for one, as it is.
     A worker that refuses us answers `wire.Failed`.
     """
-    begun = heard = pinged = time.monotonic()
+    begun = pinged = time.monotonic()
     deadline = begun + seconds
+    # Not since the worker was last heard: should we sleep ourselves, its silence has not begun.
+    unanswered: float | None = begun
     context = transport.make_context()
     connection = Connection(context, record)
     poller = zmq.Poller()
@@ -42,15 +44,16 @@ def ask(
             dead = connection.is_dead() and connection.is_drained()
             now = time.monotonic()
             while (received := connection.receive()) is not None:
-                heard = now
+                unanswered = None
                 if not (isinstance(received.message, (wire.Ready, wire.Log)) or _is_pong(received.message)):
                     return received.message
             left = deadline - now
             if silence is not None:
-                left = min(left, heard + silence - now)
-                if now - pinged > silence / _PINGS:
-                    pinged = now
+                if unanswered is None and now - pinged > silence / _PINGS:
+                    pinged = unanswered = now
                     connection.send(wire.Status(call=_PING))
+                if unanswered is not None:
+                    left = min(left, unanswered + silence - now)
             if dead or left <= 0:
                 return None
             poller.poll(int(min(left, processes.DeathWatch.INTERVAL) * 1000) + 1)
