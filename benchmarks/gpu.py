@@ -34,7 +34,7 @@ from sa2va_worker.steps import Picture, SegmentRequest
 
 from . import checkpoint, upstream
 from .direct import Frames
-from .figures import Figure, NotMeasured, Plan, not_measured, table
+from .figures import Figure, NotMeasured, Plan, not_measured, ratio, table
 from .pictures import noise
 
 TOKENS = 32
@@ -61,6 +61,8 @@ CASES = (
     Case("32 frames of 1080p, 2 objects", 32, FULL_HD, 2),
     Case("300 frames of 1080p, 2 objects", 300, FULL_HD, 2),
 )
+FLAT = 1.05
+"""How much more device memory the last case, the longest video, may take than the one before it."""
 TINY_CASES = (Case("image, 2 objects", 1, (60, 80), 2), Case("7 frames, 2 objects", 7, (60, 80), 2))
 AGAINST_UPSTREAM = ((1, 1), (4, 1), (1, 5), (2, 32))
 """(objects, frames) of SAM2 alone, against upstream's."""
@@ -98,8 +100,9 @@ class Model:
         self.sa2va, self.front = model, family(stored.config).front(stored)
 
     def answer(self, case: Case) -> dict[str, float]:
-        """Seconds by phase of one call, masks at the decoder's size included."""
+        """Seconds by phase of one call, up to masks at the size of the decoder. Resizing frames is not counted."""
         frames = [noise(case.size, seed) for seed in range(min(case.frames, KEY_FRAMES))]
+        squares = [self._square(frame) for frame in frames]
         clock = Clock()
         with clock("encoding"):
             utterance, pictures = self.front.prepare("it", frames, (), ())
@@ -113,7 +116,7 @@ class Model:
             request = SegmentRequest(["it"], frames, tracked=case.frames > 1, frame_count=case.frames)
             follower = Follower(self.sa2va, utterance.segment_states, request)
             for number in range(case.frames):
-                follower.step(self._square(frames[number % len(frames)]))
+                follower.step(squares[number % len(squares)])
         return clock.timings
 
     def _square(self, frame: Picture) -> Picture:
@@ -156,7 +159,9 @@ def run(device: str, dimensions: checkpoint.Dimensions, cases: Sequence[Case], r
 
 
 def _latencies(folder: Path, device: str, cases: Sequence[Case], repeat: int) -> list[Figure]:
-    model, figures = Model(folder, device), []
+    model = Model(folder, device)
+    figures: list[Figure] = []
+    peaks: list[Figure] = []
     for case in cases:
         model.answer(case)  # the first one chooses kernels
         model.peak()
@@ -165,7 +170,12 @@ def _latencies(folder: Path, device: str, cases: Sequence[Case], repeat: int) ->
         figures.append(Figure("whole", whole, case.aim, panel=case.name))
         figures += [Figure(name, tuple(run[name] for run in runs), panel=case.name) for name in runs[0]]
         if peak := model.peak():
-            figures.append(Figure(f"peak of device memory, {case.name}", (peak,), unit="bytes"))
+            peaks.append(Figure(f"peak of device memory, {case.name}", (peak,), unit="bytes"))
+    figures += peaks
+    if len(peaks) > 1:
+        figures.append(
+            ratio(f"peak of {cases[-1].name} against {cases[-2].name}", peaks[-1], peaks[-2], FLAT)
+        )
     return figures
 
 

@@ -1,13 +1,16 @@
 """What the answer about a picture leaves on disk: masks, overlay, cut-outs, soft mattes, regions, logits.
 
-Called by front ends. Files appear whole or not at all, and objects are written one after the other.
+Called by front ends. Files appear whole or not at all. Objects are made one after the other, and a few are written at a
+time.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
@@ -22,6 +25,8 @@ from sa2va_host.masks.refine import Refinement, refine, to_mask
 from sa2va_host.plugins import processing
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from sa2va_host.masks.masks import Box, Mask, Probability
     from sa2va_host.media import Picture, Source
     from sa2va_host.results import Segmentation
@@ -41,6 +46,12 @@ and for the picture:
 - `rle`, `polygons`: STEM.rle.json, STEM.polygons.json, the forms of `sa2va_host.masks.regions`
 - `logits`: STEM.logits.npz, all that the masks are made of
 """
+
+
+_WRITERS = 4
+"""Threads that write; compressing a PNG leaves the interpreter to others."""
+_AHEAD = 4
+"""Files in work at a time, each of which holds its object's map at full size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,26 +152,28 @@ def save(
     # Maps that were combined are no longer the answer's objects.
     named = probabilities is None or len(probabilities) == len(result)
     names = result.phrases if named else []
-    for index, plain in enumerate(_maps(result, probabilities)):
-        probability = refine(plain, refinement, threshold, picture)
-        mask = to_mask(probability, refinement, threshold)
-        for kind, (ending, write) in _OBJECT_FILES.items():
-            if kind in files:
-                files[kind].append(write(f"{stem}.{index}{ending}", picture, probability, mask))
-        for kind, found in shapes.items():
-            found.append(_REGIONS[kind](mask))
-        if "overlay" in files:
-            drawn.append(mask)
-        objects.append(
-            FoundObject(
-                index=index,
-                mask=str(files["masks"][index]) if "masks" in files else None,
-                area=int(mask.sum()),
-                box=masks.box(mask),
-                mean_probability=round(masks.mean_inside(probability, mask), 4),
-                phrase=names[index] if named else "",
+    with _Writers() as writers:
+        for index, plain in enumerate(_maps(result, probabilities)):
+            probability = refine(plain, refinement, threshold, picture)
+            mask = to_mask(probability, refinement, threshold)
+            for kind, (ending, write) in _OBJECT_FILES.items():
+                if kind in files:
+                    files[kind].append(Path(f"{stem}.{index}{ending}"))
+                    writers.submit(write, str(files[kind][-1]), picture, probability, mask)
+            for kind, found in shapes.items():
+                found.append(_REGIONS[kind](mask))
+            if "overlay" in files:
+                drawn.append(mask)
+            objects.append(
+                FoundObject(
+                    index=index,
+                    mask=str(files["masks"][index]) if "masks" in files else None,
+                    area=int(mask.sum()),
+                    box=masks.box(mask),
+                    mean_probability=round(masks.mean_inside(probability, mask), 4),
+                    phrase=names[index] if named else "",
+                )
             )
-        )
     if "overlay" in files:
         files["overlay"].append(media.write_overlay(f"{stem}.overlay.png", picture, drawn))
     for kind, found in shapes.items():
@@ -175,6 +188,31 @@ def save(
     if "logits" in files:
         files["logits"].append(_write_logits(f"{stem}.logits.npz", result, prompt))
     return Saved(tuple(objects), {kind: tuple(paths) for kind, paths in files.items()})
+
+
+class _Writers:
+    """Threads that write files while the next object's map is made. At most `_AHEAD` files wait, so that no more maps
+    than that are held; leaving waits for all of them and raises what the first one that failed did.
+    """
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(_WRITERS, "sa2va-writer")
+        self._pending: deque[Future[Path]] = deque()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self._pool.shutdown(wait=True)
+        if kind is None:
+            for future in self._pending:
+                future.result()
+
+    def submit(self, write: Callable[..., Path], *arguments: Any) -> None:
+        """Have a file written; waits where too many are in work, and raises what one of those did."""
+        self._pending.append(self._pool.submit(write, *arguments))
+        if len(self._pending) > _AHEAD:
+            self._pending.popleft().result()
 
 
 def _maps(result: Segmentation, given: NDArray[Any] | None) -> Iterable[Probability]:
