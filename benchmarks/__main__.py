@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
+import os
 import sys
+import tempfile
 import time
 import traceback
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -45,15 +49,30 @@ def main() -> int:
     folder = arguments.output or Path(__file__).parent / "results" / f"{now:%Y-%m-%d}"
     about = {"date": f"{now:%Y-%m-%d %H:%M} UTC", **machine.describe()}
     sections, failed = [], False
-    for name in arguments.parts or PARTS:
-        print(f"{name} ...", file=sys.stderr, flush=True)
-        section, well = measure(name, plan)
-        failed = failed or not well
-        sections.append(section)
-        print(f"not measured: {section.reason}" if section.reason else table(section.figures), flush=True)
-        report.write(folder, about, sections)  # after each part: what a later one breaks is not lost
+    with workers_of_its_own():
+        for name in arguments.parts or PARTS:
+            print(f"{name} ...", file=sys.stderr, flush=True)
+            section, well = measure(name, plan)
+            failed = failed or not well
+            sections.append(section)
+            print(f"not measured: {section.reason}" if section.reason else table(section.figures), flush=True)
+            report.write(folder, about, sections)  # after each part: what a later one breaks is not lost
     print(folder / report.NAME)
     return 2 if failed else int(any(figure.missed for section in sections for figure in section.figures))
+
+
+@contextlib.contextmanager
+def workers_of_its_own() -> Iterator[None]:
+    """Inside, workers meet in a run directory that nobody else uses: they are stopped again and again."""
+    from sa2va_host import list_workers, stop_worker
+
+    with tempfile.TemporaryDirectory(prefix="sa2va-", ignore_cleanup_errors=True) as folder:
+        os.environ["SA2VA_RUN_DIR"] = str(Path(folder) / "run")
+        try:
+            yield
+        finally:
+            for worker in list_workers():
+                stop_worker(worker, force=True)
 
 
 def measure(name: str, plan: Plan) -> tuple[report.Section, bool]:
