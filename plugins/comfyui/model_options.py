@@ -82,7 +82,8 @@ class Sa2VAModelOptions(io.ComfyNode):
                 io.String.Input(
                     "worker_python",
                     default="",
-                    tooltip="The Python that runs the worker. Empty: what `sa2va setup` has made, else ComfyUI's own.",
+                    tooltip="The Python that runs the worker. Empty: what `sa2va setup` has made, else ComfyUI's own. "
+                    "Counts only where Settings > Sa2VA > Trust workflows is on.",
                 ),
                 io.Int.Input(
                     "max_new_tokens",
@@ -151,11 +152,7 @@ class Sa2VAModelOptions(io.ComfyNode):
         revision: str = "",
         trust_remote_code: bool = False,
     ) -> io.NodeOutput:
-        if trust_remote_code and not preferences.is_on(preferences.TRUST_WORKFLOWS):
-            raise InvalidInput(
-                "The workflow asks to run code that a checkpoint brings, and here no workflow may.",
-                advice="If you trust it, switch on Settings > Sa2VA > Trust workflows, or turn trust_remote_code off.",
-            )
+        _check_trust(trust_remote_code, worker_python.strip())
         sampling: dict[str, Any] = {
             "temperature": temperature,
             "top_p": top_p,
@@ -182,6 +179,23 @@ class Sa2VAModelOptions(io.ComfyNode):
                 generation=generation,
             )
         )
+
+
+def _check_trust(trust_remote_code: bool, worker_python: str) -> None:
+    """Raises `InvalidInput` where a workflow says what runs on this machine and the user lets none do so."""
+    if preferences.is_on(preferences.TRUST_WORKFLOWS):
+        return
+    if trust_remote_code:
+        what, way_out = "run code that a checkpoint brings", "turn trust_remote_code off"
+    elif worker_python:
+        what = f"run the program {worker_python!r}"
+        way_out = "leave worker_python empty: your own settings file may name it"
+    else:
+        return
+    raise InvalidInput(
+        f"The workflow asks to {what}, and here no workflow may.",
+        advice=f"If you trust it, switch on Settings > Sa2VA > Trust workflows, or {way_out}.",
+    )
 
 
 def _later_inputs() -> list[Any]:

@@ -11,7 +11,7 @@ import folder_paths
 OLD_NAMES = "Sa2VA.OldNames"
 """Whether the nodes of alexjx/ComfyUI-Sa2VA-XJ are offered, so that its workflows load."""
 TRUST_WORKFLOWS = "Sa2VA.TrustWorkflows"
-"""Whether a workflow may say that a checkpoint's own code runs; it may come from anybody."""
+"""Whether a workflow may say what runs here, a checkpoint's own code or a worker's Python; it may come from anybody."""
 
 _log = logging.getLogger(__name__)
 

@@ -224,11 +224,14 @@ def test_every_setting_of_an_answer_can_be_set(comfy):
 def test_a_workflow_is_trusted_only_where_the_user_says_so(comfy, tmp_path):
     with pytest.raises(InvalidInput, match="Settings > Sa2VA > Trust workflows"):
         options(trust_remote_code=True)
+    with pytest.raises(InvalidInput, match="run the program '/anybody/python'"):
+        options(worker_python="/anybody/python")
     settings = tmp_path / "user" / "default" / "comfy.settings.json"
     settings.parent.mkdir(parents=True)
     settings.write_text('{"Sa2VA.TrustWorkflows": true}')
     chosen = options(trust_remote_code=True, revision=" main ")
     assert (chosen.trust_remote_code, chosen.revision) == (True, "main")
+    assert options(worker_python="/my/python").worker_python == "/my/python"
 
 
 def test_an_interrupt_is_impatient_unless_the_settings_are_not(comfy, monkeypatch):

@@ -42,9 +42,9 @@ def environment(_a_world_of_its_own: None) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def server(environment: dict[str, str]) -> Iterator[ComfyUI]:
-    """The server, with the old names offered."""
+    """The server, with the old names offered and its workflows trusted."""
     with tempfile.TemporaryDirectory(prefix="comfyui-") as folder:
-        base = prepare(Path(folder), {"Sa2VA.OldNames": True})
+        base = prepare(Path(folder), {"Sa2VA.OldNames": True, "Sa2VA.TrustWorkflows": True})
         with serving(Path(DIRECTORY), base, python=PYTHON, environment=environment) as started:
             assert list_workers() == [], "loading the pack started a process"
             yield started

@@ -16,7 +16,7 @@ app.registerExtension({
       id: "Sa2VA.TrustWorkflows",
       category: ["Sa2VA", "Workflows", "TrustWorkflows"],
       name: "Trust workflows (let them run the code of a checkpoint)",
-      tooltip: "Whether trust_remote_code in Sa2VA Model Options counts. A workflow may come from anybody, and such code may do whatever you may.",
+      tooltip: "Whether trust_remote_code and worker_python in Sa2VA Model Options count. A workflow may come from anybody, and what they run may do whatever you may.",
       type: "boolean",
       defaultValue: false,
     },
