@@ -43,7 +43,8 @@ if TYPE_CHECKING:
 
 
 class Track:
-    """An iterator of `TrackedFrame`, in order; where nothing is found, of frames without an object.
+    """An iterator of `TrackedFrame`, in order; of none where nothing is found at all. Where the model is asked again, what
+    it does not find is an object with empty masks.
 
     ``key_frames`` are those that the language model sees; the tracker is conditioned on them, and sees all.
     ``"first:5"`` takes the first ones, as upstream does, ``"uniform:12"`` as many evenly over the video, which must
@@ -160,7 +161,9 @@ class Track:
         video = self._answer.video
         assert video is not None
         outcome = replace(self._answer.outcome, masks=masks)
-        return to_segmentation(outcome, video.size, video.length or video.taken, is_video=True)
+        # Where nothing is found the frames were not read, but there are as many all the same.
+        length = video.length or sum(1 for _ in video.skip())
+        return to_segmentation(outcome, video.size, length, is_video=True)
 
 
 @dataclass(slots=True)

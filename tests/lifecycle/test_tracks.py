@@ -106,6 +106,11 @@ def test_without_objects_there_is_no_frame_and_a_text(connect, frames):
     assert track.text.startswith("objects=0")
 
 
+def test_without_objects_a_video_without_a_length_has_all_its_frames(connect, frames):
+    found = connect().segment_video(iter(frames), "objects=0")
+    assert found.masks().shape == (0, len(frames), *frames[0].shape[:2])
+
+
 def test_closing_ends_the_work_and_keeps_the_client(connect, frames, eventually, promise):
     sa = connect()
     track = sa.track((frame for _ in range(1000) for frame in frames), "objects=1 pause=0.02")
