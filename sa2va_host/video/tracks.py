@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 
 
 class Track:
-    """An iterator of `TrackedFrame`, in order; of none where nothing is found at all. Where the model is asked again, what
-    it does not find is an object with empty masks.
+    """An iterator of `TrackedFrame`, in order; of none where nothing is found at all. Where the model is asked again,
+    what it does not find is an object with empty masks.
 
     ``key_frames`` are those that the language model sees; the tracker is conditioned on them, and sees all.
     ``"first:5"`` takes the first ones, as upstream does, ``"uniform:12"`` as many evenly over the video, which must
