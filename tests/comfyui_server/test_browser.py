@@ -83,7 +83,7 @@ def test_a_workflow_from_before_the_later_inputs_has_their_defaults(page):
 def test_the_settings_are_there(page):
     read = "name => window.app.ui.settings.getSettingValue(name)"
     assert page.evaluate(read, "Sa2VA.OldNames") is True
-    assert page.evaluate(read, "Sa2VA.TrustWorkflows") is False
+    assert page.evaluate(read, "Sa2VA.TrustWorkflows") is True
 
 
 def test_a_node_shows_its_help_page(server, page):
