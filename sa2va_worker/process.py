@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .steps import EngineFactory
 
 _log = logging.getLogger("sa2va_worker")
+MAX_FILES = 65536
 _TAKEN_AFTER = 0.3
 """How long to wait for the life lock of a predecessor that is leaving; Python's start comes on top of it."""
 
@@ -62,6 +63,7 @@ def main(factory: EngineFactory) -> NoReturn:
 
 def _serve(factory: EngineFactory) -> int:
     os.umask(0o077)
+    _raise_file_limit()
     faulthandler.enable()
     if hasattr(signal, "SIGUSR1"):
         faulthandler.register(signal.SIGUSR1)  # prints every thread's stack into the log
@@ -183,12 +185,26 @@ def _detach() -> None:
         os.close(null)
 
 
+def _raise_file_limit() -> None:
+    """As many descriptors as the system lets us have: each client takes some, and ZeroMQ aborts when there are none."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def _handle_signals(terminate: Callable[[], None]) -> None:
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
         terminate()
 
     signal.signal(signal.SIGTERM, on_signal)
+    if hasattr(signal, "pthread_sigmask"):  # a launcher that blocks it hands that down
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)

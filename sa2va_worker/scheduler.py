@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from sa2va_host.machine.processes import peak_memory
 from sa2va_host.protocol import arrays, wire
-from sa2va_host.protocol.limits import FRAME_WINDOW
+from sa2va_host.protocol.limits import FRAME_WINDOW, MAX_OBJECTS
 from sa2va_host.timings import DEVICE_PEAK_BYTES, LOAD, PROCESS_PEAK_BYTES
 
 from .calls import FrameStream, Work
@@ -213,7 +213,10 @@ class Scheduler:
             unanswered = RuntimeError("the engine ended a call without an answer")
             self._finish(work, to_message(work.call, unanswered))
         else:
-            self._tell(work, step)
+            try:
+                self._tell(work, step)
+            except wire.BadMessage as error:  # an engine's step that cannot travel
+                self._finish(work, to_message(work.call, error))
 
     def _begin(self, engine: ProcessingEngine, work: Work, image_size: int) -> Iterator[Step]:
         self._reply(work, wire.Started(call=work.call, image_size=image_size))
@@ -245,6 +248,10 @@ class Scheduler:
         elif isinstance(step, Said):
             self._reply(work, wire.Said(call=work.call, text=step.text, objects=step.objects))
         elif isinstance(step, Masks):
+            if len(step.logits) > MAX_OBJECTS:
+                raise wire.BadMessage(
+                    f"{len(step.logits)} objects are found, and at most {MAX_OBJECTS} travel"
+                )
             # The copy in pack makes the engine free to reuse its buffer at once.
             headers, buffers = arrays.pack([step.logits])
             presence = [] if step.presence is None else step.presence.tolist()

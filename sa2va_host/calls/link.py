@@ -26,7 +26,7 @@ from sa2va_host.errors import (
     WorkerError,
 )
 from sa2va_host.events import Progress
-from sa2va_host.lifecycle.connection import Connection, death
+from sa2va_host.lifecycle.connection import Connection, death, no_connection
 from sa2va_host.lifecycle.rendezvous import Record, RunDirectory
 from sa2va_host.lifecycle.watchdog import PING_EVERY, Watchdog
 from sa2va_host.protocol import transport, wire
@@ -57,7 +57,10 @@ class Link:
         self._connect = connect
         self._stall_limit = stall_limit
         self._cancel_grace = cancel_grace
-        self._waker = transport.Waker()
+        try:
+            self._waker = transport.Waker()
+        except OSError as error:
+            raise no_connection(error) from error
         self._context = transport.make_context()
         self.arena = Arena()
         """Where the arrays of calls are put, so that the worker sees them without their being sent."""
@@ -67,9 +70,15 @@ class Link:
         self._connecting = False
         self._full: OutOfMemory | None = None
         self._closed = False
+        self.failed = False
+        """Whether it ended by itself, for want of descriptors perhaps; another one may do better."""
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="sa2va-link", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            self._shut(Cancelled("The connection never began."))
+            raise no_connection(error) from error
 
     def reserve(self) -> Room:
         """Take room for one call, before anything is copied for it. Raises `WorkerBusy` when there is none."""
@@ -117,6 +126,7 @@ class Link:
                 self._receive()
                 self._watch()
         except BaseException as error:  # our own mistake must not leave callers waiting for ever
+            self.failed = True
             self._shut(WorkerError(f"The connection to the worker failed: {type(error).__name__}: {error}."))
             raise
         else:

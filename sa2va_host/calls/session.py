@@ -120,11 +120,11 @@ class Session:
                 raise
 
     def _connected(self) -> Link:
-        """The link of this process; a fork gets its own."""
+        """The link of this process; a fork gets its own, and so does whoever comes after one that failed."""
         with self._lock:
             if self._closed:
                 raise Cancelled("This Sa2VA object is closed.", advice="Make a new one.")
-            if self._link is None or self._link_pid != os.getpid():
+            if self._link is None or self._link_pid != os.getpid() or self._link.failed:
                 from .link import Link
 
                 self._link = Link(

@@ -157,6 +157,15 @@ def death(record: Record, note: ExitNote | None, phase: str, tail: Sequence[str]
     )
 
 
+def no_connection(error: Exception) -> WorkerError:
+    """What to raise where this process cannot have another socket or thread."""
+    return WorkerError(
+        f"This process can open no connection to a worker: {error}.",
+        advice="It may have too many files or threads open.",
+    )
+
+
 def _program() -> str:
     """What to call us when somebody asks who uses the worker."""
-    return (Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python")[:100]
+    name = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"
+    return name.encode("utf-8", "replace").decode()[:100]  # a file's name need not be text

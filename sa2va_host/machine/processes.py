@@ -18,6 +18,8 @@ from pathlib import Path
 
 import msgspec
 
+from sa2va_host.errors import WorkerError
+
 _PROC = Path("/proc")
 LINUX = sys.platform == "linux"
 
@@ -66,9 +68,12 @@ def identify(pid: int) -> ProcessId | None:
 
 
 def current() -> ProcessId:
-    """This process."""
+    """This process. Raises `WorkerError` where the system does not say, for want of a file descriptor perhaps."""
     found = identify(os.getpid())
-    assert found is not None
+    if found is None:
+        raise WorkerError(
+            "The system does not tell about this process.", advice="It may have too many files open."
+        )
     return found
 
 

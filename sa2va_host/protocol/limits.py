@@ -44,7 +44,9 @@ Shape = Annotated[list[Annotated[int, Meta(ge=0, le=1 << 31)]], Meta(max_length=
 Timings = Annotated[dict[Name, Annotated[float, Meta(ge=0, le=2**63)]], Meta(max_length=64)]
 """As `sa2va_host.timings` explains them."""
 Positions = Annotated[list[Count], Meta(max_length=MAX_BUFFERS)]
-Scores = Annotated[list[float], Meta(max_length=1000)]
+MAX_OBJECTS = 1000
+"""In one frame."""
+Scores = Annotated[list[float], Meta(max_length=MAX_OBJECTS)]
 Options = Annotated[dict[Name, float | Name], Meta(max_length=64)]
 ConditionOn = Literal["vectors", "masks"]
 """What the tracker is told of the key frames: the answer's vectors, as upstream does, or the masks that the fine-tuned

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal, TypeVar
@@ -53,11 +53,15 @@ class KeyFrames:
         return sorted(set(np.linspace(0, length - 1, self.count, dtype=int).tolist()))
 
 
-def pick(frames: Iterable[Item], positions: Iterable[int]) -> Mapping[int, Item]:
-    """The items at these places, from one pass up to the last. Raises `InvalidInput` where there are fewer items."""
+def pick(
+    frames: Iterable[Item], positions: Iterable[int], keep: Callable[[Item], Item] = lambda item: item
+) -> Mapping[int, Item]:
+    """The items at these places, from one pass up to the last, each as ``keep`` returns it at once. Raises
+    `InvalidInput` where there are fewer items.
+    """
     wanted = set(positions)
     read = islice(enumerate(frames), max(wanted) + 1)
-    found = {place: item for place, item in read if place in wanted}
+    found = {place: keep(item) for place, item in read if place in wanted}
     if len(found) < len(wanted):
         raise InvalidInput(
             f"The video ends before frame {max(wanted)}, which was to be a key frame.",

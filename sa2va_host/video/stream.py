@@ -47,7 +47,7 @@ class Video:
         if isinstance(key_frames, Mapping):
             chosen = _checked(key_frames)
         elif (wanted := KeyFrames.parse(key_frames)).kind == "first":
-            leading = read_images(islice(rest, wanted.count))
+            leading = read_images(map(_kept, islice(rest, wanted.count)))
             chosen = dict(enumerate(leading))
             self._frames = chain(leading, rest)
         else:
@@ -57,7 +57,7 @@ class Video:
                     f"Key frames {key_frames!r} lie ahead in frames that can be read only once.",
                     advice="Pass a list or something else that can be read twice, or use 'first:5'.",
                 )
-            chosen = pick(frames, positions)
+            chosen = pick(frames, positions, _kept)
         if not chosen:
             raise InvalidInput("The video has no frames.")
         self.key_positions = list(chosen)
@@ -93,6 +93,11 @@ def wrong_size(frame: int, size: tuple[int, ...], first: tuple[int, int]) -> Inv
         f"Frame {frame} is {size[1]} x {size[0]} pixels, the first one {first[1]} x {first[0]}.",
         advice="All frames of a video have one size.",
     )
+
+
+def _kept(frame: Source) -> Source:
+    """A frame that stays what it is: whoever yields frames may use one array for all of them."""
+    return frame.copy() if isinstance(frame, np.ndarray) else frame
 
 
 def _check(frames: object) -> None:
