@@ -178,9 +178,14 @@ class Scheduler:
     def _next(self) -> Work | None:
         begun = [work for queue in self._queues.values() for work in queue if work.steps is not None]
         running = sum(work.can_go_on for work in begun)
-        # Calls that wait for frames hold memory too: they count less, but they count.
-        room = not self._held and running < self._max_active and len(begun) < 4 * self._max_active
-        ready = [work for queue in self._queues.values() if (work := _first(queue, room)) is not None]
+        room = not self._held and running < self._max_active
+        # Videos that wait for frames hold memory: there may be more of them, but not any number. Others pass them.
+        room_for_videos = room and len(begun) < 4 * self._max_active
+        ready = [
+            work
+            for queue in self._queues.values()
+            if (work := _first(queue, room, room_for_videos)) is not None
+        ]
         ended = next((work for work in ready if work.cancelled is not None), None)
         video = next((work for work in ready if _is_video(work)), None)
         other = next((work for work in ready if not _is_video(work)), None)
@@ -311,11 +316,11 @@ class Scheduler:
         self._outbox.put(Reply(work.route, message))
 
 
-def _first(queue: Iterable[Work], room: bool) -> Work | None:
-    """Which of a client's calls is to go on; with ``room`` one may begin."""
+def _first(queue: Iterable[Work], room: bool, room_for_videos: bool) -> Work | None:
+    """Which of a client's calls is to go on; with room for its kind one may begin."""
     for work in queue:
         if work.steps is None:
-            return work if room else None
+            return work if (room_for_videos if _is_video(work) else room) else None
         if work.can_go_on:
             return work
     return None

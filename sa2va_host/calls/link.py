@@ -58,10 +58,9 @@ class Link:
         self._stall_limit = stall_limit
         self._cancel_grace = cancel_grace
         try:
-            self._waker = transport.Waker()
-        except OSError as error:
+            self._waker, self._context = transport.Waker(), transport.make_context()
+        except (OSError, zmq.ZMQError) as error:
             raise no_connection(error) from error
-        self._context = transport.make_context()
         self.arena = Arena()
         """Where the arrays of calls are put, so that the worker sees them without their being sent."""
         self._commands: deque[Callable[[], None]] = deque()

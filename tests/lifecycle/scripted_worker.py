@@ -98,9 +98,11 @@ class ScriptedEngine:
         yield Progress("loading", parts * 100, parts * 100, "bytes")
 
     def segment(self, request: SegmentRequest, frames: FrameSource) -> Iterator[Step]:
-        """``objects``, with ``presence`` each less sure than the one before, ``steps`` tokens with ``pause``
-        seconds each, ``sleep`` seconds in one step, ``gil`` seconds in C with the interpreter locked, and whatever
-        `_raise` knows. Of several prompts each has its own objects; the first one says the rest."""
+        """``objects``, ``wide`` ones as float64, with ``presence`` each less sure than the one before,
+        ``steps`` tokens with ``pause`` seconds each, ``sleep`` seconds in one step, ``gil`` seconds in C with
+        the interpreter locked, and whatever `_raise` knows. Of several prompts each has its own objects; the
+        first one says the rest.
+        """
         tracked_before = self._tracked
         scripts = [Options(prompt) for prompt in request.prompts]
         answers = [_say(prompt, len(request.key_frames)) + _where(request) for prompt in request.prompts]
@@ -119,7 +121,8 @@ class ScriptedEngine:
             time.sleep(options.number("pause"))
             presence = -np.arange(objects, dtype=np.float32) if "presence" in options else None
             self._tracked += request.tracked
-            yield Masks(index, logits_of(frame, objects), presence)
+            logits = logits_of(frame, objects)
+            yield Masks(index, logits.astype(np.float64) if "wide" in options else logits, presence)
             index += 1
             yield Progress("tracking", index, request.frame_count)
         meanwhile = float(self._tracked - tracked_before)

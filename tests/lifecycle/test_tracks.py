@@ -100,6 +100,26 @@ def test_nothing_of_a_frame_stays_when_it_is_done(connect):
     assert len(given) == len(answered) == 200
 
 
+@pytest.mark.parametrize("key_frames", ["first:3", "uniform:3"])
+def test_frames_may_all_come_in_one_array(connect, frames, key_frames):
+    class Reused:
+        """Reads into one buffer, as decoders do."""
+
+        def __len__(self):
+            return len(frames)
+
+        def __iter__(self):
+            buffer = np.empty_like(frames[0])
+            for frame in frames:
+                buffer[:] = frame
+                yield buffer
+
+    sa = connect()
+    assert sa.segment_video(Reused(), "objects=1", key_frames).logits.tolist() == (
+        sa.segment_video(frames, "objects=1", key_frames).logits.tolist()
+    )
+
+
 def test_without_objects_there_is_no_frame_and_a_text(connect, frames):
     with connect().track(iter(frames), "objects=0") as track:
         assert list(track) == []

@@ -253,6 +253,23 @@ def test_a_video_lets_others_pass_and_still_goes_on(world, engine):
     assert passed[1] - passed[0] == 1
 
 
+def test_videos_that_wait_for_frames_are_bounded_and_pictures_pass_them(world, engine):
+    scheduler, until = world
+    picture = np.zeros((4, 4, 3), np.uint8)
+    streams = [FrameStream(8, lambda: None) for _ in range(9)]  # of which four for each of two may begin
+    for call, frames in enumerate(streams):
+        scheduler.add(Work(b"A", call, 0.0, SegmentRequest(["p"], [picture], tracked=True), frames))
+    until(Reply, 16)  # each that began is told so, and given credit
+    scheduler.add(chat(b"B", 1, "ab"))
+    until(Finished)
+    assert [bool(frames.image_size) for frames in streams] == [True] * 8 + [False]
+    streams[0].end()
+    scheduler.wake()
+    until(Finished, 2)
+    until(Reply, 16 + 3 + 1 + 2)
+    assert streams[8].image_size
+
+
 def test_a_stream_refuses_what_was_not_agreed():
     frames = FrameStream(4, lambda: None)
     frames.image_size = 4
