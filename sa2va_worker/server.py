@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 
 import msgspec
 import zmq
@@ -110,7 +111,7 @@ class Server:
             args=(
                 factory,
                 lambda engine: engine.load(specification),
-                lambda: self._run.mark_ready(self._record.incarnation),
+                lambda: self._note(lambda: self._run.mark_ready(self._record.incarnation)),
             ),
             name="sa2va-engine",
             daemon=True,
@@ -181,8 +182,8 @@ class Server:
                 self.requests.loading(event.done, event.total, event.unit)
             elif isinstance(event, LoadDone):
                 self._record = msgspec.structs.replace(self._record, info=event.info)
-                self._run.write(self._record)
-                self._run.forget_deaths(self._record.specification)
+                self._note(lambda: self._run.write(self._record))
+                self._note(lambda: self._run.forget_deaths(self._record.specification))
                 self.requests.loaded(event.info)
             elif isinstance(event, LoadFailed):
                 self._fail_load(event.error)
@@ -238,12 +239,16 @@ class Server:
         ):
             _log.warning("this worker's files were deleted; it ends after its calls")
             self._lost = True
-        elif found is None:
-            _log.warning("the connection record was lost; it is written again")
-            try:
-                self._run.write(self._record)
-            except OSError as error:
-                _log.warning("the run directory cannot be changed: %s", error)
+        elif found is None or found.info != self._record.info:
+            _log.warning("the connection record was lost, or is old; it is written again")
+            self._note(lambda: self._run.write(self._record))
+
+    def _note(self, write: Callable[[], None]) -> None:
+        """Change the run directory. Where that fails (it is full, it was deleted) it costs nobody an answer."""
+        try:
+            write()
+        except OSError as error:
+            _log.warning("the run directory cannot be changed: %s", error)
 
     def _fail_load(self, error: BaseException) -> None:
         """Answer everybody with the reason the model cannot be loaded, and end."""
@@ -270,14 +275,8 @@ class Server:
         self.end(EXIT_BROKEN, ExitNote(reason=event.reason, resend=True))
 
     def _leave(self, code: int, note: ExitNote) -> int:
-        for leave_word in (
-            lambda: self._run.write_exit(self._record.incarnation, note),
-            lambda: self._run.remove(self._record),
-        ):
-            try:
-                leave_word()
-            except OSError as error:  # a full disk must not cost anybody an answer
-                _log.warning("the run directory cannot be changed: %s", error)
+        self._note(lambda: self._run.write_exit(self._record.incarnation, note))
+        self._note(lambda: self._run.remove(self._record))
         self._drain_replies()
         self._receive()  # what is here already learns that it must go elsewhere
         for route, call in self.requests.not_begun():

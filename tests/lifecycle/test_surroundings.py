@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -170,3 +171,31 @@ def test_an_interpreter_that_ends_in_the_middle_of_a_call_ends_at_once(
     assert program.wait(30) == 0
     promise(time.monotonic() - begun, 1.0)
     eventually(lambda: not watcher.status().active, 1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prlimit, which stands for a disk that is full")
+def test_a_run_directory_that_is_full_costs_no_answer(connect, picture, run, eventually):
+    """Nor does it hide the worker for longer than it is full."""
+    import resource
+
+    sa = connect("scripted:load=0.6,parts=6")
+    with ThreadPoolExecutor() as pool:
+        call = pool.submit(sa.segment, picture, "objects=1")
+        eventually(lambda: sa.status().phase == "loading", 5)
+        pid = sa.status().pid
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+        assert call.result().worker.pid == pid
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    eventually(lambda: next(run.living()).info is not None, 2)
+
+
+def test_a_run_directory_that_is_deleted_while_a_model_loads_costs_no_answer(
+    connect, picture, run, eventually
+):
+    sa = connect("scripted:load=0.6,parts=6")
+    with ThreadPoolExecutor() as pool:
+        call = pool.submit(sa.segment, picture, "objects=1")
+        eventually(lambda: sa.status().phase == "loading", 5)
+        shutil.rmtree(run.path, ignore_errors=True)  # a launcher may be writing there
+        assert call.result().text
+    sa.unload()
