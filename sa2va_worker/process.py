@@ -112,6 +112,7 @@ def _serve(factory: EngineFactory) -> int:
         queue_bound=boot.queue_bound,
         max_active=boot.max_active,
         cancel_grace=boot.cancel_grace,
+        make_room=lock.release,
     )
     _handle_signals(server.terminate)
     forward_logs(server.outbox)

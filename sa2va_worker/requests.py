@@ -242,13 +242,18 @@ class Requests:
                 failed = wire.Failed(call=work.call, code=code, message=message, advice=advice)
                 self._server.send(work.route, failed)
 
-    def not_begun(self) -> list[tuple[bytes, int]]:
-        """Calls that may go to the next worker."""
+    def send_away(self) -> None:
+        """Have the calls that have not begun go to the next worker; none begins here any more."""
         scheduler = self._server.scheduler
-        works = [(work.route, work.call) for work in scheduler.works() if not scheduler.is_begun(work)]
-        return works + [
-            (client.route, call) for client in self._server.clients.all() for call in client.loads
-        ]
+        scheduler.hold(True)
+        for work in scheduler.works():
+            ending = wire.Failed(call=work.call, code=Cancelled.code, message="The worker ends.")
+            if not scheduler.is_begun(work) and scheduler.cancel(work, ending):
+                self._server.send(work.route, wire.Ending(call=work.call))
+        for client in self._server.clients.all():
+            for call in client.loads:
+                self._server.send(client.route, wire.Ending(call=call))
+            client.loads.clear()
 
     def _open(self) -> list[tuple[bytes, int]]:
         works = [(work.route, work.call) for work in self._server.scheduler.works()]

@@ -37,7 +37,10 @@ _BURST = 64
 
 
 class Server:
-    """One worker process: socket, clients, engine. ``run`` returns the exit code."""
+    """One worker process: socket, clients, engine. ``run`` returns the exit code.
+
+    ``make_room`` lets another worker for this specification start.
+    """
 
     def __init__(
         self,
@@ -50,12 +53,14 @@ class Server:
         queue_bound: int,
         max_active: int,
         cancel_grace: float,
+        make_room: Callable[[], None],
     ) -> None:
         self._socket = socket
         self._waker = waker
         self._record = record
         self._run = run
         self._cancel_grace = cancel_grace
+        self._make_room = make_room
         self._incarnation = bytes.fromhex(record.incarnation)
         self._token = bytes.fromhex(record.token)
         mine = envelope.Envelope(self._incarnation, self._token, record.process.pid, record.process.started)
@@ -214,7 +219,9 @@ class Server:
         idle = self.requests.info is not None and self.requests.is_idle()
         self.lifecycle.rest(idle)
         self._stay_known()
-        if self._lost and idle:
+        if self._lost:
+            self.requests.send_away()
+        if self._lost and not self.scheduler.works():
             self.end(0, ExitNote(reason="could not be found any more: its files were deleted", orderly=True))
         elif self.lifecycle.is_over():
             self.end(
@@ -226,7 +233,7 @@ class Server:
 
     def _stay_known(self) -> None:
         """Write the record again if it was lost. Without a socket, or where another worker stands in its place, nobody
-        can find this one any more: it answers the calls that it has.
+        can find this one any more: it answers the calls that have begun, and leaves its place to another.
         """
         now = time.monotonic()
         if self._lost or now - self._record_seen < _RECORD_EVERY:
@@ -237,8 +244,10 @@ class Server:
         if (socket is not None and not socket.exists()) or (
             found is not None and found.incarnation != self._record.incarnation
         ):
-            _log.warning("this worker's files were deleted; it ends after its calls")
+            _log.warning("this worker's files were deleted; it ends after the calls that have begun")
             self._lost = True
+            self._note(lambda: self._run.remove(self._record))
+            self._make_room()
         elif found is None or found.info != self._record.info:
             _log.warning("the connection record was lost, or is old; it is written again")
             self._note(lambda: self._run.write(self._record))
@@ -279,8 +288,7 @@ class Server:
         self._note(lambda: self._run.remove(self._record))
         self._drain_replies()
         self._receive()  # what is here already learns that it must go elsewhere
-        for route, call in self.requests.not_begun():
-            self.send(route, wire.Ending(call=call))
+        self.requests.send_away()
         self._socket.close(linger=300)
         return code
 

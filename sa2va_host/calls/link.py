@@ -190,6 +190,8 @@ class Link:
                 watchdog.ended(message.call)
         elif isinstance(message, wire.Ending):
             self._send_again(self._book.sent.pop(message.call))
+            if not self._book.sent:
+                self._disconnect()  # it may go on for others for long; the next worker need not wait for it
         elif isinstance(message, wire.Failed):
             self._fail(self._book.sent.pop(message.call), to_error(message))
         else:
