@@ -156,9 +156,8 @@ def _take_life_lock(run: RunDirectory, boot: Boot) -> FileLock:
             if _is_abandoned(boot):
                 raise SystemExit(EXIT_ABANDONED) from None
             if time.monotonic() > deadline:
-                run.write_exit(
-                    boot.incarnation, ExitNote(reason="another worker serves this specification already")
-                )
+                reason = "another worker serves this specification already"
+                run.write_exit(boot.incarnation, ExitNote(reason=reason, orderly=True))
                 _log.error("another worker serves this specification already")
                 raise SystemExit(EXIT_TAKEN) from None
         time.sleep(0.02)

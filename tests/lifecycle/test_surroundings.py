@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from sa2va_host.models.choice import specify
+
 from .conftest import COMMAND, ROOT
 
 NOBODY = 65534
@@ -152,6 +154,35 @@ def test_a_fork_that_leaves_as_programs_do_disturbs_nobody(client_program):
         "sa.unload()"
     )
     assert program.communicate(timeout=60)[0].strip() == "7 2"
+
+
+IGNORANT = (
+    "import signal\nfrom sa2va_host import Sa2VAError\n"
+    "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+    "sa = Sa2VA('scripted:', settings=settings, command=COMMAND)\n"
+)
+"""A program of which the system keeps no exit codes for it to read."""
+
+
+def test_a_program_that_ignores_its_children_is_told_no_wrong_exit_code(client_program):
+    program = client_program(
+        IGNORANT
+        + "try:\n    sa.segment(picture, 'steps=4 pause=0.1 at=3 die=SIGKILL')\n"
+        + "except Sa2VAError as error:\n    print(type(error).__name__, error)\n"
+        + "print(len(sa.segment(picture, 'objects=2')))\nsa.unload()"
+    )
+    told, answer = program.communicate(timeout=60)[0].strip().splitlines()
+    assert told.startswith("WorkerDied")
+    assert "exit code 0" not in told
+    assert answer == "2"
+
+
+def test_a_program_that_ignores_its_children_waits_for_a_place_too(client_program, settings, run, eventually):
+    """Its worker finds that another one is leaving, and ends with a code that the program never sees."""
+    with run.life_lock(specify(settings)):
+        program = client_program(IGNORANT + "print(len(sa.segment(picture, 'objects=2')))\nsa.unload()")
+        eventually(lambda: list(run.path.glob("*.exit")), 10)
+    assert program.communicate(timeout=60)[0].strip() == "2"
 
 
 def test_an_interpreter_that_ends_in_the_middle_of_a_call_ends_at_once(
