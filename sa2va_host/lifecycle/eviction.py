@@ -7,9 +7,8 @@ running call: a busy worker is waited for as an unload waits.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from sa2va_host.config import Settings
 from sa2va_host.errors import Cancelled, OutOfMemory, UnloadRefused
 from sa2va_host.protocol.specification import AUTO, Specification
 
@@ -24,30 +23,31 @@ _POLL = 0.1
 
 def make_way(
     specification: Specification,
-    settings: Settings,
     run: RunDirectory,
     full: OutOfMemory,
+    *,
+    until: float,
+    rivals: Sequence[Record] = (),
     cancelled: Callable[[], bool] = lambda: False,
 ) -> None:
     """Free memory for a model that failed to load with ``full``.
 
-    Ends every idle worker on its device, oldest first. Where none is idle, waits up to the setting ``unload_wait`` for
-    those that are busy, whoever they are by then. Raises ``full``, with who is in the way, when nobody went,
-    `Cancelled` when ``cancelled()`` becomes true.
+    Ends every idle worker on its device, oldest first. Where none is idle, waits ``until`` then (monotonic clock) for
+    those that are busy, whoever they are by then. ``rivals`` were in the way when the load began, and may have left
+    since. Raises ``full``, with who is in the way, when nobody went, `Cancelled` when ``cancelled()`` becomes true.
     """
-    deadline = time.monotonic() + settings.unload_wait
-    others = _in_the_way(specification, run)
-    if not others:
+    others = in_the_way(specification, run)
+    if not others and not rivals:
         raise full
     while others:
         idle = [record for record in others if worker_status(record).phase == "ready"]
         gone = [record for record in idle if _went(record, run, wait=0.0)]
-        if gone or any(_made_way(record, run, deadline, cancelled) for record in others):
+        if gone or any(_made_way(record, run, until, cancelled) for record in others):
             return
-        if time.monotonic() >= deadline:
+        if time.monotonic() >= until:
             break
         time.sleep(_POLL)
-        others = _in_the_way(specification, run)
+        others = in_the_way(specification, run)
     holders = [_describe(status) for record in others if (status := worker_status(record))]
     if not holders:  # they left by themselves
         return
@@ -57,7 +57,8 @@ def make_way(
     )
 
 
-def _in_the_way(specification: Specification, run: RunDirectory) -> list[Record]:
+def in_the_way(specification: Specification, run: RunDirectory) -> list[Record]:
+    """Other living workers that may hold memory of the device that is asked for."""
     return [record for record in run.living() if _is_in_the_way(record, specification)]
 
 

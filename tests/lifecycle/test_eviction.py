@@ -62,6 +62,18 @@ def test_two_that_need_room_wait_for_the_same_busy_worker(connect, picture, sett
         assert isinstance(running.exception(), Cancelled)
 
 
+def test_models_that_are_used_in_turns_on_a_full_device_are_all_answered(connect, picture, settings):
+    """By several clients each, who take the device from each other; nobody gives up before `unload_wait`."""
+    patient = replace(settings, unload_wait=15.0, timeout=60.0)
+    clients = [connect(f"{model},load=0.05", settings=patient) for model in (FIRST, SECOND) * 3]
+
+    def use(sa):
+        return [sa.segment(picture, "steps=2 pause=0.02 objects=1").worker.pid for _ in range(3)]
+
+    with ThreadPoolExecutor() as pool:
+        assert len([pid for pids in pool.map(use, clients) for pid in pids]) == 18
+
+
 def test_a_busy_worker_that_takes_too_long_is_named_and_left_alone(connect, picture, settings, eventually):
     one, other = connect(FIRST), connect(SECOND, settings=replace(settings, unload_wait=0.2))
     one.load()
