@@ -114,6 +114,7 @@ def _serve(factory: EngineFactory) -> int:
         queue_bound=boot.queue_bound,
         max_active=boot.max_active,
         cancel_grace=boot.cancel_grace,
+        make_room=lock.release,
     )
     _handle_signals(server.terminate)
     forward_logs(server.outbox)
@@ -157,9 +158,8 @@ def _take_life_lock(run: RunDirectory, boot: Boot) -> FileLock:
             if _is_abandoned(boot):
                 raise SystemExit(EXIT_ABANDONED) from None
             if time.monotonic() > deadline:
-                run.write_exit(
-                    boot.incarnation, ExitNote(reason="another worker serves this specification already")
-                )
+                reason = "another worker serves this specification already"
+                run.write_exit(boot.incarnation, ExitNote(reason=reason, orderly=True))
                 _log.error("another worker serves this specification already")
                 raise SystemExit(EXIT_TAKEN) from None
         time.sleep(0.02)

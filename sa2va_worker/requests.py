@@ -44,7 +44,8 @@ class Requests:
         self.load_total: int | None = None
         self._load_step = time.monotonic()
         self.finished = 0
-        self._unload: tuple[Client, wire.Unload, float] | None = None
+        self._unloads: list[tuple[Client, wire.Unload, float]] = []
+        """Who waits for the running calls, and until when."""
 
     def handle(self, client: Client, message: wire.ClientMessage, buffers: list[memoryview]) -> None:
         """Act on one message. Anything wrong with it fails its call and nothing else."""
@@ -242,13 +243,18 @@ class Requests:
                 failed = wire.Failed(call=work.call, code=code, message=message, advice=advice)
                 self._server.send(work.route, failed)
 
-    def not_begun(self) -> list[tuple[bytes, int]]:
-        """Calls that may go to the next worker."""
+    def send_away(self) -> None:
+        """Have the calls that have not begun go to the next worker; none begins here any more."""
         scheduler = self._server.scheduler
-        works = [(work.route, work.call) for work in scheduler.works() if not scheduler.is_begun(work)]
-        return works + [
-            (client.route, call) for client in self._server.clients.all() for call in client.loads
-        ]
+        scheduler.hold(True)
+        for work in scheduler.works():
+            ending = wire.Failed(call=work.call, code=Cancelled.code, message="The worker ends.")
+            if not scheduler.is_begun(work) and scheduler.cancel(work, ending):
+                self._server.send(work.route, wire.Ending(call=work.call))
+        for client in self._server.clients.all():
+            for call in client.loads:
+                self._server.send(client.route, wire.Ending(call=call))
+            client.loads.clear()
 
     def _open(self) -> list[tuple[bytes, int]]:
         works = [(work.route, work.call) for work in self._server.scheduler.works()]
@@ -278,47 +284,49 @@ class Requests:
             self._server.lifecycle.move(Phase.READY)
 
     def _begin_unload(self, client: Client, message: wire.Unload) -> None:
+        self._unloads.append((client, message, time.monotonic() + max(0.0, message.wait)))
         if message.force:
             self.fail_all(
                 Cancelled.code,
                 f"The worker was unloaded by {client.name} while the call was open.",
                 "The next call loads the model again.",
             )
-            self._finish_unload(client, message)
+            self._finish_unload(client)
             return
-        if self._unload is not None:
-            self._refuse(client, message, "another unload is waiting already", [self._unload[0].name])
-            return
-        self._unload = (client, message, time.monotonic() + max(0.0, message.wait))
         self._server.scheduler.hold(True)
         self._server.lifecycle.move(Phase.DRAINING)
         self.watch_unload()
 
     def watch_unload(self) -> None:
-        """End when the running calls are done; refuse when they take longer than was granted."""
-        if self._unload is None:
+        """End when the running calls are done; refuse each unload for which they take longer than it granted."""
+        if not self._unloads:
             return
-        client, message, deadline = self._unload
         scheduler = self._server.scheduler
         running = [work for work in scheduler.works() if scheduler.is_begun(work)]
         if not running:
-            self._finish_unload(client, message)
-        elif time.monotonic() >= deadline or self._server.clients.get(client.route) is None:
-            self._unload = None
+            self._finish_unload(self._unloads[0][0])
+            return
+        for waiting in list(self._unloads):
+            client, message, deadline = waiting
+            if time.monotonic() >= deadline or self._server.clients.get(client.route) is None:
+                self._unloads.remove(waiting)
+                self._refuse(client, message, running)
+        if not self._unloads:
             scheduler.hold(False)
             self._server.lifecycle.move(Phase.LOADING if self.info is None else Phase.BUSY)
-            holders = sorted({self._name(work.route) for work in running})
-            self._refuse(client, message, f"{len(running)} calls are running", holders)
 
-    def _finish_unload(self, client: Client, message: wire.Unload) -> None:
-        self._server.send(client.route, wire.Unloading(call=message.call))
-        self._server.end(0, ExitNote(reason=f"was unloaded by {client.name}", orderly=True))
+    def _finish_unload(self, by: Client) -> None:
+        """End, as everybody hears who waits for it."""
+        for client, message, _ in self._unloads:
+            self._server.send(client.route, wire.Unloading(call=message.call))
+        self._server.end(0, ExitNote(reason=f"was unloaded by {by.name}", orderly=True))
 
-    def _refuse(self, client: Client, message: wire.Unload, why: str, holders: list[str]) -> None:
+    def _refuse(self, client: Client, message: wire.Unload, running: list[Work]) -> None:
+        holders = sorted({self._name(work.route) for work in running})
         failed = wire.Failed(
             call=message.call,
             code=UnloadRefused.code,
-            message=f"The worker was not unloaded: {why}, of {', '.join(holders)}.",
+            message=f"The worker was not unloaded: {len(running)} calls are running, of {', '.join(holders)}.",
             advice="Wait for them, or unload with force.",
             holders=holders,
         )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 
 import msgspec
 import zmq
@@ -36,7 +37,10 @@ _BURST = 64
 
 
 class Server:
-    """One worker process: socket, clients, engine. ``run`` returns the exit code."""
+    """One worker process: socket, clients, engine. ``run`` returns the exit code.
+
+    ``make_room`` lets another worker for this specification start.
+    """
 
     def __init__(
         self,
@@ -49,12 +53,14 @@ class Server:
         queue_bound: int,
         max_active: int,
         cancel_grace: float,
+        make_room: Callable[[], None],
     ) -> None:
         self._socket = socket
         self._waker = waker
         self._record = record
         self._run = run
         self._cancel_grace = cancel_grace
+        self._make_room = make_room
         self._incarnation = bytes.fromhex(record.incarnation)
         self._token = bytes.fromhex(record.token)
         mine = envelope.Envelope(self._incarnation, self._token, record.process.pid, record.process.started)
@@ -110,7 +116,7 @@ class Server:
             args=(
                 factory,
                 lambda engine: engine.load(specification),
-                lambda: self._run.mark_ready(self._record.incarnation),
+                lambda: self._note(lambda: self._run.mark_ready(self._record.incarnation)),
             ),
             name="sa2va-engine",
             daemon=True,
@@ -181,8 +187,8 @@ class Server:
                 self.requests.loading(event.done, event.total, event.unit)
             elif isinstance(event, LoadDone):
                 self._record = msgspec.structs.replace(self._record, info=event.info)
-                self._run.write(self._record)
-                self._run.forget_deaths(self._record.specification)
+                self._note(lambda: self._run.write(self._record))
+                self._note(lambda: self._run.forget_deaths(self._record.specification))
                 self.requests.loaded(event.info)
             elif isinstance(event, LoadFailed):
                 self._fail_load(event.error)
@@ -213,7 +219,9 @@ class Server:
         idle = self.requests.info is not None and self.requests.is_idle()
         self.lifecycle.rest(idle)
         self._stay_known()
-        if self._lost and idle:
+        if self._lost:
+            self.requests.send_away()
+        if self._lost and not self.scheduler.works():
             self.end(0, ExitNote(reason="could not be found any more: its files were deleted", orderly=True))
         elif self.lifecycle.is_over():
             self.end(
@@ -225,7 +233,7 @@ class Server:
 
     def _stay_known(self) -> None:
         """Write the record again if it was lost. Without a socket, or where another worker stands in its place, nobody
-        can find this one any more: it answers the calls that it has.
+        can find this one any more: it answers the calls that have begun, and leaves its place to another.
         """
         now = time.monotonic()
         if self._lost or now - self._record_seen < _RECORD_EVERY:
@@ -236,14 +244,20 @@ class Server:
         if (socket is not None and not socket.exists()) or (
             found is not None and found.incarnation != self._record.incarnation
         ):
-            _log.warning("this worker's files were deleted; it ends after its calls")
+            _log.warning("this worker's files were deleted; it ends after the calls that have begun")
             self._lost = True
-        elif found is None:
-            _log.warning("the connection record was lost; it is written again")
-            try:
-                self._run.write(self._record)
-            except OSError as error:
-                _log.warning("the run directory cannot be changed: %s", error)
+            self._note(lambda: self._run.remove(self._record))
+            self._make_room()
+        elif found is None or found.info != self._record.info:
+            _log.warning("the connection record was lost, or is old; it is written again")
+            self._note(lambda: self._run.write(self._record))
+
+    def _note(self, write: Callable[[], None]) -> None:
+        """Change the run directory. Where that fails (it is full, it was deleted) it costs nobody an answer."""
+        try:
+            write()
+        except OSError as error:
+            _log.warning("the run directory cannot be changed: %s", error)
 
     def _fail_load(self, error: BaseException) -> None:
         """Answer everybody with the reason the model cannot be loaded, and end."""
@@ -270,18 +284,11 @@ class Server:
         self.end(EXIT_BROKEN, ExitNote(reason=event.reason, resend=True))
 
     def _leave(self, code: int, note: ExitNote) -> int:
-        for leave_word in (
-            lambda: self._run.write_exit(self._record.incarnation, note),
-            lambda: self._run.remove(self._record),
-        ):
-            try:
-                leave_word()
-            except OSError as error:  # a full disk must not cost anybody an answer
-                _log.warning("the run directory cannot be changed: %s", error)
+        self._note(lambda: self._run.write_exit(self._record.incarnation, note))
+        self._note(lambda: self._run.remove(self._record))
         self._drain_replies()
         self._receive()  # what is here already learns that it must go elsewhere
-        for route, call in self.requests.not_begun():
-            self.send(route, wire.Ending(call=call))
+        self.requests.send_away()
         self._socket.close(linger=300)
         return code
 

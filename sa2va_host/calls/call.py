@@ -24,8 +24,8 @@ from sa2va_host.timings import TOTAL
 from .outcomes import Outcome
 from .pace import Pace, WholePace
 
-MAX_SENDS = 3
-"""How often a call that no worker ever began may move on to the next one."""
+MAX_TRIES = 3
+"""How many workers may die before they began a call; and how often it may be put off at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,9 @@ class Call:
         self.future.set_running_or_notify_cancel()  # cancelled through the link, not behind its back
         self.id = 0
         self.begun = False
-        self.sends = 0
+        self.deaths = 0
+        """How many workers died before they began it."""
+        self._put_offs: list[float] = []
         self.sent_at = 0.0
         self.asked = time.monotonic()
         self.timeout = timeout
@@ -108,9 +110,15 @@ class Call:
 
     def open(self) -> tuple[wire.Message, Sequence[memoryview]]:
         """The first message, for sending (again)."""
-        self.sends += 1
         self.sent_at = time.monotonic()
         return self._opening(self.id), self._buffers
+
+    def put_off(self, now: float, patience: float) -> float:
+        """A worker left, or found no memory, before it began this call. Until when it may wait for another: for
+        ``patience`` seconds since that happened first, and so long anew each of the first times.
+        """
+        self._put_offs.append(now)
+        return self._put_offs[0 if len(self._put_offs) >= MAX_TRIES else -1] + patience
 
     def tell(self, note: Note) -> None:
         """Let the listener know; nothing comes after `Done`."""

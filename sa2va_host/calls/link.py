@@ -34,8 +34,8 @@ from sa2va_host.protocol.shared_memory import Arena, Ledger
 from sa2va_host.protocol.wire import to_error
 
 from .book import CallBook, Room, fail_each
-from .call import MAX_SENDS, Call
-from .peer import Peer
+from .call import MAX_TRIES, Call
+from .peer import Connect, Full, Peer
 
 _PING = 0
 """The call id of our own status questions; real calls count from 1."""
@@ -43,31 +43,32 @@ _TOO_LATE = 0.1
 """A call sent within so many seconds of the worker's death counts as made after it."""
 
 _LONGEST_POLL = 3600.0
-
-Connect = Callable[[Callable[[], bool], Callable[[], None], OutOfMemory | None], tuple[Record, RunDirectory]]
-"""Finds or starts the worker: given ``cancelled`` and ``starting`` as `launcher.ensure_worker` wants them, and why the
-last one found no memory for its model, if it did not.
-"""
+_TRIM_AFTER = 5.0
+"""Seconds without a call after which shared memory is given back."""
 
 
 class Link:
     """Connects calls with one worker specification. ``close`` ends its thread and every open call."""
 
-    def __init__(self, connect: Connect, *, max_open: int, stall_limit: float, cancel_grace: float) -> None:
+    def __init__(
+        self, connect: Connect, *, max_open: int, stall_limit: float, cancel_grace: float, unload_wait: float
+    ) -> None:
         self._connect = connect
         self._stall_limit = stall_limit
         self._cancel_grace = cancel_grace
+        self._unload_wait = unload_wait
         try:
             self._waker, self._context = transport.Waker(), transport.make_context()
         except (OSError, zmq.ZMQError) as error:
             raise no_connection(error) from error
         self.arena = Arena()
         """Where the arrays of calls are put, so that the worker sees them without their being sent."""
+        self._trim_at: float | None = None
         self._commands: deque[Callable[[], None]] = deque()
         self._book = CallBook(max_open)
         self._worker: Peer | None = None
         self._connecting = False
-        self._full: OutOfMemory | None = None
+        self._full: Full | None = None
         self._closed = False
         self.failed = False
         """Whether it ended by itself, for want of descriptors perhaps; another one may do better."""
@@ -158,6 +159,8 @@ class Link:
         if self._worker is None and self._book.waiting and not self._connecting:
             return 0
         dues = self._book.deadlines()
+        if self._trim_at is not None and not self._book.sent:
+            dues.append(self._trim_at)
         if self._worker is not None:
             if self._book.sent or self._worker.watchdog.has_reason:
                 dues.append(now + PING_EVERY / 2)
@@ -199,6 +202,8 @@ class Link:
                 watchdog.ended(message.call)
         elif isinstance(message, wire.Ending):
             self._send_again(self._book.sent.pop(message.call))
+            if not self._book.sent:
+                self._disconnect()  # it may go on for others for long; the next worker need not wait for it
         elif isinstance(message, wire.Failed):
             self._fail(self._book.sent.pop(message.call), to_error(message))
         else:
@@ -227,6 +232,11 @@ class Link:
             self._bury(worker)
             return
         busy = bool(self._book.sent)
+        if busy:
+            self._trim_at = time.monotonic() + _TRIM_AFTER
+        elif self._trim_at is not None and time.monotonic() >= self._trim_at:
+            self.arena.trim()
+            self._trim_at = None
         if not busy:
             worker.watchdog.rest()
         elif worker.watchdog.ping_is_due():
@@ -256,17 +266,22 @@ class Link:
             self._book.remove(call)
             call.fail(InvalidInput(f"The call cannot be sent: {error}."))
 
-    def _send_again(self, call: Call) -> None:
-        """The worker left without beginning this call: it goes to the next one, a few times."""
-        if call.sends < MAX_SENDS:
-            self._book.waiting.append(call)
+    def _send_again(self, call: Call, *, died: bool = False) -> None:
+        """The worker left without beginning this call: it goes to the next one, for a while."""
+        now = time.monotonic()
+        call.deaths += died
+        if call.deaths >= MAX_TRIES:
+            call.fail(WorkerDied(f"{call.deaths} workers died before they began the call.", reason="ending"))
+        elif not died and call.put_off(now, self._unload_wait) < now:
+            late = f"Workers were unloaded for {self._unload_wait:g} s before they began the call."
+            call.fail(WorkerDied(late, advice="See `sa2va ps` for who takes turns here.", reason="ending"))
         else:
-            call.fail(WorkerDied(f"{call.sends} workers ended before they began the call.", reason="ending"))
+            self._book.waiting.append(call)
 
     def _fail(self, call: Call, error: Sa2VAError) -> None:
         """The worker failed a call. Where it was the model that found no memory, others may make way for it."""
-        if isinstance(error, OutOfMemory) and not call.begun and call.sends < MAX_SENDS:
-            self._full = error
+        if isinstance(error, OutOfMemory) and not call.begun:
+            self._full = error, call.put_off(time.monotonic(), self._unload_wait)
             self._book.waiting.append(call)
         else:
             call.fail(error)
@@ -296,28 +311,30 @@ class Link:
 
         def connect() -> None:
             try:
-                record, run = self._connect(
+                found = self._connect(
                     lambda: self._closed or not self._book.waiting, lambda: self._tell(announce), full
                 )
             except BaseException as error:  # noqa: BLE001 - it belongs to the callers
                 failure = error
-                self._tell(lambda: self._connect_failed(failure, made_way=full is not None))
+                self._tell(lambda: self._connect_failed(failure))
             else:
-                self._tell(lambda: self._connected(record, run))
+                self._tell(lambda: self._connected(found))
 
         threading.Thread(target=connect, name="sa2va-connect", daemon=True).start()
 
-    def _connect_failed(self, error: BaseException, *, made_way: bool) -> None:
+    def _connect_failed(self, error: BaseException) -> None:
         self._connecting = False
-        if isinstance(error, OutOfMemory) and not made_way:
-            self._full = error  # it came up and went again while nobody was connected yet
-            return
         if isinstance(error, Cancelled) and not self._closed and self._book.waiting:
             return  # whoever it was for went away, and others came meanwhile: try again
         fail_each(self._book.take_waiting(), error)
 
-    def _connected(self, record: Record, run: RunDirectory) -> None:
+    def _connected(self, found: tuple[Record, RunDirectory] | OutOfMemory) -> None:
         self._connecting = False
+        if isinstance(found, OutOfMemory):
+            for call in self._book.take_waiting():
+                self._fail(call, found)
+            return
+        record, run = found
         watchdog = Watchdog(
             stall_limit=self._stall_limit, cancel_grace=self._cancel_grace, loaded=record.info is not None
         )
@@ -340,7 +357,7 @@ class Link:
             # To its caller a call to a worker that is as good as dead is a "next call", which must work.
             too_late = loaded and died_at - call.sent_at < _TOO_LATE
             if not call.begun and (innocent or too_late):
-                self._send_again(call)
+                self._send_again(call, died=note is None or not note.orderly)
             else:
                 self._fail(call, death(record, note, call.phase, tail))
 

@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 
     from .book import Room
     from .call import Call, Note
-    from .link import Connect, Link
+    from .link import Link
     from .outcomes import Outcome
     from .pace import WholePace
+    from .peer import Connect, Full
 
 
 class Session:
@@ -132,6 +133,7 @@ class Session:
                     max_open=self._settings.queue_bound,
                     stall_limit=self._settings.stall_limit,
                     cancel_grace=self._settings.cancel_grace,
+                    unload_wait=self._settings.unload_wait,
                 )
                 self._link_pid = os.getpid()
                 self._finalizer = weakref.finalize(self, _close, self._link, self._link_pid)
@@ -140,20 +142,25 @@ class Session:
 
 def _connector(specification: Specification, settings: Settings, command: Sequence[str] | None) -> Connect:
     """Finds or starts the worker. Holds no reference to the session, so that it can be collected."""
+    rivals: list[Record] = []  # who was in the way when the last one was started
 
     def connect(
-        cancelled: Callable[[], bool], starting: Callable[[], None], full: OutOfMemory | None
-    ) -> tuple[Record, RunDirectory]:
+        cancelled: Callable[[], bool], starting: Callable[[], None], full: Full | None
+    ) -> tuple[Record, RunDirectory] | OutOfMemory:
+        from sa2va_host.lifecycle.eviction import in_the_way, make_way
         from sa2va_host.lifecycle.launcher import ensure_worker
 
         run = run_directory(settings)
         if full is not None:
-            from sa2va_host.lifecycle.eviction import make_way
-
-            make_way(specification, settings, run, full, cancelled)
-        record = ensure_worker(
-            specification, settings, run, command=command, cancelled=cancelled, starting=starting
-        )
+            error, until = full
+            make_way(specification, run, error, until=until, rivals=rivals, cancelled=cancelled)
+        rivals[:] = in_the_way(specification, run)
+        try:
+            record = ensure_worker(
+                specification, settings, run, command=command, cancelled=cancelled, starting=starting
+            )
+        except OutOfMemory as error:
+            return error
         return record, run
 
     return connect

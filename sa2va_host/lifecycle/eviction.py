@@ -7,9 +7,8 @@ running call: a busy worker is waited for as an unload waits.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from sa2va_host.config import Settings
 from sa2va_host.errors import Cancelled, OutOfMemory, UnloadRefused
 from sa2va_host.protocol.specification import AUTO, Specification
 
@@ -24,37 +23,43 @@ _POLL = 0.1
 
 def make_way(
     specification: Specification,
-    settings: Settings,
     run: RunDirectory,
     full: OutOfMemory,
+    *,
+    until: float,
+    rivals: Sequence[Record] = (),
     cancelled: Callable[[], bool] = lambda: False,
 ) -> None:
     """Free memory for a model that failed to load with ``full``.
 
-    Ends every idle worker on its device, oldest first. Where none is idle, waits up to the setting ``unload_wait`` for
-    one that is busy. Raises ``full``, with who is in the way, when nobody went, `Cancelled` when ``cancelled()``
-    becomes true.
+    Ends every idle worker on its device, oldest first. Where none is idle, waits ``until`` then (monotonic clock) for
+    those that are busy, whoever they are by then. ``rivals`` were in the way when the load began, and may have left
+    since. Raises ``full``, with who is in the way, when nobody went, `Cancelled` when ``cancelled()`` becomes true.
     """
-    others = [record for record in run.living() if _is_in_the_way(record, specification)]
-    idle = [record for record in others if worker_status(record).phase == "ready"]
-    gone = [record for record in idle if _went(record, run, wait=0.0)]
-    if gone:
-        return
-    deadline = time.monotonic() + settings.unload_wait
-    for record in others:
-        if _when_loaded(record, deadline, cancelled) and _went(
-            record, run, wait=max(0.0, deadline - time.monotonic())
-        ):
-            return
-    holders = [_describe(status) for record in others if (status := worker_status(record))]
-    if others and not holders:  # they left by themselves
-        return
-    if not holders:
+    others = in_the_way(specification, run)
+    if not others and not rivals:
         raise full
+    while others:
+        idle = [record for record in others if worker_status(record).phase == "ready"]
+        gone = [record for record in idle if _went(record, run, wait=0.0)]
+        if gone or any(_made_way(record, run, until, cancelled) for record in others):
+            return
+        if time.monotonic() >= until:
+            break
+        time.sleep(_POLL)
+        others = in_the_way(specification, run)
+    holders = [_describe(status) for record in others if (status := worker_status(record))]
+    if not holders:  # they left by themselves
+        return
     raise OutOfMemory(
         f"{full.message} In use there: {', '.join(holders)}.",
         advice=f"Try again when it is idle, or end it with `sa2va stop`. {full.advice}",
     )
+
+
+def in_the_way(specification: Specification, run: RunDirectory) -> list[Record]:
+    """Other living workers that may hold memory of the device that is asked for."""
+    return [record for record in run.living() if _is_in_the_way(record, specification)]
 
 
 def _is_in_the_way(record: Record, specification: Specification) -> bool:
@@ -82,13 +87,13 @@ def _went(record: Record, run: RunDirectory, *, wait: float) -> bool:
     return True
 
 
-def _when_loaded(record: Record, deadline: float, cancelled: Callable[[], bool]) -> bool:
-    """Wait for a worker that is still loading: it has not served yet those who wait for it."""
+def _made_way(record: Record, run: RunDirectory, deadline: float, cancelled: Callable[[], bool]) -> bool:
+    """Wait until a worker has loaded, since it has not served yet those who wait for it, and end it then."""
     while time.monotonic() < deadline:
         if cancelled():
             raise Cancelled("Nobody waits for the worker any more.")
         if worker_status(record).phase not in ("starting", "loading"):
-            return True
+            return _went(record, run, wait=max(0.0, deadline - time.monotonic()))
         time.sleep(_POLL)
     return False
 

@@ -159,12 +159,11 @@ def _await_record(
         for record in run.records():
             if record.incarnation == boot.incarnation:
                 return record
-        code = child.poll()
-        if code == EXIT_TAKEN:
-            return None
-        if code is not None:
-            reason = processes.describe_exit(code)
+        if child.has_ended(wait=False):
+            reason = child.reason
             note = run.read_exit(boot.incarnation)
+            if child.returncode == EXIT_TAKEN or (child.is_lost and note is not None and note.orderly):
+                return None
             if note is not None and note.code:  # it came up and went again while we blinked
                 raise from_wire(note.code, note.message, note.advice, run.log_tail(boot.incarnation))
             run.note_death(boot.specification, reason, DEATH_WINDOW)
@@ -197,6 +196,25 @@ class _Child(subprocess.Popen[bytes]):
     """A child that may outlive us: the worker belongs to whoever uses it, so no warning when we leave
     first.
     """
+
+    is_lost = False
+    """Whether nobody can tell its exit code: the system keeps none for a program that ignores SIGCHLD, or another part
+    of this one has waited for it. `subprocess` calls that code 0.
+    """
+
+    def has_ended(self, *, wait: bool) -> bool:
+        """Whether it has, and ``returncode``, ``is_lost`` and ``reason`` are known."""
+        if self.returncode is None and hasattr(os, "waitid"):
+            try:
+                os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | (0 if wait else os.WNOHANG))
+            except ChildProcessError:
+                self.is_lost = True
+        return (self.wait() if wait else self.poll()) is not None
+
+    @property
+    def reason(self) -> str:
+        """How it ended, in words."""
+        return "an exit code that nobody has" if self.is_lost else processes.describe_exit(self.returncode)
 
     def __del__(self) -> None:
         """Without the base class's ResourceWarning; `_reap` has waited for the child where it could."""
@@ -242,10 +260,10 @@ def _reap(child: _Child, record: Record, run: RunDirectory) -> None:
     """Wait for our child, so that no zombie stays, and write down how it ended for those who are not its
     parent.
     """
-    code = child.wait()
-    reason = processes.describe_exit(code)
+    child.has_ended(wait=True)
     with contextlib.suppress(OSError):
         spoke = run.read_exit(record.incarnation) is not None
-        run.write_exit(record.incarnation, ExitNote(reason=reason), unless_known=True)
+        if not child.is_lost:
+            run.write_exit(record.incarnation, ExitNote(reason=child.reason), unless_known=True)
         if not spoke and not run.was_ready(record.incarnation):
-            run.note_death(record.specification, reason, DEATH_WINDOW)
+            run.note_death(record.specification, child.reason, DEATH_WINDOW)

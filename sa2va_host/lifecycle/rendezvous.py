@@ -126,7 +126,7 @@ class RunDirectory:
         fitting = [
             record
             for record in self.living()
-            if specification.is_served_by(record.specification, record.info)
+            if specification.is_served_by(record.specification, record.info) and _has_socket(record)
         ]
         fitting.sort(key=lambda record: record.specification != specification)
         return fitting[0] if fitting else None
@@ -238,6 +238,11 @@ def _lock(path: Path) -> FileLock:
     from filelock import FileLock
 
     return FileLock(path, thread_local=False, mode=0o600)
+
+
+def _has_socket(record: Record) -> bool:
+    """Whether a worker can be reached; its socket is there before its record is, and goes after it."""
+    return record.endpoint.path is None or record.endpoint.path.exists()
 
 
 def _age(path: Path) -> float:

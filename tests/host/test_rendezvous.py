@@ -42,7 +42,7 @@ def record(**changes):
         token="cd" * 32,
         process=me,
         specification=SPEC,
-        endpoint=Endpoint("ipc:///nowhere"),
+        endpoint=Endpoint("tcp://127.0.0.1:1"),
         log="",
         created=1.0,
         launcher=me,
@@ -235,6 +235,15 @@ def test_nobody_is_told_to_change_the_mode_of_a_folder_with_other_things_in_it(t
     (path / "letter.txt").touch()
     with pytest.raises(ConfigError, match="folder of its own"):
         RunDirectory(path)
+
+
+def test_a_worker_whose_socket_was_deleted_is_not_found(run):
+    socket = run.path / "its.sock"
+    socket.touch()
+    run.write(record(endpoint=Endpoint(f"ipc://{socket}")))
+    assert run.find(SPEC) is not None
+    socket.unlink()
+    assert run.find(SPEC) is None
 
 
 def test_a_newer_version_s_record_is_found(run):

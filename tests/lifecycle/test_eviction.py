@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from msgspec.structs import replace
 
-from sa2va_host import DeadlineExceeded, OutOfMemory, list_workers
+from sa2va_host import Cancellation, Cancelled, DeadlineExceeded, OutOfMemory, list_workers
 
 FIRST, SECOND = "scripted:memory=1", "scripted:memory=1,parts=2"
 
@@ -37,6 +37,41 @@ def test_a_busy_worker_is_waited_for(connect, picture, eventually):
         eventually(lambda: one.status().active or running.done(), 2)
         assert other.segment(picture, "objects=1").text
         assert len(running.result()) == 1
+
+
+def test_one_that_is_silent_for_a_moment_is_waited_for_too(connect, picture, settings, hang):
+    """A step in C that holds the interpreter; somebody else's call is in it."""
+    one, other = connect(FIRST), connect(SECOND, settings=replace(settings, unload_wait=15.0))
+    running = hang(one, "gil=2 objects=1")
+    assert other.segment(picture, "objects=1").text
+    assert len(running.future.result()) == 1
+
+
+def test_two_that_need_room_wait_for_the_same_busy_worker(connect, picture, settings, run, eventually):
+    patient = replace(settings, unload_wait=15.0)
+    one, *others = (connect(f"{FIRST},name={name}", settings=patient) for name in "abc")
+    one.load()
+    stop = Cancellation()
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(one.segment, picture, "steps=100000 pause=0.01", cancellation=stop)
+        eventually(lambda: one.status().active, 2)
+        calls = [pool.submit(other.segment, picture, "objects=1") for other in others]
+        eventually(lambda: len(list(run.path.glob("*.exit"))) >= 2, 5)  # neither found room
+        stop.cancel()
+        assert all(call.result().text for call in calls)
+        assert isinstance(running.exception(), Cancelled)
+
+
+def test_models_that_are_used_in_turns_on_a_full_device_are_all_answered(connect, picture, settings):
+    """By several clients each, who take the device from each other; nobody gives up before `unload_wait`."""
+    patient = replace(settings, unload_wait=15.0, timeout=60.0)
+    clients = [connect(f"{model},load=0.05", settings=patient) for model in (FIRST, SECOND) * 3]
+
+    def use(sa):
+        return [sa.segment(picture, "steps=2 pause=0.02 objects=1").worker.pid for _ in range(3)]
+
+    with ThreadPoolExecutor() as pool:
+        assert len([pid for pids in pool.map(use, clients) for pid in pids]) == 18
 
 
 def test_a_busy_worker_that_takes_too_long_is_named_and_left_alone(connect, picture, settings, eventually):

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from sa2va_host import Sa2VA, list_workers
+from sa2va_host import Cancellation, Sa2VA, list_workers
 from sa2va_host.lifecycle.rendezvous import Record
 from sa2va_host.machine import processes
 from sa2va_host.models.choice import specify
@@ -245,6 +245,31 @@ def test_a_worker_that_nobody_can_reach_any_more_finishes_its_calls_and_ends(
         assert running.result().worker.pid == worker.pid
     eventually(lambda: not processes.is_alive(worker), 2)
     assert later.segment(picture, "objects=1").worker.pid == second
+
+
+@pytest.mark.skipif(TCP, reason="over TCP there is no socket file")
+def test_a_busy_worker_whose_socket_was_deleted_takes_no_more_calls(
+    connect, picture, settings, run, eventually
+):
+    """Another one is started beside it for old and new clients; the call that had begun goes on."""
+    sa, old, new = connect(), connect(), connect()
+    first = old.segment(picture, "objects=1").worker.pid
+    worker = next(run.living())
+    stop = Cancellation()
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(sa.segment, picture, "steps=100000 pause=0.01", cancellation=stop)
+        eventually(lambda: sa.status().active, 2)
+        worker.endpoint.path.unlink()
+        second = new.segment(picture, "objects=1").worker.pid
+        assert second != first
+        eventually(lambda: list(run.living()) != [worker], 2)
+        assert old.segment(picture, "objects=1").worker.pid == second
+        assert [status.pid for status in list_workers(settings)] == [second]
+        assert not running.done()
+        assert processes.is_alive(worker.process)
+        stop.cancel()
+    eventually(lambda: not processes.is_alive(worker.process), 2)
+    assert connect().segment(picture, "objects=1").worker.pid == second
 
 
 def test_a_leftover_socket_is_in_nobodys_way(connect, picture, run, kill):

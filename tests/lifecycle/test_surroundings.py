@@ -11,10 +11,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
+
+from sa2va_host.models.choice import specify
 
 from .conftest import COMMAND, ROOT
 
@@ -153,6 +156,35 @@ def test_a_fork_that_leaves_as_programs_do_disturbs_nobody(client_program):
     assert program.communicate(timeout=60)[0].strip() == "7 2"
 
 
+IGNORANT = (
+    "import signal\nfrom sa2va_host import Sa2VAError\n"
+    "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+    "sa = Sa2VA('scripted:', settings=settings, command=COMMAND)\n"
+)
+"""A program of which the system keeps no exit codes for it to read."""
+
+
+def test_a_program_that_ignores_its_children_is_told_no_wrong_exit_code(client_program):
+    program = client_program(
+        IGNORANT
+        + "try:\n    sa.segment(picture, 'steps=4 pause=0.1 at=3 die=SIGKILL')\n"
+        + "except Sa2VAError as error:\n    print(type(error).__name__, error)\n"
+        + "print(len(sa.segment(picture, 'objects=2')))\nsa.unload()"
+    )
+    told, answer = program.communicate(timeout=60)[0].strip().splitlines()
+    assert told.startswith("WorkerDied")
+    assert "exit code 0" not in told
+    assert answer == "2"
+
+
+def test_a_program_that_ignores_its_children_waits_for_a_place_too(client_program, settings, run, eventually):
+    """Its worker finds that another one is leaving, and ends with a code that the program never sees."""
+    with run.life_lock(specify(settings)):
+        program = client_program(IGNORANT + "print(len(sa.segment(picture, 'objects=2')))\nsa.unload()")
+        eventually(lambda: list(run.path.glob("*.exit")), 10)
+    assert program.communicate(timeout=60)[0].strip() == "2"
+
+
 def test_an_interpreter_that_ends_in_the_middle_of_a_call_ends_at_once(
     connect, client_program, eventually, promise
 ):
@@ -170,3 +202,31 @@ def test_an_interpreter_that_ends_in_the_middle_of_a_call_ends_at_once(
     assert program.wait(30) == 0
     promise(time.monotonic() - begun, 1.0)
     eventually(lambda: not watcher.status().active, 1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prlimit, which stands for a disk that is full")
+def test_a_run_directory_that_is_full_costs_no_answer(connect, picture, run, eventually):
+    """Nor does it hide the worker for longer than it is full."""
+    import resource
+
+    sa = connect("scripted:load=0.6,parts=6")
+    with ThreadPoolExecutor() as pool:
+        call = pool.submit(sa.segment, picture, "objects=1")
+        eventually(lambda: sa.status().phase == "loading", 5)
+        pid = sa.status().pid
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+        assert call.result().worker.pid == pid
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    eventually(lambda: next(run.living()).info is not None, 2)
+
+
+def test_a_run_directory_that_is_deleted_while_a_model_loads_costs_no_answer(
+    connect, picture, run, eventually
+):
+    sa = connect("scripted:load=0.6,parts=6")
+    with ThreadPoolExecutor() as pool:
+        call = pool.submit(sa.segment, picture, "objects=1")
+        eventually(lambda: sa.status().phase == "loading", 5)
+        shutil.rmtree(run.path, ignore_errors=True)  # a launcher may be writing there
+        assert call.result().text
+    sa.unload()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sa2va_host import Cancelled, Sa2VAError, UnloadRefused, list_workers, stop_worker
+from sa2va_host import Cancellation, Cancelled, Sa2VAError, UnloadRefused, list_workers, stop_worker
 from sa2va_host.machine import processes
 
 
@@ -97,6 +97,26 @@ def test_running_calls_of_others_are_waited_for(connect, picture, eventually):
         eventually(lambda: sa.status().active or running.done(), 1)
         assert sa.unload(timeout=5).rung == "asked"
         assert len(running.result()) == 1
+
+
+def test_several_unloads_wait_for_the_running_calls_each_as_long_as_it_may(connect, picture, eventually):
+    """The one with the least patience is refused; the others go on waiting, and the worker ends for all of them."""
+    sa, other = connect(), connect()
+    sa.load()
+    stop = Cancellation()
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(other.segment, picture, "steps=100000 pause=0.01", cancellation=stop)
+        eventually(lambda: sa.status().active, 2)
+        waiting = [pool.submit(sa.unload, timeout=15) for _ in range(2)]
+        eventually(lambda: sa.status().phase == "draining", 2)
+        with pytest.raises(UnloadRefused, match="1 calls are running"):
+            sa.unload(timeout=0.2)
+        assert not any(unload.done() for unload in waiting)
+        assert sa.status().phase == "draining"
+        stop.cancel()
+        assert {unload.result().rung for unload in waiting} <= {"asked", "absent"}
+        with pytest.raises(Cancelled):
+            running.result()
 
 
 def test_calls_that_take_too_long_are_named_and_left_alone(connect, picture, eventually):
