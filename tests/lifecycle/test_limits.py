@@ -6,7 +6,9 @@ import os
 import signal
 import socket
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sa2va_host import Sa2VAError, WorkerError
@@ -97,3 +99,16 @@ def test_an_answer_that_cannot_travel_fails_its_own_call_alone(connect, picture,
     with pytest.raises(Sa2VAError, match="travel"):
         sa.segment(picture, answer)
     assert sa.segment(picture, "objects=1").worker.pid == pid
+
+
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="this system shares no memory by descriptor")
+def test_a_client_that_rests_gives_shared_memory_back(connect, eventually, monkeypatch):
+    monkeypatch.setattr("sa2va_host.calls.link._TRIM_AFTER", 1.0)
+    sa = connect()
+    sa.load()
+    picture = np.zeros((1080, 1920, 3), np.uint8)
+    sa.segment(picture, "objects=1")
+    shared = Path("/proc/self/fd") / str(sa._session._link.arena._fd)
+    assert shared.stat().st_blocks * 512 >= picture.nbytes
+    eventually(lambda: shared.stat().st_blocks == 0, 3)
+    assert len(sa.segment(picture, "objects=1")) == 1
