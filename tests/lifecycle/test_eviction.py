@@ -57,6 +57,11 @@ def test_two_that_need_room_wait_for_the_same_busy_worker(connect, picture, sett
         eventually(lambda: one.status().active, 2)
         calls = [pool.submit(other.segment, picture, "objects=1") for other in others]
         eventually(lambda: len(list(run.path.glob("*.exit"))) >= 2, 5)  # neither found room
+        # Its own client, the two that go on waiting for it to end, and who asks.
+        eventually(
+            lambda: all(one.status().clients >= 4 for _ in range(20)) or any(call.done() for call in calls), 5
+        )
+        assert not any(call.done() for call in calls)
         stop.cancel()
         assert all(call.result().text for call in calls)
         assert isinstance(running.exception(), Cancelled)
