@@ -172,8 +172,8 @@ def run(arguments: argparse.Namespace) -> int:
         options.tracing(arguments) as trace,
         Display() as display,
         options.connect(arguments, display, trace, tracker_decoder=arguments.tracker_decoder) as sa,
+        RunNote(folder, _settings(arguments, sa, plan), resume=arguments.resume) as note,
     ):
-        note = RunNote(folder, _settings(arguments, sa, plan), resume=arguments.resume)
         for warning in clip.warnings:
             print(f"sa2va: {warning}", file=sys.stderr)
         said = len(clip.warnings)
@@ -196,9 +196,9 @@ def run(arguments: argparse.Namespace) -> int:
             warnings.append(_SEEN_EARLY)
         for warning in warnings[said:]:
             print(f"sa2va: {warning}", file=sys.stderr)
-    printed = document(outcome, plan, recording, warnings, arguments.input, sa.settings.model)
-    if recording.frames:
-        note.finish(printed)
+        printed = document(outcome, plan, recording, warnings, arguments.input, sa.settings.model)
+        if recording.frames:
+            note.finish(printed)
     if arguments.json:
         print(json.dumps(printed, indent=2, ensure_ascii=False))
     else:
