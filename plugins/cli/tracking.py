@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import tee
@@ -115,6 +116,8 @@ def _key_frames(clip: Clip, words: str, on_event: Callable[[Progress], object]) 
     wanted = KeyFrames.parse(words)
     if wanted.kind == "first":
         return words
+    if clip.frame_count is None:
+        _look_for(clip, [sys.maxsize], on_event)  # what is looked for behind the end counts the frames
     promised = clip.frame_count
     chosen = _look_for(clip, wanted.positions(promised), on_event)
     if clip.frame_count != promised:  # it was read to its end, which came sooner
@@ -129,10 +132,11 @@ def _look_for(
     from sa2va_host.events import Progress
 
     pace, found = Pace(), {}
+    total = None if clip.frame_count is None else places[-1] + 1
     for place, frame in enumerate(clip.look_at(places)):
         if frame is not None:
             found[place] = frame.picture
-        on_event(pace.of(Progress("reading", place + 1, places[-1] + 1, "frames")))
+        on_event(pace.of(Progress("reading", place + 1, total, "frames")))
     return found
 
 

@@ -49,6 +49,9 @@ class Selection:
             raise InvalidInput(f"The stride is {self.stride}. Use 1 for every frame, 2 for every second one.")
         if self.max_size is not None and self.max_size < 1:
             raise InvalidInput(f"The largest size is {self.max_size} pixels. Use 1 or more.")
+        for name, number in (("first", self.start), ("last", self.end)):
+            if number is not None and number < 0:
+                raise InvalidInput(f"The {name} frame is {number}. Frames are counted from 0.")
         if self.start is not None and self.end is not None and self.start > self.end:
             raise InvalidInput(f"The first frame, {self.start}, comes after the last one, {self.end}.")
 
@@ -116,8 +119,8 @@ def open_clip(
 ) -> Clip:
     """A video file, a folder of frames, a pattern such as `shots/*.png`, or a numbered one such as `shot.####.exr`.
 
-    ``rate`` is that of single pictures, which have none of their own (default: 24 a second). Raises `InvalidInput`
-    where there is nothing to read, `ConfigError` where a library for it is missing.
+    ``rate`` is that of single pictures, which have none of their own: 0.001 to 1000 a second (default: 24). Raises
+    `InvalidInput` where there is nothing to read, `ConfigError` where a library for it is missing.
     """
     from sa2va_host.endings import FRAMES
 
@@ -129,7 +132,7 @@ def open_clip(
     path = Path(source)
     if path.suffix.lower() in FRAMES and path.is_file():
         raise InvalidInput(
-            f"{path} is one picture.",
+            f"{path} is a picture file, of which only the first frame would be read.",
             advice="Name a video, a folder of frames or a pattern, or use `sa2va segment`.",
         )
     if rate is not None:

@@ -129,6 +129,18 @@ def test_spread_key_frames_are_read_ahead_and_every_frame_is_written_once(sa2va,
     assert contents(tmp_path / "clip-tracked") == contents(tmp_path / "plain")
 
 
+@pytest.mark.parametrize("muxer", [{}, {"live": "1"}])
+def test_spread_key_frames_do_not_need_a_header_that_counts(sa2va, tmp_path, muxer):
+    """A Matroska file names seconds, and one from a live recording not even these: its frames are counted first."""
+    write_clip(tmp_path / "clip.mkv", pictures(20), **muxer)
+    how = ("--key-frames", "uniform:3", "--save", "rle", "--json")
+    done = sa2va("video", "clip.mkv", "--prompt", "objects=1", *how)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert "at [0, 9, 19]" in document["answers"][0]["text"]
+    assert document["frames"] == 20
+
+
 def test_a_header_that_promises_too_much_does_not_lead_the_key_frames_astray(sa2va, tmp_path):
     noise = list(np.random.default_rng(0).integers(0, 256, (60, 48, 64, 3), dtype=np.uint8))
     whole = write_clip(tmp_path / "whole.mp4", noise, movflags="faststart").read_bytes()
@@ -165,8 +177,8 @@ def test_numbered_frames_keep_their_numbers(sa2va, tmp_path):
     for number in (1001, 1002, 1004, 1005):
         Image.fromarray(pictures(1)[0]).save(tmp_path / f"shots/shot.{number}.png")
     done = sa2va(
-        "video", "shots/shot.####.png", "--prompt", "objects=1", "--save", "masks", "--start", "1002", "--fps", "25",
-        "-o", "out", "--json",
+        "video", "shots/shot.####.png", "--prompt", "objects=1", "--start", "1002",
+        "--fps", "29.97002997", "--save", "masks,overlay", "-o", "out", "--json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert files(tmp_path / "out" / "masks") == {f"objects-1/{number}.png" for number in (1002, 1004, 1005)}
@@ -266,6 +278,7 @@ def test_a_frame_that_cannot_be_read_leaves_those_before_it(sa2va, tmp_path):
         (("--stride", "0"), "The stride is 0"),
         (("--start", "9", "--end", "3"), "comes after the last one"),
         (("--fps", "0"), "is no number of frames per second"),
+        (("--start", "-3"), "The first frame is -3"),
         (("--fps", "25"), "has a rate of its own"),
         (("--key-frames", "last:2"), "key_frames is 'last:2'"),
         (("--prompt", " "), "The prompt is empty"),
