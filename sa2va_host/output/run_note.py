@@ -103,5 +103,4 @@ class RunNote:
             )
 
     def _write(self, rest: Mapping[str, Any]) -> None:
-        text = json.dumps({"settings": self._settings, **rest}, indent=2, ensure_ascii=False)
-        media.write_whole(self.path, lambda stream: stream.write(text.encode()))
+        media.write_json(self.path, {"settings": self._settings, **rest}, indent=2)
