@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import tee
 from typing import TYPE_CHECKING
@@ -86,17 +87,21 @@ def follow(
 
     cancellation = Cancellation()
     key_frames = _key_frames(clip, plan.key_frames, on_event)
-    given, shown = tee(clip)
-    with sa.track(
-        (frame.picture for frame in given),
-        plan.prompts,
-        key_frames,
-        frame_count=clip.frame_count,
-        condition_on=plan.condition_on,
-        ask_again=plan.ask_again,
-        generation=plan.generation,
-        cancellation=cancellation,
-    ) as track:
+    frames = iter(clip)
+    given, shown = tee(frames)
+    with (
+        closing(frames),
+        sa.track(
+            (frame.picture for frame in given),
+            plan.prompts,
+            key_frames,
+            frame_count=clip.frame_count,
+            condition_on=plan.condition_on,
+            ask_again=plan.ask_again,
+            generation=plan.generation,
+            cancellation=cancellation,
+        ) as track,
+    ):
         for tracked, frame in zip(track, shown, strict=False):  # nothing is tracked where nothing was found
             if not outcome.objects:
                 begin()

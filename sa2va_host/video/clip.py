@@ -7,11 +7,11 @@ front ends; knows nothing of models or workers.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from sa2va_host.errors import InvalidInput
 
@@ -29,6 +29,10 @@ class Frame:
     """uint8 RGB `[height, width, 3]`, upright and sRGB, at most as large as was asked for."""
     time: Fraction
     """Seconds since the clip's first frame, exactly."""
+
+
+Frames: TypeAlias = Generator[Frame, None, None]
+"""Frames that are read as they are asked for. Files are open until their end or their `close`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +106,14 @@ class Clip(Protocol):
         """With how many digits frames are numbered at least."""
 
     @property
+    def version(self) -> list[int | str]:
+        """What changes when other files take the place of those that are read, which are not opened for it."""
+
+    @property
     def warnings(self) -> list[str]:
         """What is not as it should be, one sentence each; grows while frames are read."""
 
-    def __iter__(self) -> Iterator[Frame]:
+    def __iter__(self) -> Frames:
         """The wanted frames. Raises `InvalidInput` where one cannot be read; those before it stay good."""
 
     def look_at(self, places: Collection[int]) -> Iterator[Frame | None]:

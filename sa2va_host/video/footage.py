@@ -19,7 +19,7 @@ import numpy as np
 
 from sa2va_host.errors import ConfigError, InvalidInput
 
-from .clip import Frame, Selection
+from .clip import Frame, Frames, Selection
 from .readahead import ahead
 
 if TYPE_CHECKING:
@@ -73,8 +73,10 @@ class Footage:
             self._lasts = _duration(container, stream)
             total = stream.frames or round((self._lasts or 0) * self.rate)
         self.frame_count: int | None = self._count(total) if total else None
+        known = path.stat()
+        self.version: list[int | str] = [known.st_size, known.st_mtime_ns]
 
-    def __iter__(self) -> Iterator[Frame]:
+    def __iter__(self) -> Frames:
         return ahead(frame for frame in self._read() if frame is not None)
 
     def look_at(self, places: Collection[int]) -> Iterator[Frame | None]:

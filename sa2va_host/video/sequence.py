@@ -18,7 +18,7 @@ from sa2va_host import media
 from sa2va_host.endings import FRAMES
 from sa2va_host.errors import InvalidInput
 
-from .clip import Frame, Selection
+from .clip import Frame, Frames, Selection
 from .readahead import ahead
 
 _DEFAULT_RATE = Fraction(24)
@@ -70,6 +70,7 @@ class FrameSequence:
                 advice=f"It has frames {numbers[0]} to {numbers[-1]}.",
             )
         self._frames = wanted[:: selection.stride]
+        self.version: list[int | str] = [len(self._frames), self._frames[0][1].name, self._frames[-1][1].name]
         if any(path.suffix.lower() == ".exr" for _, path in self._frames):
             media.check_exr()
         _check_sizes([path for _, path in self._frames])
@@ -78,7 +79,7 @@ class FrameSequence:
     def frame_count(self) -> int:
         return len(self._frames)
 
-    def __iter__(self) -> Iterator[Frame]:
+    def __iter__(self) -> Frames:
         return ahead(map(self._frame, range(self.frame_count)))
 
     def look_at(self, places: Collection[int]) -> Iterator[Frame | None]:

@@ -6,10 +6,12 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from sa2va_host.events import Progress
@@ -226,6 +228,48 @@ def test_a_folder_that_holds_a_run_is_left_alone(sa2va, clip, tmp_path):
     assert contents(tmp_path / "out") == before
 
 
+def test_a_folder_that_another_run_writes_into_is_left_alone(sa2va, clip, tmp_path):
+    (tmp_path / "out").mkdir()
+    with FileLock(tmp_path / "out/.sa2va.lock"):
+        done = sa2va("video", clip, "--prompt", "objects=1", "--save", "rle", "-o", "out")
+    assert done.returncode == 2
+    assert "Another sa2va writes into out." in done.stderr
+    assert files(tmp_path / "out") <= {".sa2va.lock"}
+
+
+def test_a_run_is_not_resumed_with_another_video_in_the_place_of_its_own(sa2va, clip, tmp_path):
+    run = ("video", clip, "--prompt", "objects=1", "--save", "rle", "-o", "out")
+    assert sa2va(*run).returncode == 0
+    clip.unlink()
+    write_clip(clip, pictures(20))
+    done = sa2va(*run, "--resume")
+    assert done.returncode == 2
+    assert "other settings: input's files" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names that are no text are Linux's")
+def test_a_name_that_is_no_text_is_a_name(sa2va, clip, tmp_path):
+    clip.rename(tmp_path / os.fsdecode(b"cl\xffip.mp4"))
+    kinds = ("--save", "overlay,alpha,rle,davis", "--trace", "trace.json")
+    done = sa2va("video", os.fsdecode(b"cl\xffip.mp4"), "--prompt", "objects=1", *kinds, "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["input"] == os.fsdecode(b"cl\xffip.mp4")
+    folder = tmp_path / os.fsdecode(b"cl\xffip-tracked")
+    assert json.loads((folder / "run.json").read_text(encoding="utf-8"))["input"] == document["input"]
+    assert list(json.loads((folder / "meta.json").read_text(encoding="utf-8"))["videos"]) == [
+        os.fsdecode(b"cl\xffip")
+    ]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes of folders are POSIX's")
+def test_an_error_is_all_that_is_said(sa2va, clip, tmp_path):
+    (tmp_path / "open").mkdir(mode=0o755)
+    done = sa2va("video", clip, "--prompt", "objects=1", extra={"SA2VA_RUN_DIR": str(tmp_path / "open")})
+    assert done.returncode != 0
+    assert [line for line in done.stderr.splitlines() if not line.startswith("sa2va: ")] == []
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_run_keeps_its_frames_and_resumed_is_whole(sa2va, environment, clip, tmp_path, how):
     save = ("--save", "masks,rle,overlay")
@@ -252,6 +296,8 @@ def test_an_interrupted_run_keeps_its_frames_and_resumed_is_whole(sa2va, environ
         assert process.returncode == 130
         assert f"{left // 2} frames are in broken" in said
         assert len(list(open_clip(tmp_path / "broken/overlay.mp4"))) == left // 2
+    for folder in (next(masks.iterdir()), tmp_path / "broken"):
+        (folder / ".00003.png.0123abcd.part").touch()  # as a kill in the middle of a file leaves it
     done = sa2va(*run, "--resume")
     assert done.returncode == 0, done.stderr
     assert contents(tmp_path / "broken") == contents(tmp_path / "whole")
@@ -269,6 +315,7 @@ def test_a_frame_that_cannot_be_read_leaves_those_before_it(sa2va, tmp_path):
     kept = len((tmp_path / "out/rle.jsonl").read_text().splitlines())
     assert 15 <= kept < 30
     assert f"{kept} frames are in out" in done.stderr
+    assert "--resume" not in done.stderr, "the frame will be as damaged again"
 
 
 @pytest.mark.parametrize(
@@ -310,6 +357,13 @@ def test_the_video_is_not_written_over_while_it_is_read(sa2va, clip, tmp_path):
     done = sa2va("video", "overlay.mp4", "--prompt", "objects=1", "-o", ".")
     assert done.returncode == 2
     assert "written over while it is read" in done.stderr
+    frames = tmp_path / "out/masks/objects-1"
+    frames.mkdir(parents=True)
+    Image.fromarray(pictures(1)[0]).save(frames / "00000.png")
+    for source in ("out/masks/objects-1", "out/masks/*/*.png", "out/masks/objects-1/#.png"):
+        done = sa2va("video", source, "--prompt", "objects=1", "-o", "out")
+        assert done.returncode == 2
+        assert "written over while it is read" in done.stderr
 
 
 def test_progress_on_a_plain_stream_tells_frames_rate_and_time_left(capsys):

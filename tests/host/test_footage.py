@@ -216,7 +216,7 @@ def test_only_a_few_frames_are_read_ahead(tmp_path: Path) -> None:
     footage = Footage(write_clip(tmp_path / "clip.mp4", pictures(10)), Selection())
     frames = iter(footage)
     assert next(frames).number == 0
-    frames.close()  # type: ignore[attr-defined]
+    frames.close()
     assert footage.warnings == []
 
 
