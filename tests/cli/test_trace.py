@@ -53,7 +53,8 @@ def test_a_file_that_cannot_be_written_is_said_before_the_work(sa2va, picture, t
     done = sa2va("segment", picture, "--prompt", "objects=1", "--trace", "picture.png/trace.json")
     assert done.returncode == 1
     assert "picture.png" in done.stderr
-    assert not list(tmp_path.glob("*mask*"))
+    assert done.stdout == ""
+    assert "starting" not in done.stderr, "no worker was asked"
 
 
 def test_a_file_that_can_no_longer_be_written_costs_neither_the_answer_nor_the_error(tmp_path, capsys):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -18,6 +20,7 @@ from sa2va_host.events import Progress
 from sa2va_host.protocol.limits import MAX_PROMPTS
 from sa2va_host.video.clip import open_clip
 from sa2va_plugins.cli.display import Display
+from sa2va_plugins.cli.main import main
 from tests.clips import pictures, write_clip
 
 from .conftest import PROGRAM
@@ -263,11 +266,17 @@ def test_a_name_that_is_no_text_is_a_name(sa2va, clip, tmp_path):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes of folders are POSIX's")
-def test_an_error_is_all_that_is_said(sa2va, clip, tmp_path):
+def test_an_error_lets_go_of_the_video(clip, tmp_path, monkeypatch, capsys):
+    """At once: what a collection of garbage finds at the program's end is still reading, and that is reported."""
     (tmp_path / "open").mkdir(mode=0o755)
-    done = sa2va("video", clip, "--prompt", "objects=1", extra={"SA2VA_RUN_DIR": str(tmp_path / "open")})
-    assert done.returncode != 0
-    assert [line for line in done.stderr.splitlines() if not line.startswith("sa2va: ")] == []
+    monkeypatch.setenv("SA2VA_RUN_DIR", str(tmp_path / "open"))
+    gc.disable()
+    try:
+        assert main(["video", str(clip), "--prompt", "objects=1", "--model", "scripted:"]) == 2
+        assert "sa2va-readahead" not in {thread.name for thread in threading.enumerate()}
+    finally:
+        gc.enable()
+    assert "open to other users" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
