@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from errno import EACCES, EDQUOT, EFBIG, EIO, ENOSPC
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
@@ -34,6 +36,10 @@ Source: TypeAlias = "str | os.PathLike[str] | Image.Image | NDArray[Any]"
 
 _ORIENTATION = 0x0112
 """The EXIF tag; 1 is upright."""
+_REFUSED = (ENOSPC, EDQUOT, EFBIG, EACCES)
+"""What the system refuses a writer, which OpenEXR tells in words alone."""
+_PART = "part"
+"""The ending of a file that is not whole yet."""
 _OVERSHOOT = 0.01
 """How far a float picture may reach outside 0..1, as resampling filters do, before it counts as a mistake."""
 
@@ -122,7 +128,13 @@ def write_exr(path: str | os.PathLike[str], values: NDArray[np.float32]) -> Path
         try:
             picture.write(stream.name)  # by name: only newer versions write to a stream
         except RuntimeError as error:  # what OpenEXR raises for a full disk, too
-            raise OSError(f"{path} cannot be written: {error}") from error
+            known = [number for number in _REFUSED if os.strerror(number) in str(error)]
+            raise (OSError(known[0], os.strerror(known[0])) if known else OSError(EIO, str(error))) from error
+        # OpenEXR does not notice that its last bytes found no room; then there is none for another byte either.
+        end = stream.seek(0, os.SEEK_END)
+        stream.write(b"\0")
+        stream.flush()
+        stream.truncate(end)
 
     return write_whole(path, write)
 
@@ -145,11 +157,16 @@ def write_overlay(
 def write_whole(path: str | os.PathLike[str], write: Callable[[IO[bytes]], object]) -> Path:
     """Make the file at `path` from what `write` puts into a stream; it appears complete or not at all.
 
-    Missing folders are made. Raises `OSError` as the system does (read-only folder, full disk).
+    Missing folders are made; a device or a pipe takes it as it comes. Raises `OSError` as the system does (read-only
+    folder, full disk).
     """
     target = Path(path)
+    if target.is_char_device() or target.is_fifo():
+        with target.open("wb") as stream:
+            write(stream)
+        return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.parent / f".{target.name[:80]}.{os.urandom(4).hex()}.part"
+    temporary = target.parent / f".{target.name[:80]}.{os.urandom(4).hex()}.{_PART}"
     try:
         with temporary.open("xb") as stream:
             write(stream)
@@ -160,6 +177,21 @@ def write_whole(path: str | os.PathLike[str], write: Callable[[IO[bytes]], objec
             error.filename, error.filename2 = str(target), None  # what the caller asked for
         raise
     return target
+
+
+def write_json(path: str | os.PathLike[str], document: Any, *, indent: int | None = None) -> Path:
+    """Write a JSON document, UTF-8; returns the path. A file's name that is no UTF-8 is told in JSON's escapes."""
+    content = json.dumps(document, indent=indent, ensure_ascii=False).encode(errors="backslashreplace")
+    return write_whole(path, lambda stream: stream.write(content))
+
+
+def remove_parts(folder: Path, *, inside: bool = False) -> None:
+    """Remove what killed processes left of `write_whole` in a folder, and ``inside`` of the folders in it. Nobody else
+    may be writing there.
+    """
+    pattern = f".*.{'[0-9a-f]' * 8}.{_PART}"
+    for rest in list(folder.rglob(pattern) if inside else folder.glob(pattern)):
+        rest.unlink(missing_ok=True)
 
 
 def _write_png(

@@ -11,15 +11,20 @@ MAX_PROMPT = 100_000
 """Characters of one prompt."""
 
 
-def checked_prompts(prompts: Sequence[str]) -> list[str]:
+def checked_prompts(prompts: object) -> list[str]:
     """The prompts of one call, if the model can be asked those. Raises `InvalidInput`."""
-    if isinstance(prompts, str) or not 0 < len(prompts) <= MAX_PROMPTS:
-        raise InvalidInput(
-            "Several prompts were asked for and "
-            + ("one text was given." if isinstance(prompts, str) else f"{len(prompts)} were given."),
-            advice=f"Give a list of 1 to {MAX_PROMPTS} texts.",
-        )
-    return [checked_prompt(prompt) for prompt in prompts]
+    if isinstance(prompts, str):
+        given = "one text was"
+    elif not isinstance(prompts, Sequence):
+        given = f"one {type(prompts).__name__} was"
+    elif not 0 < len(prompts) <= MAX_PROMPTS:
+        given = f"{len(prompts)} were"
+    else:
+        return [checked_prompt(prompt) for prompt in prompts]
+    raise InvalidInput(
+        f"Several prompts were asked for and {given} given.",
+        advice=f"Give a list of 1 to {MAX_PROMPTS} texts.",
+    )
 
 
 def checked_history(history: Iterable[object]) -> list[Turn]:

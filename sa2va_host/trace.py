@@ -14,7 +14,6 @@ in microseconds.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import threading
 import time
@@ -108,9 +107,10 @@ class Trace:
 
     def write(self, path: str | os.PathLike[str]) -> Path:
         """Write the file; raises `OSError` as the system does."""
-        target = Path(path)
-        target.write_text(json.dumps(self.document(), ensure_ascii=False))
-        return target
+        from . import media
+
+        # What a link such as /dev/stdout leads to is written, and the link stays.
+        return media.write_json(os.path.realpath(path), self.document())
 
     def document(self) -> dict[str, Any]:
         """The file's content: `traceEvents`, whose first ones name the rows."""

@@ -127,15 +127,24 @@ def add_trace(parser: argparse.ArgumentParser) -> None:
 
 @contextlib.contextmanager
 def tracing(arguments: argparse.Namespace) -> Iterator[Trace]:
-    """Records the command; what there is, is written to the file of `--trace` also where the command fails."""
+    """Records the command; what there is, is written to the file of `--trace` also where the command fails.
+
+    Raises `OSError` where the file cannot be written, before anything is done; at the end that is a warning.
+    """
     from sa2va_host.trace import Trace
 
     trace = Trace()
+    file: Path | None = arguments.trace
+    if file is not None and not (file.is_char_device() or file.is_fifo()):
+        trace.write(file)
     try:
         yield trace
     finally:
-        if arguments.trace is not None:
-            trace.write(arguments.trace)
+        if file is not None:
+            try:
+                trace.write(file)
+            except OSError as error:
+                print(f"sa2va: The timeline {file} is not written: {error.strerror}.", file=sys.stderr)
 
 
 def duration(text: str) -> float:

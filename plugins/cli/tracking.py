@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import tee
 from typing import TYPE_CHECKING
@@ -85,17 +87,21 @@ def follow(
 
     cancellation = Cancellation()
     key_frames = _key_frames(clip, plan.key_frames, on_event)
-    given, shown = tee(clip)
-    with sa.track(
-        (frame.picture for frame in given),
-        plan.prompts,
-        key_frames,
-        frame_count=clip.frame_count,
-        condition_on=plan.condition_on,
-        ask_again=plan.ask_again,
-        generation=plan.generation,
-        cancellation=cancellation,
-    ) as track:
+    frames = iter(clip)
+    given, shown = tee(frames)
+    with (
+        closing(frames),
+        sa.track(
+            (frame.picture for frame in given),
+            plan.prompts,
+            key_frames,
+            frame_count=clip.frame_count,
+            condition_on=plan.condition_on,
+            ask_again=plan.ask_again,
+            generation=plan.generation,
+            cancellation=cancellation,
+        ) as track,
+    ):
         for tracked, frame in zip(track, shown, strict=False):  # nothing is tracked where nothing was found
             if not outcome.objects:
                 begin()
@@ -115,6 +121,8 @@ def _key_frames(clip: Clip, words: str, on_event: Callable[[Progress], object]) 
     wanted = KeyFrames.parse(words)
     if wanted.kind == "first":
         return words
+    if clip.frame_count is None:
+        _look_for(clip, [sys.maxsize], on_event)  # what is looked for behind the end counts the frames
     promised = clip.frame_count
     chosen = _look_for(clip, wanted.positions(promised), on_event)
     if clip.frame_count != promised:  # it was read to its end, which came sooner
@@ -129,10 +137,11 @@ def _look_for(
     from sa2va_host.events import Progress
 
     pace, found = Pace(), {}
+    total = None if clip.frame_count is None else places[-1] + 1
     for place, frame in enumerate(clip.look_at(places)):
         if frame is not None:
             found[place] = frame.picture
-        on_event(pace.of(Progress("reading", place + 1, places[-1] + 1, "frames")))
+        on_event(pace.of(Progress("reading", place + 1, total, "frames")))
     return found
 
 

@@ -19,7 +19,8 @@ from .tracking import Outcome, Plan, follow
 
 if TYPE_CHECKING:
     from sa2va_host import Sa2VA
-    from sa2va_host.output.recording import Recording
+    from sa2va_host.output.recording import Kind, Recording
+    from sa2va_host.video.clip import Clip
 
 EXAMPLES = """examples:
   sa2va video clip.mp4 --prompt "the dancer"
@@ -166,14 +167,14 @@ def run(arguments: argparse.Namespace) -> int:
     selection = Selection(arguments.start, arguments.end, arguments.stride, arguments.max_size)
     clip = open_clip(arguments.input, selection, rate=arguments.fps)
     folder = arguments.output or Path(f"{clip.name}-tracked")
-    _check_input_stays(Path(arguments.input), folder)
+    _check_input_stays(Path(arguments.input), folder, kinds)
     outcome = Outcome()
     with (
         options.tracing(arguments) as trace,
         Display() as display,
         options.connect(arguments, display, trace, tracker_decoder=arguments.tracker_decoder) as sa,
+        RunNote(folder, _settings(arguments, clip, sa, plan), resume=arguments.resume) as note,
     ):
-        note = RunNote(folder, _settings(arguments, sa, plan), resume=arguments.resume)
         for warning in clip.warnings:
             print(f"sa2va: {warning}", file=sys.stderr)
         said = len(clip.warnings)
@@ -184,21 +185,20 @@ def run(arguments: argparse.Namespace) -> int:
             with recording, trace.call("follow", prompts=plan.prompts) as details:
                 follow(sa, clip, plan, recording, note.begin, display.event, outcome)
                 details["timings"] = dict(outcome.timings)
-        except BaseException:
+        except BaseException as error:
             if recording.frames:
-                print(
-                    f"sa2va: {recording.frames} frames are in {folder}; the same command with --resume goes on.",
-                    file=sys.stderr,
-                )
+                # What was wrong with the request will be so again.
+                way = "." if isinstance(error, InvalidInput) else "; the same command with --resume goes on."
+                print(f"sa2va: {recording.frames} frames are in {folder}{way}", file=sys.stderr)
             raise
         warnings = [*clip.warnings, *recording.warnings, *outcome.notes]
         if not outcome.objects and plan.key_frames.startswith("first:"):
             warnings.append(_SEEN_EARLY)
         for warning in warnings[said:]:
             print(f"sa2va: {warning}", file=sys.stderr)
-    printed = document(outcome, plan, recording, warnings, arguments.input, sa.settings.model)
-    if recording.frames:
-        note.finish(printed)
+        printed = document(outcome, plan, recording, warnings, arguments.input, sa.settings.model)
+        if recording.frames:
+            note.finish(printed)
     if arguments.json:
         print(json.dumps(printed, indent=2, ensure_ascii=False))
     else:
@@ -254,12 +254,13 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     return plan
 
 
-def _settings(arguments: argparse.Namespace, sa: Sa2VA, plan: Plan) -> dict[str, Any]:
+def _settings(arguments: argparse.Namespace, clip: Clip, sa: Sa2VA, plan: Plan) -> dict[str, Any]:
     """All that the outputs depend on."""
     from msgspec import to_builtins
 
     return {
         "input": str(Path(arguments.input).absolute()),
+        "input's files": clip.version,
         "frames": [arguments.start, arguments.end, arguments.stride, arguments.max_size],
         "fps": str(arguments.fps),
         "model": [sa.settings.model, sa.settings.revision, sa.settings.dtype, sa.settings.quantization],
@@ -276,10 +277,11 @@ def _settings(arguments: argparse.Namespace, sa: Sa2VA, plan: Plan) -> dict[str,
     }
 
 
-def _check_input_stays(source: Path, folder: Path) -> None:
-    """Raises `InvalidInput` where an output would be written over the video that is being read."""
+def _check_input_stays(source: Path, folder: Path, kinds: Sequence[Kind]) -> None:
+    """Raises `InvalidInput` where an output would be written over the video that is being read, or among its frames."""
     where = source.resolve()
-    if where == (folder / "overlay.mp4").resolve() or where.parent == (folder / "alpha").resolve():
+    written = [folder / {"davis": "Annotations", "overlay": "overlay.mp4"}.get(kind, kind) for kind in kinds]
+    if any(where.is_relative_to(path.resolve()) for path in written):
         raise InvalidInput(
             f"{source} would be written over while it is read.", advice="Name another folder with -o."
         )

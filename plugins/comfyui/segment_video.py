@@ -155,7 +155,7 @@ def track(
             cancellation=watch.cancellation,
         ) as running:
             tracked = list(running)
-        together = _together(tracked) if tracked else _nothing(running, frames)
+            together = _together(tracked) if tracked else _nothing(running, frames)
         said = tracked[0].answers if tracked else running.answers
     ends = accumulate(each.objects for each in said)
     answers = [

@@ -6,7 +6,6 @@ finished one.
 
 from __future__ import annotations
 
-import json
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -94,8 +93,9 @@ class LabelMaps:
             str(label): {"category": name, "frames": list(map(self._called, shown))}
             for label, (name, shown) in enumerate(zip(self._names, self._shown, strict=True), start=1)
         }
-        text = json.dumps({"videos": {self.path.name: {"objects": objects}}}, ensure_ascii=False)
-        media.write_whole(self.path.parents[1] / "meta.json", lambda stream: stream.write(text.encode()))
+        media.write_json(
+            self.path.parents[1] / "meta.json", {"videos": {self.path.name: {"objects": objects}}}
+        )
         return ""
 
     def _note(self, number: int, layers: Sequence[Layer], labels: NDArray[np.uint8]) -> None:

@@ -99,6 +99,10 @@ class Recording:
         self.warnings: list[str] = []
         self._clip = clip
         self._writers = {kind: self._writer(kind, alpha, resume) for kind in checked_kinds(kinds)}
+        if resume:
+            media.remove_parts(self.folder)
+            for path in self.paths.values():
+                media.remove_parts(path, inside=True)
         self._pool = ThreadPoolExecutor(1, "sa2va-recording")
         self._pending: deque[Future[None]] = deque()
         self._closed = False

@@ -6,7 +6,6 @@ time.
 
 from __future__ import annotations
 
-import json
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -184,7 +183,7 @@ def save(
             "size": list(result.size),
             "objects": described,
         }
-        files[kind].append(_write_json(f"{stem}.{kind}.json", document))
+        files[kind].append(media.write_json(f"{stem}.{kind}.json", document))
     if "logits" in files:
         files["logits"].append(_write_logits(f"{stem}.logits.npz", result, prompt))
     return Saved(tuple(objects), {kind: tuple(paths) for kind, paths in files.items()})
@@ -220,11 +219,6 @@ def _maps(result: Segmentation, given: NDArray[Any] | None) -> Iterable[Probabil
     if given is None:
         return (probability for _, probability in result.each_probability())
     return processing.probabilities_of(given, result.size)
-
-
-def _write_json(path: str, document: Mapping[str, Any]) -> Path:
-    text = json.dumps(document, ensure_ascii=False)
-    return media.write_whole(path, lambda stream: stream.write(text.encode()))
 
 
 def _write_logits(path: str, result: Segmentation, prompt: str) -> Path:

@@ -7,11 +7,11 @@ front ends; knows nothing of models or workers.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from sa2va_host.errors import InvalidInput
 
@@ -29,6 +29,10 @@ class Frame:
     """uint8 RGB `[height, width, 3]`, upright and sRGB, at most as large as was asked for."""
     time: Fraction
     """Seconds since the clip's first frame, exactly."""
+
+
+Frames: TypeAlias = Generator[Frame, None, None]
+"""Frames that are read as they are asked for. Files are open until their end or their `close`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,9 @@ class Selection:
             raise InvalidInput(f"The stride is {self.stride}. Use 1 for every frame, 2 for every second one.")
         if self.max_size is not None and self.max_size < 1:
             raise InvalidInput(f"The largest size is {self.max_size} pixels. Use 1 or more.")
+        for name, number in (("first", self.start), ("last", self.end)):
+            if number is not None and number < 0:
+                raise InvalidInput(f"The {name} frame is {number}. Frames are counted from 0.")
         if self.start is not None and self.end is not None and self.start > self.end:
             raise InvalidInput(f"The first frame, {self.start}, comes after the last one, {self.end}.")
 
@@ -99,10 +106,14 @@ class Clip(Protocol):
         """With how many digits frames are numbered at least."""
 
     @property
+    def version(self) -> list[int | str]:
+        """What changes when other files take the place of those that are read, which are not opened for it."""
+
+    @property
     def warnings(self) -> list[str]:
         """What is not as it should be, one sentence each; grows while frames are read."""
 
-    def __iter__(self) -> Iterator[Frame]:
+    def __iter__(self) -> Frames:
         """The wanted frames. Raises `InvalidInput` where one cannot be read; those before it stay good."""
 
     def look_at(self, places: Collection[int]) -> Iterator[Frame | None]:
@@ -116,8 +127,8 @@ def open_clip(
 ) -> Clip:
     """A video file, a folder of frames, a pattern such as `shots/*.png`, or a numbered one such as `shot.####.exr`.
 
-    ``rate`` is that of single pictures, which have none of their own (default: 24 a second). Raises `InvalidInput`
-    where there is nothing to read, `ConfigError` where a library for it is missing.
+    ``rate`` is that of single pictures, which have none of their own: 0.001 to 1000 a second (default: 24). Raises
+    `InvalidInput` where there is nothing to read, `ConfigError` where a library for it is missing.
     """
     from sa2va_host.endings import FRAMES
 
@@ -129,7 +140,7 @@ def open_clip(
     path = Path(source)
     if path.suffix.lower() in FRAMES and path.is_file():
         raise InvalidInput(
-            f"{path} is one picture.",
+            f"{path} is a picture file, of which only the first frame would be read.",
             advice="Name a video, a folder of frames or a pattern, or use `sa2va segment`.",
         )
     if rate is not None:

@@ -13,19 +13,20 @@ from collections.abc import Collection, Iterator
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sa2va_host.errors import ConfigError, InvalidInput
 
-from .clip import Frame, Selection
+from .clip import Frame, Frames, Selection
 from .readahead import ahead
 
 if TYPE_CHECKING:
     from av import VideoFrame
     from av.container import InputContainer
     from av.video.stream import VideoStream
+    from numpy.typing import NDArray
 
     from sa2va_host.media import Picture
 
@@ -37,6 +38,8 @@ _HDR = {16: "PQ", 18: "HLG"}
 """H.273 TransferCharacteristics whose pictures are brighter than sRGB can show."""
 _LIMITED, _FULL = 1, 2
 _UNKNOWN_RATE = Fraction(25)
+_TOLERANCE, _TOLERATED = Fraction(1), Fraction(1, 20)
+"""Seconds, and the share of a video, by which its header may be wrong about the length: sound often ends later."""
 
 
 def check_av() -> None:
@@ -67,12 +70,13 @@ class Footage:
             self.audio = path if container.streams.audio else None
             self._promised = stream.frames
             self.warnings += _beyond_srgb(path, stream)
-            total: int | None = stream.frames
-            if not total and stream.duration and stream.time_base:
-                total = round(stream.duration * stream.time_base * self.rate)
+            self._lasts = _duration(container, stream)
+            total = stream.frames or round((self._lasts or 0) * self.rate)
         self.frame_count: int | None = self._count(total) if total else None
+        known = path.stat()
+        self.version: list[int | str] = [known.st_size, known.st_mtime_ns]
 
-    def __iter__(self) -> Iterator[Frame]:
+    def __iter__(self) -> Frames:
         return ahead(frame for frame in self._read() if frame is not None)
 
     def look_at(self, places: Collection[int]) -> Iterator[Frame | None]:
@@ -86,10 +90,11 @@ class Footage:
     def _read(self, places: Collection[int] | None = None) -> Iterator[Frame | None]:
         """The wanted frames; of ``places`` among them as `look_at` says."""
         start, end = self._selection.start or 0, self._selection.end
-        number, given = -1, 0
+        number, given, until = -1, 0, Fraction(0)
         with self._open() as (container, stream):
             stream.thread_type = "AUTO"
             for number, (frame, time) in enumerate(self._timed(self._decode(container, stream), stream)):
+                until = time + 1 / self.rate
                 if end is not None and number > end:
                     break
                 if number < start or (number - start) % self._selection.stride:
@@ -111,6 +116,12 @@ class Footage:
             )
         if self._promised and (end is None or end >= self._promised) and found != self._promised:
             self._warn(f"The header of {self.path} promises {self._promised} frames; there are {found}.")
+        missing = 0 if self._promised or end is not None else (self._lasts or 0) - until
+        if missing > max(_TOLERANCE, _TOLERATED * until):
+            self._warn(
+                f"The header of {self.path} promises {float(self._lasts or 0):.1f} s; its frames end after"
+                f" {float(until):.1f} s. It may be cut short."
+            )
 
     def _warn(self, sentence: str) -> None:
         """Once, however often the file is read."""
@@ -183,6 +194,15 @@ class Footage:
             yield frame, time
 
 
+def _duration(container: InputContainer, stream: VideoStream) -> Fraction | None:
+    """Seconds; of containers that name no video's own length, as Matroska, their whole one."""
+    import av
+
+    if stream.duration and stream.time_base:
+        return stream.duration * stream.time_base
+    return Fraction(container.duration, av.time_base) if container.duration else None
+
+
 def _beyond_srgb(path: Path, stream: VideoStream) -> list[str]:
     """What 8 bits of sRGB cannot hold of the stream, in a sentence."""
     context = stream.codec_context
@@ -207,6 +227,17 @@ def _picture(frame: VideoFrame) -> Picture:
             src_color_range=_FULL if frame.color_range == _FULL else _LIMITED,
             dst_color_range=_FULL,
         )
-    # FFmpeg's angle is counterclockwise, as rot90's is.
-    turned = np.rot90(rgb.to_ndarray(), round(frame.rotation / 90) % 4)
-    return np.ascontiguousarray(turned, dtype=np.uint8)
+    return np.ascontiguousarray(_upright(rgb.to_ndarray(), frame), dtype=np.uint8)
+
+
+def _upright(picture: NDArray[Any], frame: VideoFrame) -> NDArray[Any]:
+    """Turned and mirrored as the file's display matrix says: `x' = ax + cy`, `y' = bx + dy` (ISO/IEC 14496-12, 6.2.2),
+    whose angle is taken for the nearest quarter turn.
+    """
+    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return picture
+    (a, b, _), (c, d, _), _ = np.frombuffer(matrix, np.int32).reshape(3, 3).tolist()
+    if abs(a) + abs(d) < abs(b) + abs(c):
+        picture, a, d = picture.swapaxes(0, 1), c, b
+    return picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]

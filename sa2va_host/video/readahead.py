@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -13,10 +13,10 @@ _AHEAD = 4
 """Items held; frames of 4K video take 25 MB each."""
 
 
-def ahead(items: Iterator[Item], count: int = _AHEAD) -> Iterator[Item]:
+def ahead(items: Iterator[Item], count: int = _AHEAD) -> Generator[Item, None, None]:
     """The same items, and at their end the same exception; at most ``count`` are made before they are asked for.
 
-    Begins when the first is asked for, and ends its thread when it is closed.
+    Begins when the first is asked for. Closed, it ends its thread, which closes ``items``.
     """
     made: queue.Queue[tuple[Item] | BaseException | None] = queue.Queue(count)
     left = threading.Event()
@@ -38,6 +38,10 @@ def ahead(items: Iterator[Item], count: int = _AHEAD) -> Iterator[Item]:
             put(None)
         except BaseException as error:  # noqa: BLE001 - raised again where the items are used
             put(error)
+        finally:
+            close = getattr(items, "close", None)
+            if close is not None:
+                close()
 
     thread = threading.Thread(target=make, name="sa2va-readahead", daemon=True)
     thread.start()
@@ -49,6 +53,3 @@ def ahead(items: Iterator[Item], count: int = _AHEAD) -> Iterator[Item]:
     finally:
         left.set()
         thread.join()
-        close = getattr(items, "close", None)
-        if close is not None:
-            close()

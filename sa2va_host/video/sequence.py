@@ -18,10 +18,13 @@ from sa2va_host import media
 from sa2va_host.endings import FRAMES
 from sa2va_host.errors import InvalidInput
 
-from .clip import Frame, Selection
+from .clip import Frame, Frames, Selection
 from .readahead import ahead
 
 _DEFAULT_RATE = Fraction(24)
+_SLOWEST, _FASTEST = Fraction(1, 1000), Fraction(1000)
+_FINEST = 100 * 1001
+"""Two decimals of a rate, and NTSC's 1001; FFmpeg holds both parts of a fraction in 32 bits."""
 _DIGITS = 5
 """Of frames that have no number of their own; as in DAVIS and YouTube-VOS, where they are called 00000."""
 _HOLES_SHOWN = 5
@@ -45,7 +48,7 @@ class FrameSequence:
     def __init__(
         self, source: str | os.PathLike[str], selection: Selection, *, rate: Fraction | None = None
     ) -> None:
-        self.rate = rate or _DEFAULT_RATE
+        self.rate = _checked_rate(rate)
         self.time_base = 1 / self.rate
         self.audio = None
         self.begins = Fraction(0)
@@ -67,6 +70,7 @@ class FrameSequence:
                 advice=f"It has frames {numbers[0]} to {numbers[-1]}.",
             )
         self._frames = wanted[:: selection.stride]
+        self.version: list[int | str] = [len(self._frames), self._frames[0][1].name, self._frames[-1][1].name]
         if any(path.suffix.lower() == ".exr" for _, path in self._frames):
             media.check_exr()
         _check_sizes([path for _, path in self._frames])
@@ -75,7 +79,7 @@ class FrameSequence:
     def frame_count(self) -> int:
         return len(self._frames)
 
-    def __iter__(self) -> Iterator[Frame]:
+    def __iter__(self) -> Frames:
         return ahead(map(self._frame, range(self.frame_count)))
 
     def look_at(self, places: Collection[int]) -> Iterator[Frame | None]:
@@ -86,6 +90,17 @@ class FrameSequence:
         number, path = self._frames[place]
         picture = self._selection.scaled(_read(path))
         return Frame(number, picture, (number - self._frames[0][0]) / self.rate)
+
+
+def _checked_rate(rate: Fraction | None) -> Fraction:
+    """The nearest rate with a denominator that video files hold: 29.97002997 is 30000/1001. Raises `InvalidInput`."""
+    if rate is None:
+        return _DEFAULT_RATE
+    if not _SLOWEST <= rate <= _FASTEST:
+        raise InvalidInput(
+            f"The rate is {float(rate):g} frames per second.", advice="Use one from 0.001 to 1000."
+        )
+    return rate.limit_denominator(_FINEST)
 
 
 def _find(source: str | os.PathLike[str]) -> list[tuple[int, Path]]:

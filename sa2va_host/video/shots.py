@@ -22,13 +22,13 @@ CUT = 0.5
 _BINS, _SIDE = (16, 8, 8), 128
 
 
-def split(frames: Iterable[Source], ask_again: str) -> Iterator[Iterator[Source]] | None:
+def split(frames: Iterable[Source], ask_again: object) -> Iterator[Iterator[Source]] | None:
     """The shots of a video, each to be read before the next; None where ``ask_again`` is ``"never"``.
 
     ``"every:100"`` makes shots of so many frames, ``"cuts"`` begins one at each cut. Nothing is read before it is asked
     for, and no frame is kept. Raises `InvalidInput` for other words.
     """
-    kind, _, number = ask_again.partition(":")
+    kind, _, number = ask_again.partition(":") if isinstance(ask_again, str) else ("", "", "")
     if ask_again == "never":
         return None
     if kind == "every" and number.isdecimal() and len(number) < 10 and int(number) > 0:

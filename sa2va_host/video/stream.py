@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from itertools import chain, islice
+from operator import index
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -32,12 +33,18 @@ class Video:
     """
 
     def __init__(
-        self, frames: Iterable[Source], key_frames: WhichFrames, frame_count: int | None = None
+        self,
+        frames: Iterable[Source],
+        key_frames: WhichFrames,
+        frame_count: int | None = None,
+        begin: int = 0,
     ) -> None:
-        """Raises `InvalidInput` where key frames that lie further on cannot be had: from frames without a length,
-        unless ``frame_count`` says it, or from an iterator, which can be read once.
+        """``begin`` is the first frame's number in errors. Raises `InvalidInput` where key frames that lie further on
+        cannot be had: from frames without a length, unless ``frame_count`` says it, or from an iterator, which can be
+        read once.
         """
-        _check(frames)
+        check_frames(frames)
+        self._begin = begin
         self.length = len(frames) if isinstance(frames, Sized) else None
         self.taken = 0
         if self.length == 0:
@@ -73,7 +80,7 @@ class Video:
         for source in islice(self._frames, count):
             picture = read_image(source)
             if picture.shape[:2] != self.size:
-                raise wrong_size(self.taken + len(resized), picture.shape[:2], self.size)
+                raise wrong_size(self._begin + self.taken + len(resized), picture.shape[:2], self.size)
             image = Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC)
             resized.append(np.asarray(image))
         self.taken += len(resized)
@@ -85,6 +92,10 @@ class Video:
         for _ in self._frames:
             self.taken += 1
             yield self.taken - 1
+
+    def close(self) -> None:
+        """Let go of the frames, which may hold a file; there are no more."""
+        self._frames = iter(())
 
 
 def wrong_size(frame: int, size: tuple[int, ...], first: tuple[int, int]) -> InvalidInput:
@@ -100,7 +111,7 @@ def _kept(frame: Source) -> Source:
     return frame.copy() if isinstance(frame, np.ndarray) else frame
 
 
-def _check(frames: object) -> None:
+def check_frames(frames: object) -> None:
     """Refuse one picture in the place of several, which may well be iterable: letters, rows of pixels."""
     shape = getattr(frames, "shape", None)
     if isinstance(frames, (str, os.PathLike)):
@@ -116,9 +127,16 @@ def _check(frames: object) -> None:
 
 def _checked(key_frames: Mapping[int, Source]) -> Mapping[int, Source]:
     """Key frames by their places, in order. Raises `InvalidInput` without the first frame: tracking goes forwards."""
-    if 0 not in key_frames or min(key_frames) < 0 or len(key_frames) > MAX_BUFFERS:
+    try:
+        chosen = {index(place): key_frames[place] for place in key_frames}
+    except TypeError as error:
         raise InvalidInput(
-            f"The key frames are {sorted(key_frames)}.",
+            f"The key frames are {list(key_frames)}.",
+            advice="Name them by their places, whole numbers from 0.",
+        ) from error
+    if 0 not in chosen or min(chosen) < 0 or len(chosen) > MAX_BUFFERS:
+        raise InvalidInput(
+            f"The key frames are {sorted(chosen)}.",
             advice=f"Choose frame 0 and at most {MAX_BUFFERS - 1} later ones.",
         )
-    return dict(sorted(key_frames.items()))
+    return {place: chosen[place] for place in sorted(chosen)}

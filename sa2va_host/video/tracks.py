@@ -10,8 +10,9 @@ import contextlib
 from collections.abc import Callable, Generator, Iterable, Mapping, Sized
 from dataclasses import dataclass, field, replace
 from functools import partial
+from numbers import Integral
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 from msgspec.structs import replace as replaced
@@ -31,7 +32,7 @@ from sa2va_host.timings import together
 
 from .key_frames import KeyFrames
 from .shots import split
-from .stream import Video, WhichFrames, wrong_size
+from .stream import Video, WhichFrames, check_frames, wrong_size
 from .tracked_frame import TrackedFrame
 
 if TYPE_CHECKING:
@@ -77,7 +78,14 @@ class Track:
         timeout: float | None = None,
         cancellation: Cancellation | None = None,
     ) -> None:
+        if condition_on not in get_args(ConditionOn):
+            raise InvalidInput(
+                f"condition_on is {condition_on!r}.", advice=f"Use one of {', '.join(get_args(ConditionOn))}."
+            )
+        frame_count = _checked_count(frame_count)
+        check_frames(frames)
         self._answer = _Answer()
+        self._begun = False
         shots = split(frames, ask_again)
         opening = wire.Segment(
             call=0,
@@ -115,7 +123,15 @@ class Track:
         return self
 
     def __next__(self) -> TrackedFrame:
-        return next(self._tracked)
+        try:
+            frame = next(self._tracked)
+        except StopIteration:
+            raise
+        except BaseException:
+            self.close()
+            raise
+        self._begun = True
+        return frame
 
     def __enter__(self) -> Self:
         return self
@@ -126,8 +142,13 @@ class Track:
         self.close()
 
     def close(self) -> None:
-        """End the call, unless it is over. While another thread waits for a frame, use a `Cancellation` instead."""
+        """End the call, unless it is over, and let go of the frames that were given. While another thread waits for a
+        frame, use a `Cancellation` instead.
+        """
         self._tracked.close()
+        video, self._answer.video = self._answer.video, None
+        if video is not None:
+            video.close()
 
     @property
     def text(self) -> str:
@@ -156,10 +177,15 @@ class Track:
         return AnsweredBy(outcome.pid, outcome.created) if outcome.pid else None
 
     def collect(self) -> Segmentation:
-        """What is left of the iteration as one result, which grows with the video."""
-        masks = {frame.index: frame.logits for frame in self}
+        """What is left of the iteration as one result, which grows with the video: its first frame is the one that was
+        due. Where nothing is found, it has all frames and no object. Raises `InvalidInput` where nothing is left: all
+        frames were taken, or the track was closed or has failed.
+        """
+        begun = self._begun
+        masks = dict(enumerate(frame.logits for frame in self))
         video = self._answer.video
-        assert video is not None
+        if video is None or (begun and not masks):
+            raise InvalidInput("Nothing is left of this track to collect.", advice="Track the video again.")
         outcome = replace(self._answer.outcome, masks=masks)
         # Where nothing is found the frames were not read, but there are as many all the same.
         length = video.length or sum(1 for _ in video.skip())
@@ -188,6 +214,14 @@ class _Answer:
         self.unsaid = ""
 
 
+def _checked_count(frames: object) -> int | None:
+    if frames is None:
+        return None
+    if not isinstance(frames, Integral) or int(frames) < 0:
+        raise InvalidInput(f"frame_count is {frames!r}.", advice="Say how many there are, or None.")
+    return int(frames)
+
+
 def _follow(
     answer: _Answer,
     session: Session,
@@ -198,10 +232,13 @@ def _follow(
     timeout: float | None,
     cancellation: Cancellation | None,
     pace: WholePace | None = None,
+    begin: int = 0,
 ) -> Generator[TrackedFrame, None, None]:
-    """Ask for what ``opening`` says, without its key frames, and yield frame after frame."""
+    """Ask for what ``opening`` says, without its key frames, and yield frame after frame. ``begin`` is the place of the
+    first one in the whole video.
+    """
     with session.reserve() as room:
-        answer.video = video = Video(frames, key_frames, opening.frame_count)
+        answer.video = video = Video(frames, key_frames, opening.frame_count, begin)
         headers, buffers = room.pack(video.key_frames)
         frame_count = video.length or opening.frame_count
         notes = session.follow(
@@ -261,7 +298,7 @@ def _follow_shots(
     for shot in shots:
         answer.said.clear()
         answer.unsaid = ""
-        with contextlib.closing(_every_frame(answer, ask(frames=shot))) as tracked:
+        with contextlib.closing(_every_frame(answer, ask(frames=shot, begin=begin))) as tracked:
             for frame in tracked:
                 if begin and frame.size != size:
                     raise wrong_size(begin, frame.size, size)
@@ -272,6 +309,8 @@ def _follow_shots(
         pace.before = begin
         timings = together([timings, answer.outcome.timings])
         answer.outcome = replace(answer.outcome, timings=timings)
+    if not begin:
+        raise InvalidInput("The video has no frames.")
 
 
 def _every_frame(

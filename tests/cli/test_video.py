@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
 import subprocess
+import sys
+import threading
 import time
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from sa2va_host.events import Progress
 from sa2va_host.protocol.limits import MAX_PROMPTS
 from sa2va_host.video.clip import open_clip
 from sa2va_plugins.cli.display import Display
+from sa2va_plugins.cli.main import main
 from tests.clips import pictures, write_clip
 
 from .conftest import PROGRAM
@@ -129,6 +134,18 @@ def test_spread_key_frames_are_read_ahead_and_every_frame_is_written_once(sa2va,
     assert contents(tmp_path / "clip-tracked") == contents(tmp_path / "plain")
 
 
+@pytest.mark.parametrize("muxer", [{}, {"live": "1"}])
+def test_spread_key_frames_do_not_need_a_header_that_counts(sa2va, tmp_path, muxer):
+    """A Matroska file names seconds, and one from a live recording not even these: its frames are counted first."""
+    write_clip(tmp_path / "clip.mkv", pictures(20), **muxer)
+    how = ("--key-frames", "uniform:3", "--save", "rle", "--json")
+    done = sa2va("video", "clip.mkv", "--prompt", "objects=1", *how)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert "at [0, 9, 19]" in document["answers"][0]["text"]
+    assert document["frames"] == 20
+
+
 def test_a_header_that_promises_too_much_does_not_lead_the_key_frames_astray(sa2va, tmp_path):
     noise = list(np.random.default_rng(0).integers(0, 256, (60, 48, 64, 3), dtype=np.uint8))
     whole = write_clip(tmp_path / "whole.mp4", noise, movflags="faststart").read_bytes()
@@ -165,8 +182,8 @@ def test_numbered_frames_keep_their_numbers(sa2va, tmp_path):
     for number in (1001, 1002, 1004, 1005):
         Image.fromarray(pictures(1)[0]).save(tmp_path / f"shots/shot.{number}.png")
     done = sa2va(
-        "video", "shots/shot.####.png", "--prompt", "objects=1", "--save", "masks", "--start", "1002", "--fps", "25",
-        "-o", "out", "--json",
+        "video", "shots/shot.####.png", "--prompt", "objects=1", "--start", "1002",
+        "--fps", "29.97002997", "--save", "masks,overlay", "-o", "out", "--json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert files(tmp_path / "out" / "masks") == {f"objects-1/{number}.png" for number in (1002, 1004, 1005)}
@@ -214,6 +231,54 @@ def test_a_folder_that_holds_a_run_is_left_alone(sa2va, clip, tmp_path):
     assert contents(tmp_path / "out") == before
 
 
+def test_a_folder_that_another_run_writes_into_is_left_alone(sa2va, clip, tmp_path):
+    (tmp_path / "out").mkdir()
+    with FileLock(tmp_path / "out/.sa2va.lock"):
+        done = sa2va("video", clip, "--prompt", "objects=1", "--save", "rle", "-o", "out")
+    assert done.returncode == 2
+    assert "Another sa2va writes into out." in done.stderr
+    assert files(tmp_path / "out") <= {".sa2va.lock"}
+
+
+def test_a_run_is_not_resumed_with_another_video_in_the_place_of_its_own(sa2va, clip, tmp_path):
+    run = ("video", clip, "--prompt", "objects=1", "--save", "rle", "-o", "out")
+    assert sa2va(*run).returncode == 0
+    clip.unlink()
+    write_clip(clip, pictures(20))
+    done = sa2va(*run, "--resume")
+    assert done.returncode == 2
+    assert "other settings: input's files" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names that are no text are Linux's")
+def test_a_name_that_is_no_text_is_a_name(sa2va, clip, tmp_path):
+    clip.rename(tmp_path / os.fsdecode(b"cl\xffip.mp4"))
+    kinds = ("--save", "overlay,alpha,rle,davis", "--trace", "trace.json")
+    done = sa2va("video", os.fsdecode(b"cl\xffip.mp4"), "--prompt", "objects=1", *kinds, "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["input"] == os.fsdecode(b"cl\xffip.mp4")
+    folder = tmp_path / os.fsdecode(b"cl\xffip-tracked")
+    assert json.loads((folder / "run.json").read_text(encoding="utf-8"))["input"] == document["input"]
+    assert list(json.loads((folder / "meta.json").read_text(encoding="utf-8"))["videos"]) == [
+        os.fsdecode(b"cl\xffip")
+    ]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes of folders are POSIX's")
+def test_an_error_lets_go_of_the_video(clip, tmp_path, monkeypatch, capsys):
+    """At once: what a collection of garbage finds at the program's end is still reading, and that is reported."""
+    (tmp_path / "open").mkdir(mode=0o755)
+    monkeypatch.setenv("SA2VA_RUN_DIR", str(tmp_path / "open"))
+    gc.disable()
+    try:
+        assert main(["video", str(clip), "--prompt", "objects=1", "--model", "scripted:"]) == 2
+        assert "sa2va-readahead" not in {thread.name for thread in threading.enumerate()}
+    finally:
+        gc.enable()
+    assert "open to other users" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_run_keeps_its_frames_and_resumed_is_whole(sa2va, environment, clip, tmp_path, how):
     save = ("--save", "masks,rle,overlay")
@@ -240,6 +305,8 @@ def test_an_interrupted_run_keeps_its_frames_and_resumed_is_whole(sa2va, environ
         assert process.returncode == 130
         assert f"{left // 2} frames are in broken" in said
         assert len(list(open_clip(tmp_path / "broken/overlay.mp4"))) == left // 2
+    for folder in (next(masks.iterdir()), tmp_path / "broken"):
+        (folder / ".00003.png.0123abcd.part").touch()  # as a kill in the middle of a file leaves it
     done = sa2va(*run, "--resume")
     assert done.returncode == 0, done.stderr
     assert contents(tmp_path / "broken") == contents(tmp_path / "whole")
@@ -257,6 +324,7 @@ def test_a_frame_that_cannot_be_read_leaves_those_before_it(sa2va, tmp_path):
     kept = len((tmp_path / "out/rle.jsonl").read_text().splitlines())
     assert 15 <= kept < 30
     assert f"{kept} frames are in out" in done.stderr
+    assert "--resume" not in done.stderr, "the frame will be as damaged again"
 
 
 @pytest.mark.parametrize(
@@ -266,6 +334,7 @@ def test_a_frame_that_cannot_be_read_leaves_those_before_it(sa2va, tmp_path):
         (("--stride", "0"), "The stride is 0"),
         (("--start", "9", "--end", "3"), "comes after the last one"),
         (("--fps", "0"), "is no number of frames per second"),
+        (("--start", "-3"), "The first frame is -3"),
         (("--fps", "25"), "has a rate of its own"),
         (("--key-frames", "last:2"), "key_frames is 'last:2'"),
         (("--prompt", " "), "The prompt is empty"),
@@ -297,6 +366,13 @@ def test_the_video_is_not_written_over_while_it_is_read(sa2va, clip, tmp_path):
     done = sa2va("video", "overlay.mp4", "--prompt", "objects=1", "-o", ".")
     assert done.returncode == 2
     assert "written over while it is read" in done.stderr
+    frames = tmp_path / "out/masks/objects-1"
+    frames.mkdir(parents=True)
+    Image.fromarray(pictures(1)[0]).save(frames / "00000.png")
+    for source in ("out/masks/objects-1", "out/masks/*/*.png", "out/masks/objects-1/#.png"):
+        done = sa2va("video", source, "--prompt", "objects=1", "-o", "out")
+        assert done.returncode == 2
+        assert "written over while it is read" in done.stderr
 
 
 def test_progress_on_a_plain_stream_tells_frames_rate_and_time_left(capsys):

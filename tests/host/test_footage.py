@@ -75,6 +75,20 @@ def test_a_turned_recording_is_upright(tmp_path: Path) -> None:
     assert_colour(frames[0].picture[-4, 4], RED)
 
 
+def test_a_mirrored_recording_is_unmirrored(tmp_path: Path) -> None:
+    """As a phone's front camera writes: without a turn, and held upright."""
+    whole = write_clip(tmp_path / "clip.mp4", pictures(3)).read_bytes()
+    corners = {(-65536, 0, 0, 65536): (4, -4), (0, 65536, 65536, 0): (4, 4), (0, -65536, -65536, 0): (-4, -4)}
+    for number, ((a, b, c, d), corner) in enumerate(corners.items()):
+        data = bytearray(whole)
+        matrix = data.index(b"tkhd") + 44
+        data[matrix : matrix + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+        (tmp_path / f"{number}.mp4").write_bytes(data)
+        _, frames = read(tmp_path / f"{number}.mp4")
+        assert_colour(frames[0].picture[corner], BLUE)
+        assert_colour(frames[0].picture[-corner[0], -corner[1]], RED)
+
+
 def test_odd_sides_stay_odd(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "odd.mkv", pictures(2, (47, 63)), codec="ffv1", pixels="yuv444p")
     assert read(path)[1][0].picture.shape == (47, 63, 3)
@@ -104,7 +118,7 @@ def test_a_selection_goes_by_frame_numbers(tmp_path: Path) -> None:
 
 
 def test_impossible_selections_are_refused() -> None:
-    for wrong in ({"stride": 0}, {"max_size": 0}, {"start": 5, "end": 4}):
+    for wrong in ({"stride": 0}, {"max_size": 0}, {"start": 5, "end": 4}, {"start": -1}, {"end": -1}):
         with pytest.raises(InvalidInput):
             Selection(**wrong)
 
@@ -124,6 +138,18 @@ def test_a_cut_off_file_gives_what_is_there_and_says_what_is_missing(cut_off: Pa
     frames = list(footage)
     assert 10 < len(frames) < 50
     assert any(f"promises 60 frames; there are {len(frames)}" in warning for warning in footage.warnings)
+
+
+def test_a_container_that_counts_no_frames_has_a_length(tmp_path: Path) -> None:
+    noise = list(np.random.default_rng(0).integers(0, 256, (60, 48, 64, 3), dtype=np.uint8))
+    whole = write_clip(tmp_path / "whole.mkv", noise)
+    footage, _ = read(whole)
+    assert Footage(whole, Selection()).frame_count == 60
+    assert footage.warnings == []
+    (tmp_path / "cut.mkv").write_bytes(whole.read_bytes()[: whole.stat().st_size // 4])
+    cut, frames = read(tmp_path / "cut.mkv")
+    assert 5 < len(frames) < 25
+    assert "promises 2.0 s; its frames end after 0." in cut.warnings[-1]
 
 
 def test_some_frames_are_looked_at_and_the_others_counted(tmp_path: Path) -> None:
@@ -190,7 +216,7 @@ def test_only_a_few_frames_are_read_ahead(tmp_path: Path) -> None:
     footage = Footage(write_clip(tmp_path / "clip.mp4", pictures(10)), Selection())
     frames = iter(footage)
     assert next(frames).number == 0
-    frames.close()  # type: ignore[attr-defined]
+    frames.close()
     assert footage.warnings == []
 
 
@@ -202,5 +228,5 @@ def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyP
 
 def test_one_picture_is_no_clip(tmp_path: Path) -> None:
     (tmp_path / "photo.png").write_bytes(b"\x89PNG")
-    with pytest.raises(InvalidInput, match=r"is one picture\. .*sa2va segment"):
+    with pytest.raises(InvalidInput, match=r"is a picture file.*sa2va segment"):
         open_clip(tmp_path / "photo.png")

@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import stat
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -283,6 +284,21 @@ def test_a_failed_write_names_the_file_that_was_asked_for(tmp_path):
         media.write_whole(tmp_path / "mask.png", full)
     assert raised.value.filename == str(tmp_path / "mask.png")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the disk that is always full is Linux's")
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: media.write_exr(path, np.zeros((64, 64), np.float32)),
+        lambda path: media.write_exr(path, np.random.default_rng(0).random((64, 64), np.float32)),
+        lambda path: media.write_json(path, {"a": 1}),
+    ],
+)
+def test_a_full_disk_is_called_that(write):
+    with pytest.raises(OSError, match="No space left") as raised:
+        write("/dev/full")
+    assert raised.value.errno == errno.ENOSPC
 
 
 def test_written_files_have_usual_permissions(tmp_path):

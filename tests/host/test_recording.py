@@ -340,20 +340,42 @@ def test_kinds_are_checked_before_anything_is_written(
         checked_kinds(["alpha"])
 
 
+SETTINGS = {"threshold": 0.5, "prompts": ["a", "b"]}
+
+
 def test_a_folder_knows_the_run_that_it_holds(tmp_path: Path) -> None:
-    note = RunNote(tmp_path, {"threshold": 0.5, "prompts": ["a", "b"]}, resume=False)
-    assert not list(tmp_path.iterdir())
-    note.begin()
+    with RunNote(tmp_path, SETTINGS, resume=False) as note:
+        assert not list(tmp_path.iterdir())
+        note.begin()
     with pytest.raises(InvalidInput, match="holds a run already"):
-        RunNote(tmp_path, {"threshold": 0.5, "prompts": ["a", "b"]}, resume=False)
+        RunNote(tmp_path, SETTINGS, resume=False)
     with pytest.raises(InvalidInput, match="other settings: threshold"):
-        RunNote(tmp_path, {"threshold": 0.4, "prompts": ["a", "b"]}, resume=True)
-    RunNote(tmp_path, {"threshold": 0.5, "prompts": ("a", "b")}, resume=True)
-    note.finish({"frames": 3})
+        RunNote(tmp_path, {**SETTINGS, "threshold": 0.4}, resume=True)
+    with RunNote(tmp_path, {**SETTINGS, "prompts": ("a", "b")}, resume=True) as resumed:
+        resumed.finish({"frames": 3})
     assert json.loads((tmp_path / "run.json").read_text())["frames"] == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"], "the lock is gone"
     (tmp_path / "run.json").write_text("[]")
     with pytest.raises(InvalidInput, match="damaged"):
         RunNote(tmp_path, {"threshold": 0.5}, resume=True)
+
+
+def test_a_folder_is_written_by_one_run_at_a_time(tmp_path: Path) -> None:
+    with (
+        RunNote(tmp_path, SETTINGS, resume=False) as first,
+        RunNote(tmp_path, SETTINGS, resume=False) as second,
+    ):
+        first.begin()
+        with pytest.raises(InvalidInput, match="Another sa2va writes into"):
+            second.begin()
+        with pytest.raises(InvalidInput, match="Another sa2va writes into"):
+            RunNote(tmp_path, SETTINGS, resume=True)
+    with RunNote(tmp_path / "later", SETTINGS, resume=False) as late:
+        with RunNote(tmp_path / "later", SETTINGS, resume=False) as quick:
+            quick.begin()
+            quick.finish({})
+        with pytest.raises(InvalidInput, match="holds a run already"):
+            late.begin()
 
 
 def test_numbers_of_files_are_numbers_of_outputs(tmp_path: Path) -> None:

@@ -48,6 +48,14 @@ def test_times_go_by_numbers_so_that_a_gap_takes_its_time(shots: Path) -> None:
     assert [frame.time for frame in clip] == [Fraction(n, 25) for n in (0, 1, 2, 5, 9)]
 
 
+def test_a_rate_is_one_that_video_files_hold(shots: Path) -> None:
+    assert open_clip(shots / "shot.#.png", rate=Fraction("29.97002997")).rate == Fraction(30000, 1001)
+    assert open_clip(shots / "shot.#.png", rate=Fraction("23.976")).rate == Fraction("23.976")
+    for absurd in ("1e-9", "1e9", "0", "-25"):
+        with pytest.raises(InvalidInput, match=r"from 0\.001 to 1000"):
+            open_clip(shots / "shot.#.png", rate=Fraction(absurd))
+
+
 def test_a_selection_goes_by_the_numbers_of_the_files(shots: Path) -> None:
     clip = open_clip(shots / "shot.####.png", Selection(start=999, end=1003, stride=2))
     assert [number for number, _ in seen(clip)] == [999, 1003]

@@ -131,6 +131,89 @@ def test_without_objects_a_video_without_a_length_has_all_its_frames(connect, fr
     assert found.masks().shape == (0, len(frames), *frames[0].shape[:2])
 
 
+@pytest.mark.parametrize("ask_again", ["never", "every:5"])
+def test_what_is_left_is_collected_from_the_next_frame_on(connect, frames, ask_again):
+    sa = connect()
+    whole = sa.segment_video(frames, "objects=1", ask_again=ask_again)
+    track = sa.track(iter(frames), "objects=1", ask_again=ask_again)
+    assert [next(track).index for _ in range(3)] == [0, 1, 2]
+    left = track.collect()
+    np.testing.assert_array_equal(left.logits, whole.logits[:, 3:])
+    with pytest.raises(InvalidInput, match="Nothing is left"):
+        track.collect()
+
+
+def test_of_a_closed_track_nothing_is_left(connect, frames):
+    sa = connect()
+    fresh = sa.track(frames, "objects=1")
+    fresh.close()
+    with sa.track(frames, "objects=1") as begun:
+        next(begun)
+    nothing = sa.track(iter(frames), "objects=0")
+    assert list(nothing) == []
+    assert nothing.collect().masks().shape == (0, len(frames), *frames[0].shape[:2])
+    nothing.close()
+    for track in (fresh, begun, nothing):
+        with pytest.raises(InvalidInput, match="Nothing is left"):
+            track.collect()
+
+
+def test_a_closed_or_failed_track_lets_go_of_the_frames(connect, frames):
+    let_go = []
+
+    def produced(last=None):
+        try:
+            yield from frames
+            yield last
+        finally:
+            let_go.append(last)
+
+    closed = connect().track(produced(), "objects=1 pause=0.02")
+    next(closed)
+    closed.close()
+    assert let_go == [None]
+    failed = connect().track(produced("missing.png"), "objects=1")
+    with pytest.raises(InvalidInput, match=r"missing\.png"):
+        list(failed)
+    assert let_go == [None, "missing.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"frames": [], "ask_again": "cuts"}, "has no frames"),
+        ({"frames": iter([]), "ask_again": "every:2"}, "has no frames"),
+        ({"frames": np.zeros((48, 64, 3), np.uint8), "ask_again": "every:2"}, "one picture of shape"),
+        ({"frames": "clip.mp4", "ask_again": "cuts"}, "one file name"),
+        ({"frames": None, "ask_again": "cuts"}, "one NoneType"),
+        ({"ask_again": 5}, "ask_again is 5"),
+        ({"condition_on": "boxes"}, "condition_on is 'boxes'"),
+        ({"frame_count": -4}, "frame_count is -4"),
+        ({"frame_count": 4.5}, r"frame_count is 4\.5"),
+        ({"frame_count": "12"}, "frame_count is '12'"),
+        (
+            {"key_frames": {0: np.zeros((48, 64, 3)), "a": np.zeros((48, 64, 3))}},
+            r"key frames are \[0, 'a'\]",
+        ),
+        (
+            {"key_frames": {0: np.zeros((48, 64, 3)), 1.5: np.zeros((48, 64, 3))}},
+            r"key frames are \[0, 1\.5\]",
+        ),
+        ({"prompt": 5}, "one int was given"),
+    ],
+)
+def test_what_cannot_be_followed_is_said_in_a_sentence(connect, frames, arguments, said):
+    asked = {"frames": frames, "prompt": "objects=1", **arguments}
+    with pytest.raises(InvalidInput, match=said):
+        connect().track(**asked).collect()
+
+
+def test_a_frame_s_number_is_that_in_the_whole_video(connect, frames):
+    cut = [*frames[:9], frames[9][:10], *frames[10:]]
+    with pytest.raises(InvalidInput, match="Frame 9 is"):
+        connect().segment_video(cut, "objects=1", "first:1", ask_again="every:7")
+
+
 def test_closing_ends_the_work_and_keeps_the_client(connect, frames, eventually, promise):
     sa = connect()
     track = sa.track((frame for _ in range(1000) for frame in frames), "objects=1 pause=0.02")
