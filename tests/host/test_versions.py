@@ -59,12 +59,13 @@ def test_a_newer_workers_record_is_found_so_that_it_can_say_its_version(tmp_path
         token=secrets.token_hex(32),
         process=me,
         specification=spec,
-        endpoint=Endpoint(address="ipc:///nowhere"),
+        endpoint=Endpoint(address=f"ipc://{run.path}/somewhere"),
         log="",
         created=0.0,
         launcher=me,
     )
     run.write(record)
+    (run.path / "somewhere").touch()  # a record without its socket is passed over
     file = run.path / record.file_name
     content = json.loads(file.read_text())
     content["specification"]["something_new"] = True

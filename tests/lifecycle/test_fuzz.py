@@ -8,6 +8,7 @@ import random
 import socket as system_socket
 import struct
 import sys
+import threading
 import time
 from typing import get_args
 
@@ -98,9 +99,10 @@ def test_the_decoder_gives_a_message_or_a_refusal_and_calls_nothing(peak):
     """What an audit hook hears of meanwhile: every import, opened file, started process, compiled code."""
     heard = []
     listening = False
+    ours = threading.get_ident()
 
     def hear(event, _):
-        if listening and event.startswith(CALL_BY_NAME):
+        if listening and threading.get_ident() == ours and event.startswith(CALL_BY_NAME):
             heard.append(event)
 
     rng = random.Random(18)
