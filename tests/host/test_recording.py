@@ -288,7 +288,29 @@ except OSError as error:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of file sizes are POSIX's")
-@pytest.mark.parametrize(("kind", "name"), [("overlay", "overlay"), ("rle", "rle.jsonl"), ("matte", "matte")])
+def test_a_disk_that_fills_at_the_last_byte_of_an_exr_is_said(tmp_path: Path) -> None:
+    pytest.importorskip("OpenEXR", reason="an optional extra")
+    code = """
+import resource, sys
+import numpy as np
+from sa2va_host import media
+values = np.random.default_rng(0).random((20, 20), np.float32)
+limit = media.write_exr(sys.argv[1], values).stat().st_size - 1
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+try:
+    media.write_exr(sys.argv[1] + ".exr", values)
+except OSError as error:
+    print(error.strerror, error.filename, sep="|")
+"""
+    done = in_a_process_of_its_own(code, tmp_path / "whole.exr")
+    assert done.stdout.strip() == f"File too large|{tmp_path / 'whole.exr.exr'}", done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["whole.exr"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of file sizes are POSIX's")
+@pytest.mark.parametrize(
+    ("kind", "name"), [("overlay", "overlay"), ("rle", "rle.jsonl"), ("matte", "matte"), ("exr", "exr")]
+)
 def test_a_disk_that_fills_is_said_and_finished_frames_stay(tmp_path: Path, kind: str, name: str) -> None:
     """A limit on the size of files stands in for the full disk: the system refuses in the same place."""
     noise = list(np.random.default_rng(0).integers(0, 256, (40, 48, 64, 3), dtype=np.uint8))
@@ -301,14 +323,14 @@ from sa2va_host.output.layers import Layer
 from sa2va_host.output.recording import Recording
 clip = open_clip(sys.argv[1])
 random = np.random.default_rng(0)
-limit = {"overlay": 30000, "rle": 8000, "matte": 5000}[sys.argv[3]]
+limit = {"overlay": 30000, "rle": 8000, "matte": 5000, "exr": 5000}[sys.argv[3]]
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 try:
     with Recording(sys.argv[2], clip, [sys.argv[3]]) as recording:
         for frame in clip:
             noisy = random.random(frame.picture.shape[:2], dtype=np.float32)
             flat = np.full_like(noisy, 0.7)
-            probability = noisy if sys.argv[3] != "matte" or frame.number > 5 else flat
+            probability = noisy if sys.argv[3] not in ("matte", "exr") or frame.number > 5 else flat
             recording.add(frame, [Layer("a", probability, probability > 0.5)])
 except OSError as error:
     print(recording.frames, error.strerror, error.filename, sep="|")
@@ -321,9 +343,9 @@ except OSError as error:
     if kind == "rle":
         lines = (tmp_path / "out" / "rle.jsonl").read_text().splitlines()
         assert [json.loads(line)["frame"] for line in lines] == list(range(int(frames)))
-    elif kind == "matte":
-        assert len(list((tmp_path / "out/matte/a").glob("*.png"))) == int(frames)
-        assert not list((tmp_path / "out/matte/a").glob(".*"))
+    elif kind in ("matte", "exr"):
+        assert len(list((tmp_path / f"out/{kind}/a").glob("0*"))) == int(frames)
+        assert not list((tmp_path / f"out/{kind}/a").glob(".*"))
     else:
         assert len(list(open_clip(next((tmp_path / "out").glob("overlay*.mp4"))))) >= int(frames) - 2
 
