@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -88,6 +89,8 @@ def pyisolate_shared() -> Iterator[Call]:
 def _extension() -> Iterator[Callable[[Any], NDArray[np.float32] | None]]:
     if importlib.util.find_spec("pyisolate") is None:
         raise NotMeasured("pyisolate is not installed; the extra `bench` has it.")
+    if shutil.which("uv") is None:
+        raise NotMeasured("pyisolate wants the program uv; the extra `bench` has it.")
     import pyisolate
 
     from .pyisolate_peer import Looker

@@ -1,6 +1,6 @@
 """Segmenting and tracking at SAM2's true size, against upstream's code on the same machine.
 
-`SA2VA_UPSTREAM` names a checkout of upstream (github.com/bytedance/Sa2VA), and `SA2VA_UPSTREAM_PYTHON` a Python that
+`UPSTREAM_DIR` names a checkout of upstream (github.com/bytedance/Sa2VA), and `UPSTREAM_PYTHON` a Python that
 can run it, where this one cannot. Without a checkout ours is measured alone.
 """
 
@@ -25,15 +25,15 @@ def measure(plan: Plan, device: str = "cpu", cases: tuple[tuple[int, int], ...] 
     """Seconds, encoder calls and peak memory of each case, each in a process of its own."""
     del plan
     figures: list[Figure] = []
-    checkout = os.environ.get("SA2VA_UPSTREAM", "")
-    theirs = os.environ.get("SA2VA_UPSTREAM_PYTHON") or sys.executable
+    checkout = os.environ.get("UPSTREAM_DIR", "")
+    theirs = os.environ.get("UPSTREAM_PYTHON") or sys.executable
     repeat = 1 if device == "cpu" else 10
     for objects, frames in cases:
         name = f"{objects} object{'s' * (objects > 1)}, {f'{frames} frames' if frames > 1 else 'an image'}"
         arguments = (device, str(objects), str(frames), str(repeat))
         ours = _figures(name, "ours", _run(sys.executable, "benchmarks.tracking", *arguments), frames)
         if not checkout:
-            figures += [*ours, not_measured(f"{name}: upstream", "SA2VA_UPSTREAM names no checkout of it.")]
+            figures += [*ours, not_measured(f"{name}: upstream", "UPSTREAM_DIR names no checkout of it.")]
             continue
         try:
             found = _run(theirs, "benchmarks.tracking_peer", checkout, *arguments)
