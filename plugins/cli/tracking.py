@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import tee
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -88,11 +88,18 @@ def follow(
     cancellation = Cancellation()
     key_frames = _key_frames(clip, plan.key_frames, on_event)
     frames = iter(clip)
-    given, shown = tee(frames)
+    # Not `tee`, which lets go of what it holds by the several dozen: of 4K, gigabytes.
+    asked: deque[Frame] = deque()
+
+    def given() -> Iterator[Picture]:
+        for frame in frames:
+            asked.append(frame)
+            yield frame.picture
+
     with (
         closing(frames),
         sa.track(
-            (frame.picture for frame in given),
+            given(),
             plan.prompts,
             key_frames,
             frame_count=clip.frame_count,
@@ -102,7 +109,8 @@ def follow(
             cancellation=cancellation,
         ) as track,
     ):
-        for tracked, frame in zip(track, shown, strict=False):  # nothing is tracked where nothing was found
+        for tracked in track:
+            frame = asked.popleft()
             if not outcome.objects:
                 begin()
             layers = _layers(sa, frame, tracked.each(), plan, outcome, cancellation)
