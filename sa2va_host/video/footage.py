@@ -90,17 +90,20 @@ class Footage:
     def _read(self, places: Collection[int] | None = None) -> Iterator[Frame | None]:
         """The wanted frames; of ``places`` among them as `look_at` says."""
         start, end = self._selection.start or 0, self._selection.end
-        number, given, until = -1, 0, Fraction(0)
+        number, given, until, matrix = -1, 0, Fraction(0), None
         with self._open() as (container, stream):
             stream.thread_type = "AUTO"
             for number, (frame, time) in enumerate(self._timed(self._decode(container, stream), stream)):
                 until = time + 1 / self.rate
+                if not number:
+                    # Of the first frame alone: to ask a frame for it makes it live until garbage is collected.
+                    matrix = frame.side_data.get("DISPLAYMATRIX")
                 if end is not None and number > end:
                     break
                 if number < start or (number - start) % self._selection.stride:
                     continue
                 if places is None or given in places:
-                    yield Frame(number, self._selection.scaled(_picture(frame)), time)
+                    yield Frame(number, self._selection.scaled(_picture(frame, matrix)), time)
                 else:
                     yield None
                 given += 1
@@ -215,7 +218,7 @@ def _beyond_srgb(path: Path, stream: VideoStream) -> list[str]:
     return [f"{path} has {bits} bits; the model sees 8 of them."] if bits > 8 else []
 
 
-def _picture(frame: VideoFrame) -> Picture:
+def _picture(frame: VideoFrame, matrix: Any) -> Picture:
     """uint8 RGB `[height, width, 3]`, upright."""
     if frame.format.is_rgb:
         rgb = frame.reformat(format="rgb24")
@@ -227,14 +230,13 @@ def _picture(frame: VideoFrame) -> Picture:
             src_color_range=_FULL if frame.color_range == _FULL else _LIMITED,
             dst_color_range=_FULL,
         )
-    return np.ascontiguousarray(_upright(rgb.to_ndarray(), frame), dtype=np.uint8)
+    return np.ascontiguousarray(_upright(rgb.to_ndarray(), matrix), dtype=np.uint8)
 
 
-def _upright(picture: NDArray[Any], frame: VideoFrame) -> NDArray[Any]:
+def _upright(picture: NDArray[Any], matrix: Any) -> NDArray[Any]:
     """Turned and mirrored as the file's display matrix says: `x' = ax + cy`, `y' = bx + dy` (ISO/IEC 14496-12, 6.2.2),
     whose angle is taken for the nearest quarter turn.
     """
-    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return picture
     (a, b, _), (c, d, _), _ = np.frombuffer(matrix, np.int32).reshape(3, 3).tolist()
