@@ -12,6 +12,6 @@ if __name__ == "__main__":
         del sys.path[0]
     runpy.run_path(str(_HERE / "__init__.py"))["register"]()
 
-    from sa2va_host.command import main
+    from sa2va_plugins.command import main
 
     raise SystemExit(main())

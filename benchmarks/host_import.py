@@ -11,7 +11,7 @@ from .figures import Figure, Plan, times
 CODE = {
     "import sa2va_host": "import sa2va_host",
     "from sa2va_host import Sa2VA": "from sa2va_host import Sa2VA",
-    "sa2va --help": "from sa2va_host.plugins.manager import main; main(['--help'])",
+    "sa2va --help": "from sa2va_plugins.command import main; main(['--help'])",
 }
 
 

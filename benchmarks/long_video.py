@@ -39,7 +39,7 @@ _SETTLED = 0.2
 """Share of the frames after which memory has to be flat: until then buffers are filled for the first time."""
 _RISE = 16 * 2**20
 """Bytes by which the highest of the later moments may pass the highest of the earlier ones: three frames' worth."""
-_PROGRAM = [sys.executable, "-c", "from sa2va_host.plugins.manager import main; raise SystemExit(main())"]
+_PROGRAM = [sys.executable, "-c", "from sa2va_plugins.command import main; raise SystemExit(main())"]
 
 
 @dataclass(frozen=True)

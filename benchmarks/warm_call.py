@@ -20,7 +20,7 @@ from .figures import Figure, Plan, ratio, times
 from .pictures import noise
 
 SIZES = {"320x240": (240, 320), "1080p": (1080, 1920)}
-PROGRAM = [sys.executable, "-c", "from sa2va_host.plugins.manager import main; raise SystemExit(main())"]
+PROGRAM = [sys.executable, "-c", "from sa2va_plugins.command import main; raise SystemExit(main())"]
 
 
 def measure(plan: Plan) -> list[Figure]:

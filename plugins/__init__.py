@@ -1,1 +1,1 @@
-"""The front ends that ship with sa2va-host, installed as `sa2va_plugins`; each package is a pluggy plugin."""
+"""What ships with sa2va-host beside the library, installed as `sa2va_plugins`: the `sa2va` program and our plugins."""

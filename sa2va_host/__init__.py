@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     )
     from .generation import Generation
     from .lifecycle.workers import list_workers, stop_worker
-    from .masks.refine import Refinement
+    from .masks.refinement import Refinement
     from .results import Segmentation
     from .video.tracked_frame import TrackedFrame
     from .video.tracks import Track
@@ -46,7 +46,7 @@ _HOME = {
     "Cancellation": "cancellation",
     "Sa2VA": "client",
     "Generation": "generation",
-    "Refinement": "masks.refine",
+    "Refinement": "masks.refinement",
     "Segmentation": "results",
     "Track": "video.tracks",
     "TrackedFrame": "video.tracked_frame",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .masks.masks import Box, Probability
-    from .masks.refine import Refinement
+    from .masks.refinement import Refinement
     from .media import Source
 
 
@@ -137,7 +137,8 @@ class Segmentation:
         `sa2va_host.masks.refine.refine` does.
         """
         from .masks import masks
-        from .masks.refine import Refinement, refine
+        from .masks.refine import refine
+        from .masks.refinement import Refinement
         from .media import read_image
 
         refinement = refinement or Refinement()

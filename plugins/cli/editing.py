@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from sa2va_host import Sa2VA, Segmentation
     from sa2va_host.cancellation import Cancellation
-    from sa2va_host.masks.refine import Refinement
+    from sa2va_host.masks.refinement import Refinement
     from sa2va_host.plugins.hookspecs import Options
 
 
@@ -63,10 +63,10 @@ class Editing:
         self, sa: Sa2VA, picture: NDArray[np.uint8], result: Segmentation, cancellation: Cancellation
     ) -> NDArray[np.float32] | None:
         """What stands for the result's own probabilities, `[objects, height, width]`; None where nothing does."""
-        from sa2va_host.masks.refine import combine
-
         if not len(result) or not (self.processors or self.combination):
             return None
+        from sa2va_host.masks.refine import combine
+
         maps = result.probabilities()
         for name, options in self.processors:
             maps = sa.process(picture, maps, name, options, cancellation=cancellation)
@@ -75,7 +75,7 @@ class Editing:
 
 def read(arguments: argparse.Namespace) -> Editing:
     """The options as parsed. Raises `InvalidInput` for impossible values."""
-    from sa2va_host.masks.refine import Refinement, check_combination
+    from sa2va_host.masks.refinement import Refinement, check_combination
 
     if arguments.combine is not None:
         check_combination(arguments.combine)
@@ -110,11 +110,11 @@ def _processor(text: str) -> tuple[str, dict[str, float | str]]:
 
 def check_processors(editing: Editing) -> None:
     """Raises `InvalidInput` for processors that are known here and told something wrong, before anything is done."""
+    if not editing.processors:
+        return
     from sa2va_host.plugins.manager import create_manager, find_mask_processors
     from sa2va_host.plugins.processing import checked
 
-    if not editing.processors:
-        return
     known = find_mask_processors(create_manager())
     for name, options in editing.processors:
         if not name:

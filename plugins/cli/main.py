@@ -17,7 +17,7 @@ from sa2va_host import errors
 
 from . import streams
 
-_COMMANDS = {
+COMMANDS = {
     "segment": "segment",
     "video": "video",
     "chat": "chat",
@@ -116,7 +116,7 @@ def build_parser(first: str = "") -> argparse.ArgumentParser:
     )
     parser.add_argument("-V", "--version", action=_Version, help="print the version and exit")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    chosen = [_COMMANDS[first]] if first in _COMMANDS else dict.fromkeys(_COMMANDS.values())
+    chosen = [COMMANDS[first]] if first in COMMANDS else dict.fromkeys(COMMANDS.values())
     for name in chosen:
         import_module(f".{name}", __package__).add_to(commands)
     return parser

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from sa2va_host import Generation, Sa2VA
     from sa2va_host.cancellation import Cancellation
     from sa2va_host.events import Event
-    from sa2va_host.output.saving import Kind, Saved
+    from sa2va_host.output.names import Kind
+    from sa2va_host.output.saving import Saved
     from sa2va_host.results import AnsweredBy
     from sa2va_host.trace import Trace
 
@@ -124,7 +125,7 @@ class Plan:
 
 def run(arguments: argparse.Namespace) -> int:
     """Called by `main` with the parsed arguments; returns the exit code."""
-    from sa2va_host.output.saving import checked_kinds
+    from sa2va_host.output.names import checked_kinds
 
     words = arguments.save.split(",")
     kinds = checked_kinds(() if words == ["none"] else words)
@@ -176,9 +177,11 @@ class _Display(Display):
         with contextlib.suppress(ImportError):  # the masks will say it in words, or do without
             import cv2  # noqa: F401
 
+            import sa2va_host.output.saving  # noqa: F401
+
 
 def _jobs(images: list[Path], prompts: list[str], folder: Path) -> list[Job]:
-    from sa2va_host.output.saving import distinct_stems
+    from sa2va_host.output.names import distinct_stems
     from sa2va_host.prompts import checked_prompt
 
     prompts = [checked_prompt(prompt) for prompt in prompts]

@@ -229,7 +229,7 @@ def document(
 
 
 def _plan(arguments: argparse.Namespace) -> Plan:
-    from sa2va_host.output.saving import distinct_stems
+    from sa2va_host.output.names import distinct_stems
     from sa2va_host.prompts import checked_prompts
 
     prompts = checked_prompts(arguments.prompts)

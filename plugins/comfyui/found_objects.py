@@ -15,7 +15,8 @@ import numpy as np
 
 from sa2va_host.errors import InvalidInput
 from sa2va_host.masks import masks
-from sa2va_host.masks.refine import Refinement, refine, to_mask
+from sa2va_host.masks.refine import refine, to_mask
+from sa2va_host.masks.refinement import Refinement
 from sa2va_host.results import Segmentation
 
 if TYPE_CHECKING:

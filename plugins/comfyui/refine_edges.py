@@ -176,7 +176,8 @@ def vitmatte(
 def _guided(
     pictures: Pictures, maps: Iterator[NDArray[np.float32]], radius: int
 ) -> Iterator[NDArray[np.float32]]:
-    from sa2va_host.masks.refine import Refinement, refine
+    from sa2va_host.masks.refine import refine
+    from sa2va_host.masks.refinement import Refinement
 
     for picture, values in zip(pictures, maps, strict=True):
         yield refine(values, Refinement(guide_radius=radius), 0.5, picture)

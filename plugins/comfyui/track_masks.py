@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 from comfy_api.latest import io
 
-from sa2va_host.masks.refine import LARGEST_RADIUS, Combination, Refinement, combine
+from sa2va_host.masks.refine import combine
+from sa2va_host.masks.refinement import LARGEST_RADIUS, Combination, Refinement
 
 from . import preview
 from .connections import fingerprint, is_connected

@@ -147,10 +147,16 @@ def _connector(specification: Specification, settings: Settings, command: Sequen
     def connect(
         cancelled: Callable[[], bool], starting: Callable[[], None], full: Full | None
     ) -> tuple[Record, RunDirectory] | OutOfMemory:
+        run = run_directory(settings)
+        found = run.find(specification) if full is None else None
+        if found is not None and found.info is not None:
+            return (
+                found,
+                run,
+            )  # it has its model: nobody is started or makes way, and what that takes stays unloaded
         from sa2va_host.lifecycle.eviction import in_the_way, make_way
         from sa2va_host.lifecycle.launcher import ensure_worker
 
-        run = run_directory(settings)
         if full is not None:
             error, until = full
             make_way(specification, run, error, until=until, rivals=rivals, cancelled=cancelled)

@@ -36,12 +36,13 @@ def gpu_memory() -> int:
     """Bytes of memory of the largest NVIDIA GPU, in use or not; 0 where there is none or CUDA may not see it."""
     if os.environ.get("CUDA_VISIBLE_DEVICES", AUTO).strip() in ("", "-1"):
         return 0
+    driver = find_driver()
+    if driver is None:
+        return 0
     import psutil
 
-    driver = find_driver()
     # A GPU that does not tell shares the processor's memory.
-    memory = (gpu.memory or psutil.virtual_memory().total for gpu in (driver.gpus if driver else ()))
-    return max(memory, default=0)
+    return max((gpu.memory or psutil.virtual_memory().total for gpu in driver.gpus), default=0)
 
 
 def choose(settings: Settings, memory: Callable[[], int] = gpu_memory) -> Choice:

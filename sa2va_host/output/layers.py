@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sa2va_host.masks.masks import Mask, Probability
-from sa2va_host.masks.refine import Refinement, refine, to_mask
+from sa2va_host.masks.refine import refine, to_mask
+from sa2va_host.masks.refinement import Refinement
 from sa2va_host.media import Picture
 
 

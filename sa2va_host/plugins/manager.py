@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any, Literal
@@ -138,18 +138,6 @@ def _call_each(manager: pluggy.PluginManager, hook: str, **arguments: object) ->
         except BaseException as error:  # noqa: BLE001 - foreign code, which may even want to exit; the others stay
             raised[implementation.plugin_name] = f"failed in {hook}: {error!r}"
     return raised
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The `sa2va` command: runs the front end that the first word names, else the one named `cli`."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    front_ends = find_front_ends(create_manager())
-    if words and words[0] in front_ends:
-        return front_ends[words[0]].run(words[1:])
-    if "cli" not in front_ends:
-        print("The command line is the plugin named 'cli', and it is switched off.", file=sys.stderr)  # noqa: T201
-        return 2
-    return front_ends["cli"].run(words)
 
 
 def _entries() -> list[metadata.EntryPoint]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from sa2va_host.errors import InvalidInput, WorkerError
 from sa2va_host.protocol.limits import MAX_BUFFER_BYTES
 
-from .hookspecs import MaskProcessor, Options, Process
+if TYPE_CHECKING:
+    from .hookspecs import MaskProcessor, Options, Process
 
 
 def checked(

@@ -13,7 +13,7 @@ from sa2va_host.masks.masks import Logits, Mask, Probability
 from sa2va_host.results import Segmentation
 
 if TYPE_CHECKING:
-    from sa2va_host.masks.refine import Refinement
+    from sa2va_host.masks.refinement import Refinement
     from sa2va_host.media import Source
 
 ABSENT = -32.0

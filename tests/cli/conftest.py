@@ -18,7 +18,7 @@ from sa2va_host.lifecycle.rendezvous import RunDirectory
 from sa2va_host.machine import processes
 
 SCRIPT = Path(__file__).parents[1] / "lifecycle" / "scripted_worker.py"
-PROGRAM = [sys.executable, "-c", "from sa2va_host.plugins.manager import main; raise SystemExit(main())"]
+PROGRAM = [sys.executable, "-c", "from sa2va_plugins.command import main; raise SystemExit(main())"]
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-PROGRAM = [sys.executable, "-c", "from sa2va_host.command import main; raise SystemExit(main())"]
+PROGRAM = [sys.executable, "-c", "from sa2va_plugins.command import main; raise SystemExit(main())"]
 
 
 def shell(environment, line, **extra):
@@ -51,7 +51,7 @@ def test_an_answer_that_the_terminal_cannot_write_is_spelled(environment):
     assert (done.returncode, done.stdout[:7]) == (0, b"gr\\xfcn")
 
 
-@pytest.mark.parametrize("module", ["pluggy", "msgspec", "sa2va_plugins.cli", "sa2va_plugins.cli.workers"])
+@pytest.mark.parametrize("module", ["argparse", "msgspec", "sa2va_plugins.cli", "sa2va_plugins.cli.workers"])
 def test_ctrl_c_while_the_command_imports_ends_it_with_130_and_a_word(environment, tmp_path, module):
     """The module stands for the moment: the signal comes when it is about to be imported."""
     hook = (

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from sa2va_plugins.cli.main import _COMMANDS, EXIT_CODES, build_parser
+from sa2va_plugins.cli.main import COMMANDS, EXIT_CODES, build_parser
 
 ROOT = Path(__file__).parents[2]
-PROGRAM = "import sys; from sa2va_host.plugins.manager import main; code = main();"
+PROGRAM = "import sys; from sa2va_plugins.command import main; code = main();"
 
 
 def sa2va(*arguments, **more):
@@ -127,6 +127,6 @@ def test_a_named_command_imports_no_other():
 
 def test_every_command_is_found_by_its_name():
     whole = build_parser().format_help()
-    for name in _COMMANDS:
+    for name in COMMANDS:
         assert re.search(rf"^    {name} ", whole, re.MULTILINE), name
         assert name in build_parser(name).format_help()

@@ -58,7 +58,7 @@ def test_two_servers_and_the_command_at_once_share_one_worker_and_get_right_answ
 ):
     (worker,) = list_workers()
     runs = [(each, each.queue(graph(amount=12, save=True))) for each in (server, second)]
-    command = "from sa2va_host.plugins.manager import main; raise SystemExit(main())"
+    command = "from sa2va_plugins.command import main; raise SystemExit(main())"
     said = ["segment", str(PICTURE), "--prompt", PROMPT, "--model", MODEL, "--save", "masks", "-o"]
     beside = subprocess.Popen([sys.executable, "-c", command, *said, str(tmp_path)], cwd=tmp_path)
     assert beside.wait(120) == 0

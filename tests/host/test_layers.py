@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sa2va_host.masks.refine import Refinement
+from sa2va_host.masks.refinement import Refinement
 from sa2va_host.output.layers import Layer, make_layers, object_names, resolve_overlaps
 
 PICTURE = np.zeros((6, 8, 3), np.uint8)

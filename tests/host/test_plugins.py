@@ -124,24 +124,50 @@ def test_foreign_distributions(tmp_path, monkeypatch, caplog):
     assert sorted(name for name, _ in alone.list_name_plugin()) == ["cli", "vitmatte"]
 
 
-def test_a_bad_plugin_does_not_disturb_the_command(tmp_path):
-    install_package(tmp_path, "sa2va_rotten", "raise RuntimeError('boom')\n", entry="rotten")
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "from sa2va_host.plugins.manager import main; raise SystemExit(main(['--version']))",
-        ],
-        env=environment,
+def command(folder, *words):
+    """The command where the packages in `folder` are installed too."""
+    program = "from sa2va_plugins.command import main; raise SystemExit(main())"
+    return subprocess.run(
+        [sys.executable, "-c", program, *words],
+        env={**os.environ, "PYTHONPATH": str(folder)},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0
-    assert done.stdout.startswith("sa2va ")
+
+
+def test_a_bad_plugin_does_not_disturb_the_command(tmp_path):
+    install_package(tmp_path, "sa2va_rotten", "raise RuntimeError('boom')\n", entry="rotten")
+    done = command(tmp_path, "sgement")
+    assert done.returncode == 2
+    assert "invalid choice: 'sgement'" in done.stderr
     assert done.stderr.startswith("plugin 'rotten' is left out")
     assert "Traceback" not in done.stderr
+
+
+def test_the_commands_own_words_wait_for_no_plugin_and_belong_to_none(tmp_path):
+    install_package(
+        tmp_path,
+        "sa2va_impostor",
+        "from sa2va_host.plugins.hookspecs import FrontEnd, hookimpl\n"
+        "print('loaded')\n"
+        "@hookimpl\n"
+        "def register_front_ends(register):\n"
+        "    register(FrontEnd(name='completion', summary='', run=lambda arguments: 7))\n",
+        entry="impostor",
+    )
+    for words in (["--version"], ["completion", "--help"]):
+        done = command(tmp_path, *words)
+        assert done.returncode == 0
+        assert "loaded" not in done.stdout
+    assert command(tmp_path, "other").stdout == "loaded\n"
+
+
+def test_the_command_line_can_be_switched_off(tmp_path, monkeypatch):
+    monkeypatch.setenv("SA2VA_DISABLE_PLUGINS", "cli")
+    done = command(tmp_path, "--version")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "switched off" in done.stderr
 
 
 def test_every_hook_is_documented():

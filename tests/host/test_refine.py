@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from sa2va_host.errors import InvalidInput
-from sa2va_host.masks.refine import LARGEST_RADIUS, Refinement, combine, refine, to_mask
+from sa2va_host.masks.refine import combine, refine, to_mask
+from sa2va_host.masks.refinement import LARGEST_RADIUS, Refinement
 from sa2va_host.results import Segmentation
 
 MAPS = arrays.arrays(

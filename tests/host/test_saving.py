@@ -11,8 +11,10 @@ from PIL import Image
 
 from sa2va_host.errors import ConfigError, InvalidInput
 from sa2va_host.masks import masks, regions
-from sa2va_host.masks.refine import Refinement, combine, refine
-from sa2va_host.output.saving import KINDS, checked_kinds, distinct_stems, save
+from sa2va_host.masks.refine import combine, refine
+from sa2va_host.masks.refinement import Refinement
+from sa2va_host.output.names import KINDS, checked_kinds, distinct_stems
+from sa2va_host.output.saving import save
 from sa2va_host.results import Segmentation
 
 SIZE = (48, 72)

@@ -63,7 +63,7 @@ def sa2va(python: Path, tmp_path: Path) -> Iterator[Command]:
         }
 
         def run(*arguments: object, **more: str) -> subprocess.CompletedProcess[str]:
-            program = "from sa2va_host.plugins.manager import main; raise SystemExit(main())"
+            program = "from sa2va_plugins.command import main; raise SystemExit(main())"
             return subprocess.run(
                 [python, "-c", program, *map(str, arguments)],
                 env={**environment, **more},
