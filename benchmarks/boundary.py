@@ -152,7 +152,7 @@ def frames() -> Iterator[Peer]:
 
 
 @contextlib.contextmanager
-def _ours(ledger: Ledger | None, place: Callable[[int], NDArray[np.uint8] | None]) -> Iterator[Peer]:
+def _ours(ledger: Ledger | None, place: Callable[[int], memoryview | None]) -> Iterator[Peer]:
     with _process(_serve_ours) as record:
         context = transport.make_context()
         connection = Connection(context, record, ledger)

@@ -5,6 +5,7 @@ however much is still to be imported.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -17,7 +18,9 @@ _SWITCHES = ("SA2VA_DISABLE_PLUGINS", "SA2VA_TRACE_HOOKS")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line, which is the process's own unless `arguments` are given; returns the exit code."""
     try:
-        return _run(list(sys.argv[1:] if arguments is None else arguments))
+        code = _run(list(sys.argv[1:] if arguments is None else arguments))
+        gc.freeze()  # the process ends: looking for garbage in its libraries would take as long as importing them did
+        return code
     except KeyboardInterrupt:
         with contextlib.suppress(OSError, AttributeError):
             sys.stderr.write("Cancelled.\n")

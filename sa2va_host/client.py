@@ -17,8 +17,6 @@ from .cancellation import Cancellation
 from .config import Settings, checked_timeout, load_settings
 from .events import Event
 from .generation import GREEDY, Generation
-from .lifecycle.status import ABSENT, WorkerStatus, worker_status
-from .lifecycle.stopping import Stopped, stop
 from .lifecycle.workers import run_directory
 from .models.choice import choose, specify
 from .prompts import checked_history, checked_prompt, checked_prompts
@@ -30,8 +28,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Self
 
-    from .calls.outcomes import ChatAnswer, Outcome
+    from .calls.call import Outcome
+    from .calls.outcomes import ChatAnswer
     from .lifecycle.rendezvous import Record, RunDirectory
+    from .lifecycle.status import WorkerStatus
+    from .lifecycle.stopping import Stopped
     from .media import Source
     from .plugins.hookspecs import Options
     from .region_prompts import Region
@@ -104,6 +105,12 @@ class Sa2VA:
         """Let go of the worker, which lives on as its keep_alive says. Open calls end as `Cancelled`."""
         self._session.close()
 
+    def attach(self) -> None:
+        """Connect to the worker, if it is there and has its model, while a picture is still being read: the first call
+        is some milliseconds faster. Starts no worker and raises nothing.
+        """
+        self._session.attach()
+
     def segment(
         self,
         image: Source,
@@ -144,12 +151,11 @@ class Sa2VA:
     ) -> tuple[Segmentation, Outcome]:
         """The objects of all prompts as one answer, and what the call brought."""
         from .calls.outcomes import to_segmentation
-        from .media import read_image
+        from .media import read_pixels
         from .protocol import wire
 
         with self._session.reserve() as room:
-            picture = read_image(image)
-            headers, buffers = room.pack([picture])
+            headers, buffers = room.pack([read_pixels(image)])
             outcome = self._session.call(
                 room,
                 lambda call: wire.Segment(
@@ -163,7 +169,7 @@ class Sa2VA:
                 timeout,
                 cancellation,
             )
-        return to_segmentation(outcome, picture.shape[:2], 1, is_video=False), outcome
+        return to_segmentation(outcome, tuple(headers[0].shape[:2]), 1, is_video=False), outcome
 
     def track(
         self,
@@ -245,7 +251,6 @@ class Sa2VA:
         from .calls.outcomes import to_chat_answer
         from .media import read_images
         from .protocol import wire
-        from .region_prompts import region_masks
 
         prompt = checked_prompt(prompt)
         turns = checked_history(history)
@@ -253,7 +258,12 @@ class Sa2VA:
         sources: Any = [images] if one else images or ()
         with self._session.reserve() as room:
             pictures = read_images(sources)
-            headers, buffers = room.pack([*pictures, *region_masks(regions, pictures)])
+            masks: list[NDArray[np.bool_]] = []
+            if regions:
+                from .region_prompts import region_masks
+
+                masks = region_masks(regions, pictures)
+            headers, buffers = room.pack([*pictures, *masks])
             outcome = self._session.call(
                 room,
                 lambda call: wire.Chat(
@@ -334,6 +344,8 @@ class Sa2VA:
         """The worker that would answer a call now; never starts one. A false status says that there is
         none.
         """
+        from .lifecycle.status import ABSENT, worker_status
+
         found = self._find()
         return ABSENT if found is None else worker_status(found[0])
 
@@ -343,6 +355,8 @@ class Sa2VA:
         Waits up to ``timeout`` seconds (default: the setting ``unload_wait``) for running calls, then raises
         `UnloadRefused`, or with ``force`` ends them as `Cancelled`.
         """
+        from .lifecycle.stopping import Stopped, stop
+
         found = self._find()
         if found is None:
             return Stopped(0, "absent", 0.0)

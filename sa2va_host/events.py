@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import msgspec
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -24,16 +26,14 @@ class Progress:
     """How long the rest takes at that rate; None where the total is unknown."""
 
 
-@dataclass(frozen=True, slots=True)
-class LogLine:
+class LogLine(msgspec.Struct, frozen=True):
     """A line of the worker's log."""
 
     level: str
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class TextPiece:
+class TextPiece(msgspec.Struct, frozen=True):
     """A piece of the answer, while it is being generated."""
 
     text: str

@@ -17,21 +17,21 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-
 from .errors import ConfigError, InvalidInput
-from .masks import masks as mask_tools
 from .protocol.limits import MAX_BUFFER_BYTES, MAX_BUFFERS, MAX_MESSAGE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
     from PIL import Image
 
-Picture: TypeAlias = NDArray[np.uint8]
+Picture: TypeAlias = "NDArray[np.uint8]"
 """RGB `[height, width, 3]`, 0..255."""
-Source: TypeAlias = "str | os.PathLike[str] | Image.Image | NDArray[Any]"
+Pixels: TypeAlias = "NDArray[np.uint8] | memoryview"
+"""The same, or its bytes, C-contiguous, in a view that has this shape."""
+Source: TypeAlias = "str | os.PathLike[str] | Image.Image | NDArray[Any] | memoryview"
 """What `read_image` reads: a file's name, or the picture itself."""
 
 _ORIENTATION = 0x0112
@@ -40,8 +40,6 @@ _REFUSED = (ENOSPC, EDQUOT, EFBIG, EACCES)
 """What the system refuses a writer, which OpenEXR tells in words alone."""
 _PART = "part"
 """The ending of a file that is not whole yet."""
-_OVERSHOOT = 0.01
-"""How far a float picture may reach outside 0..1, as resampling filters do, before it counts as a mistake."""
 
 
 def read_image(source: Source) -> Picture:
@@ -52,6 +50,13 @@ def read_image(source: Source) -> Picture:
     Transparent parts are shown on white, as a viewer shows them. A pipe is read to its end. Raises `InvalidInput` for
     everything that is not a picture, and for one of more than 1 GiB.
     """
+    import numpy as np
+
+    return np.asarray(read_pixels(source))
+
+
+def read_pixels(source: Source) -> Pixels:
+    """The same, without NumPy where a picture is its file's bytes and needs no arithmetic, as most do."""
     if isinstance(source, (str, os.PathLike)):
         return _read_file(Path(source))
     from PIL import Image
@@ -59,7 +64,12 @@ def read_image(source: Source) -> Picture:
     if isinstance(source, Image.Image):
         with _refusals("The picture"):
             return _from_pil(source, "The picture")
-    if hasattr(source, "__array__"):  # arrays of NumPy, and what can become one, such as a torch tensor
+    if isinstance(source, memoryview) and _is_rgb(source):
+        return source
+    # Arrays of NumPy, and what can become one, such as a torch tensor.
+    if isinstance(source, memoryview) or hasattr(source, "__array__"):
+        import numpy as np
+
         return _from_array(np.asarray(source))
     raise InvalidInput(
         f"A picture is a file name, a PIL image or an array [height, width, 3], not {type(source).__name__}."
@@ -110,6 +120,8 @@ def write_image(path: str | os.PathLike[str], picture: NDArray[np.uint8] | NDArr
 
 def write_mask(path: str | os.PathLike[str], mask: NDArray[np.bool_]) -> Path:
     """Write a mask `[height, width]` as an 8-bit grey PNG, 255 where it is true; returns the path."""
+    import numpy as np
+
     # Of two values run lengths make smaller files than other matches do, in half the time.
     return _write_png(path, mask.astype(np.uint8) * np.uint8(255), compress_type=zlib.Z_RLE)
 
@@ -119,6 +131,7 @@ def write_exr(path: str | os.PathLike[str], values: NDArray[np.float32]) -> Path
 
     Needs the package OpenEXR; `check_exr` says whether it is there.
     """
+    import numpy as np
     import OpenEXR
 
     header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
@@ -151,7 +164,9 @@ def write_overlay(
     path: str | os.PathLike[str], picture: Picture, masks: NDArray[np.bool_] | Sequence[NDArray[np.bool_]]
 ) -> Path:
     """Write the picture with the masks `[objects, height, width]` drawn on it as PNG; returns the path."""
-    return write_image(path, mask_tools.overlay(picture, masks))
+    from .masks.masks import overlay
+
+    return write_image(path, overlay(picture, masks))
 
 
 def write_whole(path: str | os.PathLike[str], write: Callable[[IO[bytes]], object]) -> Path:
@@ -197,13 +212,14 @@ def remove_parts(folder: Path, *, inside: bool = False) -> None:
 def _write_png(
     path: str | os.PathLike[str], picture: NDArray[np.uint8] | NDArray[np.uint16], **compression: int
 ) -> Path:
+    import numpy as np
     from PIL import Image
 
     image = Image.fromarray(np.ascontiguousarray(picture))
     return write_whole(path, lambda stream: image.save(stream, format="PNG", **compression))
 
 
-def _read_file(path: Path) -> Picture:
+def _read_file(path: Path) -> Pixels:
     from PIL import Image
 
     with _refusals(str(path)), warnings.catch_warnings():
@@ -256,14 +272,20 @@ def _refusals(name: str) -> Iterator[None]:
         raise InvalidInput(f"{name} cannot be read: {str(error) or type(error).__name__}.") from error
 
 
-def _from_pil(image: Image.Image, name: str) -> Picture:
+def _from_pil(image: Image.Image, name: str) -> Pixels:
     image.load()
     upright = _upright(image)
     if upright.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I", "F"):
-        return _from_array(_sixteen_bits(np.asarray(upright), name), name)
+        from .pixels import of_more_bits
+
+        return _from_array(of_more_bits(upright, name), name)
     if upright.has_transparency_data:
+        import numpy as np
+
         return _from_array(np.asarray(upright.convert("RGBA")), name)
-    return _from_array(np.asarray(upright.convert("RGB")), name)
+    shape = (upright.height, upright.width, 3)
+    _check_size(shape, name)
+    return memoryview(upright.convert("RGB").tobytes()).cast("B", shape)
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -275,15 +297,20 @@ def _upright(image: Image.Image) -> Image.Image:
     return ImageOps.exif_transpose(image)
 
 
-def _sixteen_bits(values: NDArray[Any], name: str) -> NDArray[Any]:
-    """Grey pictures of more than 8 bits: 32-bit integers are how some Pillow versions hold 16-bit files."""
-    if values.dtype.kind == "i":
-        if values.min() < 0 or values.max() > 65535:
-            raise InvalidInput(
-                f"{name} has 32-bit values outside 0..65535. Convert it to 8 or 16 bits first."
-            )
-        return values.astype(np.uint16)
-    return values
+def _is_rgb(view: memoryview) -> bool:
+    shape = view.shape or ()
+    return view.format == "B" and len(shape) == 3 and shape[2] == 3 and view.c_contiguous and 0 not in shape
+
+
+def _check_size(shape: tuple[int, ...], name: str) -> None:
+    """``shape`` begins with height and width."""
+    if 0 in shape:
+        raise InvalidInput(f"{name} has shape {list(shape)}: no pixels.")
+    if shape[0] * shape[1] * 3 > MAX_BUFFER_BYTES:
+        raise InvalidInput(
+            f"{name} has {shape[1]} x {shape[0]} pixels, more than {MAX_BUFFER_BYTES >> 20} MiB as RGB.",
+            advice="Scale it down first.",
+        )
 
 
 def _from_array(array: NDArray[Any], name: str = "The picture") -> Picture:
@@ -297,41 +324,7 @@ def _from_array(array: NDArray[Any], name: str = "The picture") -> Picture:
         elif array.ndim == 3 and array.shape[0] in (1, 3, 4):
             advice = " The channels come last: transpose it with array.transpose(1, 2, 0)."
         raise InvalidInput(f"{name} has shape {shape}; [height, width, 3] is needed.{advice}")
-    if 0 in array.shape:
-        raise InvalidInput(f"{name} has shape {shape}: no pixels.")
-    if shape[0] * shape[1] * 3 > MAX_BUFFER_BYTES:
-        raise InvalidInput(
-            f"{name} has {shape[1]} x {shape[0]} pixels, more than {MAX_BUFFER_BYTES >> 20} MiB as RGB.",
-            advice="Scale it down first.",
-        )
-    values = _eight_bits(array, name)
-    if values.shape[2] == 4:
-        values = _on_white(values)
-    elif values.shape[2] == 1:
-        values = np.repeat(values, 3, axis=2)
-    return np.ascontiguousarray(values)
+    _check_size(array.shape, name)
+    from .pixels import to_rgb
 
-
-def _eight_bits(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
-    array = array.astype(array.dtype.newbyteorder("="), copy=False)
-    if array.dtype == np.uint8:
-        return array
-    if array.dtype == np.uint16:
-        return ((array.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
-    if array.dtype.kind != "f":
-        raise InvalidInput(f"{name} has dtype {array.dtype}; uint8, uint16 or float in 0..1 is needed.")
-    low, high = float(array.min()), float(array.max())
-    if not np.isfinite([low, high]).all():
-        raise InvalidInput(f"{name} has values that are not numbers (NaN or infinite).")
-    if low < -_OVERSHOOT or high > 1 + _OVERSHOOT:
-        raise InvalidInput(f"{name} is float with values from {low:g} to {high:g}; 0..1 is needed.")
-    scaled: NDArray[np.float32] = np.clip(array, 0.0, 1.0).astype(np.float32) * np.float32(255)
-    return np.rint(scaled).astype(np.uint8)
-
-
-def _on_white(rgba: NDArray[np.uint8]) -> Picture:
-    alpha = rgba[:, :, 3:].astype(np.uint32)
-    if alpha.min() == 255:
-        return rgba[:, :, :3]
-    blended: NDArray[np.uint32] = (rgba[:, :, :3] * alpha + 255 * (255 - alpha) + 127) // 255
-    return blended.astype(np.uint8)
+    return to_rgb(array, name)

@@ -18,9 +18,10 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from .events import Event, Progress
 
@@ -32,8 +33,7 @@ _WORKER_PHASES = ("starting", "loading")
 """What the worker does before there is a model; all other phases are the model's."""
 
 
-@dataclass(frozen=True)
-class Span:
+class Span(msgspec.Struct, frozen=True):
     """Something that took time, in seconds of the trace's clock."""
 
     name: str
@@ -42,11 +42,10 @@ class Span:
     thread: int
     begin: float
     end: float
-    details: dict[str, Any] = field(default_factory=dict)
+    details: dict[str, Any] = {}
 
 
-@dataclass
-class _Call:
+class _Call(msgspec.Struct):
     """What is known of a call in progress. ``seen`` is when its last event came."""
 
     seen: float

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sa2va_host.errors import InvalidInput
 
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from sa2va_host import Sa2VA, Segmentation
     from sa2va_host.cancellation import Cancellation
     from sa2va_host.masks.refinement import Refinement
+    from sa2va_host.media import Pixels
     from sa2va_host.plugins.hookspecs import Options
 
 
@@ -51,8 +51,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--invert", action="store_true", help="everything but the object")
 
 
-@dataclass(frozen=True)
-class Editing:
+class Editing(NamedTuple):
     """What the options ask for."""
 
     processors: list[tuple[str, Options]]
@@ -60,7 +59,7 @@ class Editing:
     refinement: Refinement
 
     def probabilities(
-        self, sa: Sa2VA, picture: NDArray[np.uint8], result: Segmentation, cancellation: Cancellation
+        self, sa: Sa2VA, picture: Pixels, result: Segmentation, cancellation: Cancellation
     ) -> NDArray[np.float32] | None:
         """What stands for the result's own probabilities, `[objects, height, width]`; None where nothing does."""
         if not len(result) or not (self.processors or self.combination):

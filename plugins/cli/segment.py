@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sa2va_host.errors import InvalidInput, OutOfMemory, Sa2VAError
 
@@ -92,16 +91,14 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser.set_defaults(command=run)
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(NamedTuple):
     """One picture and what is asked about it: each prompt with the name of its outputs, without an ending."""
 
     image: Path
     asked: list[tuple[str, Path]]
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """What came of one prompt about one picture; not its logits, since there may be thousands."""
 
     image: Path
@@ -113,8 +110,7 @@ class Finding:
     saved: Saved
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """What is done with every answer."""
 
     kinds: tuple[Kind, ...]
@@ -140,6 +136,7 @@ def run(arguments: argparse.Namespace) -> int:
         _Display(pictures=len(jobs)) as display,
         options.connect(arguments, display, trace) as sa,
     ):
+        sa.attach()
         for number, (job, found) in enumerate(_work(sa, jobs, plan, trace), start=1):
             if isinstance(found, Sa2VAError):
                 failures.append((job.image, found))
@@ -151,6 +148,8 @@ def run(arguments: argparse.Namespace) -> int:
                     _print(found, with_names=len(jobs) > 1 or len(arguments.prompts) > 1)
             display.count(number)
     if arguments.json:
+        import json
+
         print(json.dumps(document(findings, failures, sa.settings.model), indent=2, ensure_ascii=False))
     elif findings:
         worker = findings[-1].worker
@@ -172,12 +171,28 @@ class _Display(Display):
     """A display that imports what the masks need while the worker works, which hides the time that takes."""
 
     def event(self, event: Event) -> None:
-        """As `Display.event`; the first one says that the call has left."""
+        """As `Display.event`; the first one says that a worker has the call."""
         super().event(event)
+        if getattr(event, "phase", "") != "starting":
+            _import_what_masks_need()
+
+
+def _import_what_masks_need() -> None:
+    """NumPy's BLAS would start a thread for each core, which spins for a while where the model is at work; nothing here
+    multiplies matrices.
+    """
+    threads = "OPENBLAS_NUM_THREADS"
+    ours = threads not in os.environ and "numpy" not in sys.modules
+    if ours:
+        os.environ[threads] = "1"
+    try:
         with contextlib.suppress(ImportError):  # the masks will say it in words, or do without
             import cv2  # noqa: F401
 
             import sa2va_host.output.saving  # noqa: F401
+    finally:
+        if ours:  # a worker that is started later may have as many as it likes
+            del os.environ[threads]
 
 
 def _jobs(images: list[Path], prompts: list[str], folder: Path) -> list[Job]:
@@ -229,17 +244,18 @@ def _do(
 ) -> list[Finding] | Sa2VAError:
     """One picture, and all prompts about it in one call."""
     from sa2va_host import media
-    from sa2va_host.output.saving import save
 
     findings: list[Finding] = []
     try:
         with trace.span("read", image=str(job.image)):
-            picture = media.read_image(job.image)
+            picture = media.read_pixels(job.image)
         prompts = [prompt for prompt, _ in job.asked]
         with trace.call("segment", prompts=prompts) as details:
             results = sa.segment_each(picture, prompts, generation=plan.generation, cancellation=cancellation)
             timings = results[0].timings  # of the call, which all prompts share
             details["timings"] = timings
+        from sa2va_host.output.saving import save
+
         for (prompt, stem), result in zip(job.asked, results, strict=True):
             with trace.call("edit"):
                 maps = plan.editing.probabilities(sa, picture, result, cancellation)
@@ -279,6 +295,8 @@ def _print(findings: list[Finding], *, with_names: bool) -> None:
 
 def document(findings: list[Finding], failures: list[tuple[Path, Sa2VAError]], model: str) -> dict[str, Any]:
     """The one document that `--json` prints; `errors` is there only where a picture failed."""
+    from dataclasses import asdict
+
     from sa2va_host.timings import together
 
     printed: dict[str, Any] = {

@@ -107,7 +107,7 @@ class Room:
         if not self._used:
             self._book.release()
 
-    def pack(self, images: Sequence[NDArray[Any]]) -> tuple[list[ArrayHeader], list[memoryview]]:
+    def pack(self, images: Sequence[NDArray[Any] | memoryview]) -> tuple[list[ArrayHeader], list[memoryview]]:
         """Headers and private copies of a call's arrays, where the worker can see them if there is room."""
         return arrays.pack(images, place=self.link.arena.take)
 

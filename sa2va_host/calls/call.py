@@ -10,40 +10,40 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+import msgspec
 
 from sa2va_host.events import Event, LogLine, Progress, TextPiece
-from sa2va_host.masks.masks import Logits
 from sa2va_host.protocol import arrays, wire
 from sa2va_host.timings import TOTAL
 
-from .outcomes import Outcome
 from .pace import Pace, WholePace
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from sa2va_host.masks.masks import Logits
+    from sa2va_host.protocol.specification import ModelInfo
 
 MAX_TRIES = 3
 """How many workers may die before they began a call; and how often it may be put off at least."""
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(msgspec.Struct, frozen=True):
     """The worker begins; frames are wanted at this size."""
 
     image_size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Credit:
+class Credit(msgspec.Struct, frozen=True):
     """This many more frames may be sent."""
 
     frames: int
 
 
-@dataclass(frozen=True, slots=True)
-class FrameMasks:
+class FrameMasks(msgspec.Struct, frozen=True):
     """What was found in one frame of a call that streams."""
 
     frame: int
@@ -53,21 +53,35 @@ class FrameMasks:
     """float32 ``[objects]``, logits; None where the model has no such score."""
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(msgspec.Struct, frozen=True):
     """What was said to one prompt of a call, and how many of its objects that describes."""
 
     text: str
     objects: int
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(msgspec.Struct, frozen=True):
     """The future is resolved; nothing follows."""
 
 
 Note = Event | Started | Credit | Said | FrameMasks | Done
 """What a call tells its listener, on the link's thread."""
+
+
+class Outcome(msgspec.Struct):
+    """What a finished call brought. ``masks`` are float32 ``[objects, h, w]`` by frame."""
+
+    text: str = ""
+    objects: int = 0
+    image_size: int = 0
+    info: ModelInfo | None = None
+    timings: dict[str, float] = {}
+    notes: list[str] = []
+    said: list[tuple[str, int]] = []
+    """For each prompt the answer and how many of the objects are its own; empty where the engine does not tell."""
+    masks: dict[int, NDArray[np.float32]] = {}
+    pid: int = 0
+    created: float = 0.0
 
 
 class Call:
@@ -166,7 +180,7 @@ class Call:
             self._take_masks(message, buffers)
         elif isinstance(message, wire.Processed):
             probability = arrays.unpack_all([message.probability], buffers)[0]
-            if probability.dtype != np.float32 or probability.ndim != 2:
+            if probability.dtype != "float32" or probability.ndim != 2:
                 raise wire.BadMessage(f"a probability is float32 [height, width], not {probability.dtype}")
             self._outcome.masks[message.index] = probability.copy()
         elif isinstance(message, wire.Loaded):
@@ -181,7 +195,7 @@ class Call:
 
     def _take_masks(self, message: wire.Masks, buffers: Sequence[memoryview]) -> None:
         masks: NDArray[Any] = arrays.unpack_all([message.logits], buffers)[0]
-        if masks.dtype != np.float32 or masks.ndim != 3:
+        if masks.dtype != "float32" or masks.ndim != 3:
             raise wire.BadMessage(
                 f"masks are float32 [objects, height, width], not {masks.dtype} {masks.shape}"
             )
@@ -190,6 +204,8 @@ class Call:
         # A copy: the view would keep the received message alive for as long as the result.
         logits = masks.copy()
         if self._streams:
+            import numpy as np
+
             presence = np.array(message.presence, np.float32) if message.presence else None
             self.tell(FrameMasks(message.frame, logits, presence))
         else:

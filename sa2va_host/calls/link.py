@@ -80,6 +80,10 @@ class Link:
             self._shut(Cancelled("The connection never began."))
             raise no_connection(error) from error
 
+    def attach(self, found: tuple[Record, RunDirectory]) -> None:
+        """Connect to a worker before there is a call for it, unless there is one by then."""
+        self._tell(lambda: self._attach(found))
+
     def reserve(self) -> Room:
         """Take room for one call, before anything is copied for it. Raises `WorkerBusy` when there is none."""
         self._book.reserve()
@@ -321,6 +325,10 @@ class Link:
                 self._tell(lambda: self._connected(found))
 
         threading.Thread(target=connect, name="sa2va-connect", daemon=True).start()
+
+    def _attach(self, found: tuple[Record, RunDirectory]) -> None:
+        if self._worker is None and not self._connecting:
+            self._connected(found)
 
     def _connect_failed(self, error: BaseException) -> None:
         self._connecting = False

@@ -1,33 +1,20 @@
-"""What a finished call brought, and the results that are made of it."""
+"""The results that are made of what a finished call brought."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-
-import numpy as np
-from numpy.typing import NDArray
+from itertools import accumulate
+from typing import TYPE_CHECKING
 
 from sa2va_host.errors import WorkerError
-from sa2va_host.protocol.specification import ModelInfo
 from sa2va_host.results import AnsweredBy, Segmentation
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
-@dataclass(slots=True)
-class Outcome:
-    """What a finished call brought. ``masks`` are float32 ``[objects, h, w]`` by frame."""
-
-    text: str = ""
-    objects: int = 0
-    image_size: int = 0
-    info: ModelInfo | None = None
-    timings: dict[str, float] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    said: list[tuple[str, int]] = field(default_factory=list)
-    """For each prompt the answer and how many of the objects are its own; empty where the engine does not tell."""
-    masks: dict[int, NDArray[np.float32]] = field(default_factory=dict)
-    pid: int = 0
-    created: float = 0.0
+    from .call import Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +36,8 @@ def to_chat_answer(outcome: Outcome) -> ChatAnswer:
 
 def to_segmentation(outcome: Outcome, size: tuple[int, ...], frames: int, *, is_video: bool) -> Segmentation:
     """Put the masks of single frames together: float32 `[objects, frames, h, w]`."""
+    import numpy as np
+
     if outcome.masks:
         missing = [frame for frame in range(len(outcome.masks)) if frame not in outcome.masks]
         if missing or len({masks.shape for masks in outcome.masks.values()}) != 1:
@@ -83,15 +72,17 @@ def split(together: Segmentation, outcome: Outcome, prompts: int) -> list[Segmen
     if prompts == 1 and not outcome.said:  # an engine need not say again what its answer is
         return [together]
     check_answered([objects for _, objects in outcome.said], prompts, len(together))
-    ends = np.cumsum([objects for _, objects in outcome.said])
+    ends = accumulate(objects for _, objects in outcome.said)
     return [
         replace(together, text=text, logits=together.logits[end - objects : end])
-        for (text, objects), end in zip(outcome.said, ends.tolist(), strict=True)
+        for (text, objects), end in zip(outcome.said, ends, strict=True)
     ]
 
 
 def to_probabilities(outcome: Outcome, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Processed probabilities of all objects, float32 `[objects, height, width]`."""
+    import numpy as np
+
     found = [outcome.masks.get(index) for index in range(shape[0])]
     if any(one is None or one.shape != shape[1:] for one in found):
         raise WorkerError("The worker's processed masks do not fit together.", advice="Please report this.")

@@ -6,6 +6,7 @@ closed, forgotten, or when the interpreter ends.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import threading
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from sa2va_host.cancellation import Cancellation
 from sa2va_host.config import Settings, checked_timeout
-from sa2va_host.errors import Cancelled, OutOfMemory
+from sa2va_host.errors import Cancelled, OutOfMemory, Sa2VAError
 from sa2va_host.events import Event
 from sa2va_host.lifecycle.workers import run_directory
 from sa2va_host.protocol.specification import Specification
@@ -25,9 +26,8 @@ if TYPE_CHECKING:
     from sa2va_host.protocol.wire import Message
 
     from .book import Room
-    from .call import Call, Note
+    from .call import Call, Note, Outcome
     from .link import Link
-    from .outcomes import Outcome
     from .pace import WholePace
     from .peer import Connect, Full
 
@@ -58,6 +58,14 @@ class Session:
         self._closed = True
         if self._finalizer is not None:
             self._finalizer()
+
+    def attach(self) -> None:
+        """Connect to the worker if there is one that has its model, while the caller still prepares a call. Starts
+        none and raises nothing: what is wrong is the call's to say.
+        """
+        with contextlib.suppress(Sa2VAError):
+            if found := _find_loaded(self._specification, self._settings):
+                self._connected().attach(found)
 
     def reserve(self) -> Room:
         """Room for one call, for `with`. Raises `WorkerBusy` when too many are open, `Cancelled` once closed."""
@@ -147,16 +155,12 @@ def _connector(specification: Specification, settings: Settings, command: Sequen
     def connect(
         cancelled: Callable[[], bool], starting: Callable[[], None], full: Full | None
     ) -> tuple[Record, RunDirectory] | OutOfMemory:
-        run = run_directory(settings)
-        found = run.find(specification) if full is None else None
-        if found is not None and found.info is not None:
-            return (
-                found,
-                run,
-            )  # it has its model: nobody is started or makes way, and what that takes stays unloaded
+        if full is None and (found := _find_loaded(specification, settings)):
+            return found  # nobody is started or makes way, and what that takes is not imported
         from sa2va_host.lifecycle.eviction import in_the_way, make_way
         from sa2va_host.lifecycle.launcher import ensure_worker
 
+        run = run_directory(settings)
         if full is not None:
             error, until = full
             make_way(specification, run, error, until=until, rivals=rivals, cancelled=cancelled)
@@ -170,6 +174,13 @@ def _connector(specification: Specification, settings: Settings, command: Sequen
         return record, run
 
     return connect
+
+
+def _find_loaded(specification: Specification, settings: Settings) -> tuple[Record, RunDirectory] | None:
+    """A worker that has its model in memory."""
+    run = run_directory(settings)
+    record = run.find(specification)
+    return None if record is None or record.info is None else (record, run)
 
 
 def _close(link: Link, pid: int) -> None:

@@ -10,10 +10,10 @@ import contextlib
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import zmq
 
 from sa2va_host.errors import ProtocolMismatch, Sa2VAError, WorkerDied, WorkerError, from_wire
@@ -29,8 +29,7 @@ _NOTE_WITHIN = 0.3
 """How long after a death its reason may take to be written down."""
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(msgspec.Struct, frozen=True):
     """One decoded message and its buffers."""
 
     message: wire.WorkerReply

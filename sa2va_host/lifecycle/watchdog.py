@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from sa2va_host.errors import WorkerStalled
 
@@ -16,8 +17,7 @@ CANCEL_MARGIN = 1.0
 """How much longer than the worker itself we wait for a cancelled step to end; we act when it cannot."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """End the worker: what it did, for people, and the error code that its calls get."""
 
     what: str

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sa2va_host.config import Settings, absolute, load_settings
 
 from .rendezvous import RunDirectory, default_path
-from .status import WorkerStatus, worker_status
-from .stopping import Stopped, stop
+
+if TYPE_CHECKING:
+    from .status import WorkerStatus
+    from .stopping import Stopped
 
 
 def list_workers(settings: Settings | None = None) -> list[WorkerStatus]:
     """Every living worker of this user, oldest first."""
+    from .status import worker_status
+
     run = run_directory(settings or load_settings())
     found = (worker_status(record) for record in run.living())
     return [status for status in found if status]
@@ -26,6 +31,8 @@ def stop_worker(
     settings: Settings | None = None,
 ) -> Stopped:
     """End one worker, by its status or process id, as `Sa2VA.unload` does."""
+    from .stopping import Stopped, stop
+
     settings = settings or load_settings()
     pid = worker if isinstance(worker, int) else worker.pid
     run = run_directory(settings)

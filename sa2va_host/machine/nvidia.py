@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+
+import msgspec
 
 Answer = TypeVar("Answer")
 _DEVICES = ("/dev/nvidiactl", "/dev/dxg")
 """What a Linux with an NVIDIA driver has, or one inside Windows; looking costs less than loading the library."""
 
 
-@dataclass(frozen=True, slots=True)
-class Gpu:
+class Gpu(msgspec.Struct, frozen=True):
     """One GPU. Memory in bytes, 0 where the driver does not tell (it is shared with the processor)."""
 
     name: str
@@ -22,8 +22,7 @@ class Gpu:
     free: int
 
 
-@dataclass(frozen=True, slots=True)
-class Driver:
+class Driver(msgspec.Struct, frozen=True):
     """The driver's version, the newest CUDA version that it runs (as `12.4`), and its GPUs in its own order."""
 
     version: str

@@ -11,9 +11,10 @@ import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
+
+import msgspec
 
 from sa2va_host.errors import ConfigError, ModelLoadFailed, ModelNotFound
 
@@ -26,8 +27,7 @@ _HUB_NAME = re.compile(rf"{_NAME.pattern}/{_NAME.pattern}", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(msgspec.Struct, frozen=True):
     """A checkpoint on this machine."""
 
     name: str
@@ -99,7 +99,9 @@ def find_all(folders: Sequence[str] = ()) -> list[Found]:
             found.append(identify(child))
             nested = (identify(grandchild) for grandchild in _subfolders(child))
             found += [
-                replace(each, name=f"{child.name}/{each.name}") if each.source == "folder" else each
+                msgspec.structs.replace(each, name=f"{child.name}/{each.name}")
+                if each.source == "folder"
+                else each
                 for each in nested
             ]
     for repo in _subfolders(hub_cache()):

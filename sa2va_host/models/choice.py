@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from sa2va_host.config import Settings, load_settings
 from sa2va_host.errors import ModelNotFound
@@ -24,8 +25,7 @@ LARGE_MEMORY = 10e9
 """Bytes of GPU memory that `LARGE` takes in 16 bit, as its authors publish."""
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(msgspec.Struct, frozen=True):
     """The model that settings mean, and why; no reason is given for a model that the user named."""
 
     model: str

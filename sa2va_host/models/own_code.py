@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from sa2va_host.errors import ModelLoadFailed
 
@@ -23,8 +24,7 @@ _MODELS = ("AutoModel", "AutoModelForCausalLM", "AutoModelForImageTextToText")
 _SHOWN = 5
 
 
-@dataclass(frozen=True)
-class OwnCode:
+class OwnCode(msgspec.Struct, frozen=True):
     """What a folder's ``auto_map`` would have transformers run."""
 
     auto_class: str

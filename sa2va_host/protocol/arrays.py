@@ -1,4 +1,5 @@
-"""Arrays beside a message: numpy on one side, raw buffers described by `ArrayHeader` on the other.
+"""Arrays beside a message: numpy on one side, raw buffers described by `ArrayHeader` on the other. Pictures may be
+memoryviews of uint8 as well, so that a call can leave before NumPy is imported, which takes as long as a picture does.
 
 Knows no sockets, and not where memory comes from: `pack` may be given a place for its copies that the worker sees too
 (`sa2va_host.protocol.shared_memory`).
@@ -12,28 +13,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from . import wire
 from .limits import MAX_BUFFER_BYTES, MAX_BUFFERS, MAX_MESSAGE_BYTES
 from .wire import ArrayHeader, BadMessage
 
-_DTYPES: dict[str, np.dtype[Any]] = {
-    "bool": np.dtype(np.bool_),
-    "uint8": np.dtype(np.uint8),
-    "int8": np.dtype(np.int8),
-    "int16": np.dtype("<i2"),
-    "uint16": np.dtype("<u2"),
-    "int32": np.dtype("<i4"),
-    "int64": np.dtype("<i8"),
-    "float16": np.dtype("<f2"),
-    "bfloat16": np.dtype("<u2"),  # numpy has no bfloat16: its bits travel as uint16
-    "float32": np.dtype("<f4"),
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_CODES = {
+    "bool": "?",
+    "uint8": "u1",
+    "int8": "i1",
+    "int16": "<i2",
+    "uint16": "<u2",
+    "int32": "<i4",
+    "int64": "<i8",
+    "float16": "<f2",
+    "bfloat16": "<u2",  # numpy has no bfloat16: its bits travel as uint16
+    "float32": "<f4",
 }
-_NAMES = {dtype: name for name, dtype in _DTYPES.items() if name != "bfloat16"}
 
 
 def headers(message: wire.Message) -> list[ArrayHeader]:
@@ -54,12 +56,12 @@ def headers(message: wire.Message) -> list[ArrayHeader]:
 
 
 def pack(
-    arrays: Sequence[NDArray[Any]],
+    arrays: Sequence[NDArray[Any] | memoryview],
     *,
-    place: Callable[[int], NDArray[np.uint8] | None] = lambda _: None,
+    place: Callable[[int], memoryview | None] = lambda _: None,
     bfloat16: bool = False,
 ) -> tuple[list[ArrayHeader], list[memoryview]]:
-    """Headers and private copies of the arrays, in order.
+    """Headers and private copies of the arrays, in order; a memoryview is one of uint8, C-contiguous.
 
     ``place`` gives memory for a copy of so many bytes, or None for any. ``bfloat16`` marks uint16 arrays as the bits of
     bfloat16 numbers. Raises `BadMessage` for a dtype that
@@ -72,19 +74,13 @@ def pack(
     packed: list[ArrayHeader] = []
     buffers: list[memoryview] = []
     for position, array in enumerate(arrays):
-        name = _NAMES.get(array.dtype.newbyteorder("<") if array.dtype.byteorder == ">" else array.dtype)
-        if name is None:
-            raise BadMessage(f"arrays of {array.dtype} do not travel")
+        name = _name(array)
         if array.nbytes > MAX_BUFFER_BYTES:
             raise BadMessage(f"an array of {array.nbytes} bytes, more than {MAX_BUFFER_BYTES}")
         if bfloat16 and name == "uint16":
             name = "bfloat16"
-        memory = place(array.nbytes)
-        if memory is None:
-            memory = np.empty(array.nbytes, np.uint8)
-        np.copyto(memory.view(_DTYPES[name]).reshape(array.shape), array)
         packed.append(ArrayHeader(name, list(array.shape), position, array.nbytes))  # type: ignore[arg-type]
-        buffers.append(memory.data)
+        buffers.append(_copied(array, _CODES[name], place(array.nbytes)))
     return packed, buffers
 
 
@@ -93,7 +89,9 @@ def unpack(header: ArrayHeader, buffers: Sequence[memoryview]) -> NDArray[Any]:
 
     bfloat16 comes as uint16.
     """
-    dtype = _DTYPES[header.dtype]
+    import numpy as np
+
+    dtype = np.dtype(_CODES[header.dtype])
     if header.buffer >= len(buffers):
         raise BadMessage(f"buffer {header.buffer} of a message that has {len(buffers)}")
     buffer = buffers[header.buffer]
@@ -104,6 +102,41 @@ def unpack(header: ArrayHeader, buffers: Sequence[memoryview]) -> NDArray[Any]:
         return np.empty(header.shape, dtype)
     array = np.frombuffer(buffer.toreadonly(), dtype).reshape(header.shape)
     return array if array.flags.aligned else array.copy()
+
+
+def _name(array: NDArray[Any] | memoryview) -> str:
+    if isinstance(array, memoryview):
+        if array.format != "B":
+            raise BadMessage(f"views of {array.format} do not travel")
+        return "uint8"
+    name = _names().get(array.dtype.newbyteorder("<") if array.dtype.byteorder == ">" else array.dtype)
+    if name is None:
+        raise BadMessage(f"arrays of {array.dtype} do not travel")
+    return name
+
+
+@cache
+def _names() -> dict[np.dtype[Any], str]:
+    import numpy as np
+
+    return {np.dtype(code): name for name, code in _CODES.items() if name != "bfloat16"}
+
+
+def _copied(array: NDArray[Any] | memoryview, code: str, memory: memoryview | None) -> memoryview:
+    """The array in ``memory``, or in some of its own."""
+    if isinstance(array, memoryview):
+        if memory is None:
+            return memoryview(array.tobytes())
+        memory[:] = array.cast("B")
+        return memory
+    import numpy as np
+
+    if memory is None:
+        memory = np.empty(array.nbytes, np.uint8).data
+    np.copyto(
+        np.ndarray(array.shape, code, memory), array
+    )  # which leaves the interpreter to others meanwhile
+    return memory
 
 
 def unpack_all(packed: Sequence[ArrayHeader], buffers: Sequence[memoryview]) -> list[NDArray[Any]]:

@@ -22,7 +22,8 @@ from __future__ import annotations
 import enum
 import hmac
 import struct
-from dataclasses import dataclass
+
+import msgspec
 
 PROTOCOL = 3
 """The protocol version. The one place; docs/protocol.md is tested against it."""
@@ -51,8 +52,7 @@ class Refusal(Exception):
         self.version = version
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(msgspec.Struct, frozen=True):
     """The parts that identify one worker process to its clients, and the sender to both."""
 
     incarnation: bytes

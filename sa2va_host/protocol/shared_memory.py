@@ -18,6 +18,7 @@ What this rests on:
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import mmap
 import os
 import stat
@@ -26,9 +27,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
-
-import numpy as np
-from numpy.typing import NDArray
+from functools import lru_cache
 
 from .limits import ARENA_BYTES, MIN_SHARED_BYTES
 from .messages import ArrayHeader, SharedArena
@@ -55,9 +54,10 @@ class Arena:
         """What `Hello` says of it."""
         with contextlib.suppress(ImportError, AttributeError, OSError, ValueError):
             self._fd, self._memory = _make()
+            self._address = ctypes.addressof(ctypes.c_ubyte.from_buffer(self._memory))
             self.offer = SharedArena(fd=self._fd, inode=os.fstat(self._fd).st_ino, size=ARENA_BYTES)
 
-    def take(self, size: int) -> NDArray[np.uint8] | None:
+    def take(self, size: int) -> memoryview | None:
         """Room for ``size`` bytes until nothing refers to it any more; None where there is none, or frames are as
         fast.
         """
@@ -70,16 +70,17 @@ class Arena:
             if not self._reserve(begin + size):
                 return None
             self._taken[begin] = -(-(begin + size) // _PAGE) * _PAGE
-            piece: NDArray[np.uint8] = np.frombuffer(self._memory, np.uint8, size, begin)
+            piece = _bytes(size).from_buffer(self._memory, begin)
         # Into a queue: this runs wherever the last reference happens to be dropped, with the lock held perhaps.
         weakref.finalize(piece, self._freed.append, begin).atexit = False
-        return piece
+        return memoryview(piece).cast("B")
 
     def offset(self, buffer: memoryview) -> int | None:
         """Where in the arena a buffer begins; None when it lies elsewhere."""
-        if self.offer is None or buffer.nbytes < MIN_SHARED_BYTES:
+        piece = buffer.obj
+        if self.offer is None or not isinstance(piece, ctypes.Array):
             return None
-        offset = _address(buffer) - _address(self._memory)
+        offset = ctypes.addressof(piece) - self._address
         return offset if 0 <= offset < ARENA_BYTES else None
 
     def trim(self) -> None:
@@ -167,9 +168,20 @@ class Borrowed:
         lease, offset = _REFERENCE.unpack(buffer)
         if offset + size > self._size:
             raise BadMessage(f"{size} bytes at {offset} of shared memory that has {self._size}")
-        piece: NDArray[np.uint8] = np.frombuffer(self._memory, np.uint8, size, offset)
+        import numpy as np
+
+        # An array, since ctypes makes none of memory that may only be read.
+        piece = np.frombuffer(self._memory, np.uint8, size, offset)
         weakref.finalize(piece, self._done, lease).atexit = False
         return piece.data
+
+
+@lru_cache(maxsize=64)
+def _bytes(size: int) -> type[ctypes.Array[ctypes.c_ubyte]]:
+    """What a piece is: unlike a memoryview it is kept by every view of it, and tells when the last one is dropped. Made
+    without NumPy, which a program that reads one picture has no need of before the worker is at work.
+    """
+    return ctypes.c_ubyte * size
 
 
 def _make() -> tuple[int, mmap.mmap]:
@@ -211,7 +223,3 @@ def _map(offer: SharedArena, pid: int) -> mmap.mmap:
         return mmap.mmap(opened, offer.size, access=mmap.ACCESS_READ)
     finally:
         os.close(opened)
-
-
-def _address(memory: memoryview | mmap.mmap) -> int:
-    return int(np.frombuffer(memory, np.uint8).__array_interface__["data"][0])

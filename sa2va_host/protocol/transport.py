@@ -12,7 +12,6 @@ import contextlib
 import os
 import socket as system_socket
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -44,8 +43,7 @@ class TransportError(Exception):
     """No endpoint could be made, or the other side's frames are not a message."""
 
 
-@dataclass(frozen=True, slots=True)
-class Incoming:
+class Incoming(msgspec.Struct, frozen=True):
     """One received message, undecoded. ``route`` is empty on the client's side."""
 
     route: bytes

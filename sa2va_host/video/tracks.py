@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 from msgspec.structs import replace as replaced
 
-from sa2va_host.calls.call import Call, Credit, Done, FrameMasks, Said, Started
-from sa2va_host.calls.outcomes import Outcome, check_answered, to_segmentation
+from sa2va_host.calls.call import Call, Credit, Done, FrameMasks, Outcome, Said, Started
+from sa2va_host.calls.outcomes import check_answered, to_segmentation
 from sa2va_host.calls.pace import WholePace
 from sa2va_host.errors import InvalidInput, WorkerError
 from sa2va_host.events import TextPiece
@@ -186,7 +186,7 @@ class Track:
         video = self._answer.video
         if video is None or (begun and not masks):
             raise InvalidInput("Nothing is left of this track to collect.", advice="Track the video again.")
-        outcome = replace(self._answer.outcome, masks=masks)
+        outcome = replaced(self._answer.outcome, masks=masks)
         # Where nothing is found the frames were not read, but there are as many all the same.
         length = video.length or sum(1 for _ in video.skip())
         return to_segmentation(outcome, video.size, length, is_video=True)
@@ -308,7 +308,7 @@ def _follow_shots(
         begin += answer.video.taken
         pace.before = begin
         timings = together([timings, answer.outcome.timings])
-        answer.outcome = replace(answer.outcome, timings=timings)
+        answer.outcome = replaced(answer.outcome, timings=timings)
     if not begin:
         raise InvalidInput("The video has no frames.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -123,6 +124,19 @@ def test_a_named_command_imports_no_other():
     assert not {"sa2va_plugins.cli.video", "sa2va_plugins.cli.doctor", "urllib.request", "numpy"} & set(
         loaded
     )
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads as Linux lists them")
+def test_what_masks_need_starts_no_threads_and_leaves_the_environment_alone():
+    code = (
+        "import os; from sa2va_plugins.cli.segment import _import_what_masks_need as load; load();"
+        "print('OPENBLAS_NUM_THREADS' in os.environ, len(os.listdir('/proc/self/task')))"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["False", "1"]
 
 
 def test_every_command_is_found_by_its_name():

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import sa2va_host
 
@@ -133,6 +134,19 @@ def test_importing_the_host_is_light():
 def test_the_client_itself_is_light():
     loaded = run("import sys; from sa2va_host import Sa2VA; Sa2VA('sa2va-tiny'); print(*sys.modules)")
     assert not HEAVY & set(loaded)
+
+
+def test_a_picture_leaves_before_numpy_is_imported(tmp_path):
+    path = tmp_path / "picture.png"
+    Image.new("RGB", (640, 480)).save(path)
+    code = (
+        "import sys; import sa2va_host.calls.session, sa2va_host.calls.link, sa2va_host.calls.call;"
+        "from sa2va_host import Sa2VA; from sa2va_host.media import read_pixels;"
+        "from sa2va_host.protocol import arrays, shared_memory; Sa2VA('sa2va-tiny');"
+        f"arrays.pack([read_pixels({str(path)!r})], place=shared_memory.Arena().take);"
+        "print(*sys.modules)"
+    )
+    assert not {"numpy", "cv2", "psutil", "filelock", "pluggy", "importlib.metadata"} & set(run(code))
 
 
 def test_the_surface_is_pinned_and_whole():

@@ -36,6 +36,30 @@ def test_file_pil_and_array_agree(tmp_path, picture):
         assert np.array_equal(read, picture)
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "1", "CMYK", "RGBA", "LA", "I;16"])
+def test_the_pixels_of_a_file_are_those_of_its_picture(tmp_path, picture, mode):
+    if mode == "I;16":
+        image = Image.fromarray(picture[:, :, 0].astype(np.uint16) * 256)
+    else:
+        image = Image.fromarray(picture).convert(mode)
+    path = save(image, tmp_path / "a.tiff")
+    pixels = media.read_pixels(path)
+    assert np.array_equal(np.asarray(pixels), media.read_image(path))
+    assert media.read_pixels(pixels) is pixels or isinstance(pixels, np.ndarray)
+    assert np.array_equal(media.read_image(pixels), media.read_image(path))
+
+
+def test_a_view_is_a_picture_if_an_array_of_its_shape_is(picture):
+    view = picture.data
+    assert media.read_pixels(view) is view
+    assert np.array_equal(media.read_image(view[::2]), picture[::2])
+    assert np.array_equal(media.read_image((picture.astype(np.uint16) * 257).data), picture)
+    with pytest.raises(InvalidInput, match=r"shape \[9\]"):
+        media.read_pixels(memoryview(bytes(9)))
+    with pytest.raises(InvalidInput, match="no pixels"):
+        media.read_pixels(np.zeros((0, 5, 3), np.uint8).data)
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_float_arrays_are_0_to_1(picture, dtype):
     assert np.array_equal(media.read_image(picture.astype(dtype) / dtype(255)), picture)

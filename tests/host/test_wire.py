@@ -208,6 +208,21 @@ def test_other_dtypes_do_not_travel(dtype):
         pack([np.zeros(2, dtype)])
 
 
+@pytest.mark.parametrize("place", [lambda _: None, lambda size: memoryview(bytearray(size))])
+def test_a_view_of_bytes_travels_like_the_array_that_it_shows(place):
+    array = np.arange(60, dtype=np.uint8).reshape(4, 5, 3)
+    shown = bytearray(array.tobytes())
+    headers, buffers = pack([memoryview(shown).cast("B", (4, 5, 3))], place=place)
+    assert headers == pack([array])[0]
+    shown[:] = bytes(60)
+    np.testing.assert_array_equal(unpack_all(headers, buffers)[0], array)
+
+
+def test_a_view_of_other_numbers_does_not_travel():
+    with pytest.raises(wire.BadMessage, match="views of f"):
+        pack([np.zeros(2, np.float32).data])
+
+
 def test_an_unaligned_buffer_is_copied():
     raw = bytearray(401)
     view = memoryview(raw)[1:]

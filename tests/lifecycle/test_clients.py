@@ -86,3 +86,28 @@ def test_closing_a_client_drops_what_it_asked_for(connect, picture, eventually):
         eventually(lambda: sa.status().active, 1)
         other.close()
         eventually(lambda: not sa.status().active, 0.5)
+
+
+def test_a_client_attaches_to_a_worker_that_has_its_model_and_starts_none(connect, run, picture, eventually):
+    first, second = connect(), connect()
+    first.attach()
+    assert not list(run.records())
+    pid = first.segment(picture, "objects=1").worker.pid
+    alone = first.status().clients
+    second.attach()
+    eventually(lambda: first.status().clients == alone + 1, 5)
+    second.attach()
+    assert second.segment(picture, "objects=1").worker.pid == pid
+    assert first.status().clients == alone + 1
+
+
+def test_a_worker_that_went_after_a_client_attached_costs_its_call_nothing(
+    connect, picture, kill, eventually
+):
+    first, second = connect(), connect()
+    pid = first.segment(picture, "objects=1").worker.pid
+    alone = first.status().clients
+    second.attach()
+    eventually(lambda: first.status().clients == alone + 1, 5)
+    kill(pid)
+    assert second.segment(picture, "objects=1").worker.pid != pid

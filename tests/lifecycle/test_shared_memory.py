@@ -244,8 +244,10 @@ def test_no_two_arrays_ever_share_a_byte(arena):
             piece = arena.take(rng.randrange(limits.MIN_SHARED_BYTES, 4 * SIZE))
             if piece is not None:
                 value = rng.randrange(256)
-                piece[::512] = value
-                held.append((piece[1:].data, piece[::512], value))
+                array = np.frombuffer(piece, np.uint8)
+                array[::512] = value
+                held.append((piece[1:], array[::512], value))
+                del array
             rng.shuffle(held)
             while len(held) > rng.randrange(1, 8):
                 data, samples, value = held.pop()
