@@ -1,4 +1,6 @@
-"""From the model's logits to masks and files at 4K, against what OpenCV takes for one resize and a threshold."""
+"""From the model's logits to masks and files at 4K, against what OpenCV takes for one resize and a threshold, and for
+writing the same files one after the other.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +9,11 @@ from functools import partial
 from pathlib import Path
 
 import cv2
+import numpy as np
 
+from sa2va_host import media
 from sa2va_host.masks import masks
-from sa2va_host.masks.masks import Logits
+from sa2va_host.masks.masks import Logits, Mask
 from sa2va_host.output.saving import save
 from sa2va_host.results import Segmentation
 
@@ -24,11 +28,7 @@ OBJECTS = 4
 def measure(plan: Plan) -> list[Figure]:
     """One mask and four, from float32 logits `[objects, 1, 256, 256]`; and four with their files, in one call."""
     logits = blobs(OBJECTS)
-    figures = [*_against_opencv(logits[:1], plan), *_against_opencv(logits, plan)]
-    with tempfile.TemporaryDirectory() as folder:
-        result = Segmentation("", logits, SIZE, IMAGE_SIZE)
-        (saved,) = times(plan.few, partial(save, result, noise(SIZE), Path(folder) / "picture", ["masks"]))
-    return [*figures, Figure(f"save {OBJECTS} masks at 4K as PNG", saved, panel="files")]
+    return [*_against_opencv(logits[:1], plan), *_against_opencv(logits, plan), *_files(logits, plan)]
 
 
 def _against_opencv(logits: Logits, plan: Plan) -> list[Figure]:
@@ -41,5 +41,38 @@ def _against_opencv(logits: Logits, plan: Plan) -> list[Figure]:
     return [ours, theirs, ratio(f"{count}: against OpenCV", ours, theirs, 1.5)]
 
 
-def _opencv(logits: Logits) -> list[object]:
+def _files(logits: Logits, plan: Plan) -> list[Figure]:
+    """From logits to PNG files: ours makes the next object's mask while others are compressed, on several threads."""
+    with tempfile.TemporaryDirectory() as name:
+        stem = Path(name) / "picture"
+        result = Segmentation("", logits, SIZE, IMAGE_SIZE)
+        mine, alone, peers = times(
+            plan.repeat,
+            partial(save, result, noise(SIZE), stem, ["masks"]),
+            partial(_write_alone, result, stem),
+            partial(_write_with_opencv, logits, stem),
+        )
+    ours = Figure(f"{OBJECTS} masks at 4K as PNG", mine, panel="files")
+    serial = Figure("the same, one after the other", alone, panel="files")
+    theirs = Figure("OpenCV's resize, threshold and imwrite", peers, panel="files")
+    return [
+        ours,
+        serial,
+        theirs,
+        ratio("files: in parallel against one after the other", ours, serial),
+        ratio("files: against OpenCV", ours, theirs),
+    ]
+
+
+def _write_alone(result: Segmentation, stem: Path) -> None:
+    for (index, _), probability in result.each_probability():
+        media.write_mask(f"{stem}.{index}.alone.png", probability > np.float32(0.5))
+
+
+def _write_with_opencv(logits: Logits, stem: Path) -> None:
+    for index, mask in enumerate(_opencv(logits)):
+        cv2.imwrite(f"{stem}.{index}.opencv.png", mask.astype(np.uint8) * np.uint8(255))
+
+
+def _opencv(logits: Logits) -> list[Mask]:
     return [cv2.resize(low[0], SIZE[::-1], interpolation=cv2.INTER_LINEAR) > 0 for low in logits]

@@ -178,6 +178,10 @@ class AsyncSa2VA:
         """See `Sa2VA.load`."""
         return await _cancellable(functools.partial(self._sync.load, timeout=timeout))
 
+    async def attach(self) -> None:
+        """See `Sa2VA.attach`."""
+        await _on_thread(self._sync.attach)
+
     async def status(self) -> WorkerStatus:
         """See `Sa2VA.status`."""
         return await _on_thread(self._sync.status)

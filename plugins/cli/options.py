@@ -78,8 +78,8 @@ def connect(
     *,
     tracker_decoder: str | None = None,
 ) -> Sa2VA:
-    """The client that the options ask for; its events go to `display`, and to `trace` first. A model that nobody named
-    is announced.
+    """The client that the options ask for, which attaches to its worker at once; its events go to `display`, and to
+    `trace` first. A model that nobody named is announced.
     """
     from sa2va_host import Sa2VA
 
@@ -102,6 +102,7 @@ def connect(
     )
     if sa.choice.reason:
         print(f"Model {sa.choice.model}: {sa.choice.reason}", file=sys.stderr)
+    sa.attach()
     return sa
 
 

@@ -136,7 +136,6 @@ def run(arguments: argparse.Namespace) -> int:
         _Display(pictures=len(jobs)) as display,
         options.connect(arguments, display, trace) as sa,
     ):
-        sa.attach()
         for number, (job, found) in enumerate(_work(sa, jobs, plan, trace), start=1):
             if isinstance(found, Sa2VAError):
                 failures.append((job.image, found))

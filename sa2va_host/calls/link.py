@@ -35,7 +35,8 @@ from sa2va_host.protocol.wire import to_error
 
 from .book import CallBook, Room, fail_each
 from .call import MAX_TRIES, Call
-from .peer import Connect, Full, Peer
+from .peer import Peer
+from .search import Connect, Search
 
 _PING = 0
 """The call id of our own status questions; real calls count from 1."""
@@ -53,7 +54,6 @@ class Link:
     def __init__(
         self, connect: Connect, *, max_open: int, stall_limit: float, cancel_grace: float, unload_wait: float
     ) -> None:
-        self._connect = connect
         self._stall_limit = stall_limit
         self._cancel_grace = cancel_grace
         self._unload_wait = unload_wait
@@ -67,8 +67,7 @@ class Link:
         self._commands: deque[Callable[[], None]] = deque()
         self._book = CallBook(max_open)
         self._worker: Peer | None = None
-        self._connecting = False
-        self._full: Full | None = None
+        self._searching = Search(connect, self._tell)
         self._closed = False
         self.failed = False
         """Whether it ended by itself, for want of descriptors perhaps; another one may do better."""
@@ -160,7 +159,7 @@ class Link:
 
     def _poll_milliseconds(self) -> int | None:
         now = time.monotonic()
-        if self._worker is None and self._book.waiting and not self._connecting:
+        if self._worker is None and self._book.waiting and not self._searching.runs:
             return 0
         dues = self._book.deadlines()
         if self._trim_at is not None and not self._book.sent:
@@ -229,8 +228,8 @@ class Link:
             self._abandon(call, DeadlineExceeded(late, advice="Raise timeout, or look at `sa2va ps`."))
         worker = self._worker
         if worker is None:
-            if self._book.waiting and not self._connecting:
-                self._start_connecting()
+            if self._book.waiting and not self._searching.runs:
+                self._search()
             return
         if worker.connection.is_dead():
             self._bury(worker)
@@ -285,7 +284,7 @@ class Link:
     def _fail(self, call: Call, error: Sa2VAError) -> None:
         """The worker failed a call. Where it was the model that found no memory, others may make way for it."""
         if isinstance(error, OutOfMemory) and not call.begun:
-            self._full = error, call.put_off(time.monotonic(), self._unload_wait)
+            self._searching.full = error, call.put_off(time.monotonic(), self._unload_wait)
             self._book.waiting.append(call)
         else:
             call.fail(error)
@@ -298,46 +297,35 @@ class Link:
         call.fail(error)
         was_sent = self._book.remove(call)
         if not self._book.waiting:
-            self._full = None  # nobody is left for whom others should make way
+            self._searching.full = None  # nobody is left for whom others should make way
         if was_sent and self._worker is not None:
             # A call may have begun without our knowing: a step that locks the interpreter keeps its Started back.
             if call.begun or self._worker.watchdog.loaded:
                 self._worker.watchdog.gave_up(call.id)
             self._worker.connection.send(wire.Cancel(call=call.id))
 
-    def _start_connecting(self) -> None:
-        self._connecting = True
-        full, self._full = self._full, None
-
+    def _search(self) -> None:
         def announce() -> None:
             for call in self._book.waiting:
                 call.tell(Progress("starting"))
 
-        def connect() -> None:
-            try:
-                found = self._connect(
-                    lambda: self._closed or not self._book.waiting, lambda: self._tell(announce), full
-                )
-            except BaseException as error:  # noqa: BLE001 - it belongs to the callers
-                failure = error
-                self._tell(lambda: self._connect_failed(failure))
-            else:
-                self._tell(lambda: self._connected(found))
-
-        threading.Thread(target=connect, name="sa2va-connect", daemon=True).start()
+        self._searching.begin(
+            given_up=lambda: self._closed or not self._book.waiting,
+            starting=announce,
+            found=self._connected,
+            failed=self._search_failed,
+        )
 
     def _attach(self, found: tuple[Record, RunDirectory]) -> None:
-        if self._worker is None and not self._connecting:
+        if self._worker is None and not self._searching.runs:
             self._connected(found)
 
-    def _connect_failed(self, error: BaseException) -> None:
-        self._connecting = False
+    def _search_failed(self, error: BaseException) -> None:
         if isinstance(error, Cancelled) and not self._closed and self._book.waiting:
             return  # whoever it was for went away, and others came meanwhile: try again
         fail_each(self._book.take_waiting(), error)
 
     def _connected(self, found: tuple[Record, RunDirectory] | OutOfMemory) -> None:
-        self._connecting = False
         if isinstance(found, OutOfMemory):
             for call in self._book.take_waiting():
                 self._fail(call, found)

@@ -1,25 +1,13 @@
-"""The worker process that a link is connected to, how it is found, and how it does."""
+"""The worker process that a link is connected to, and how it does."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 
-from sa2va_host.errors import OutOfMemory
 from sa2va_host.lifecycle.connection import Connection
-from sa2va_host.lifecycle.rendezvous import ExitNote, Record, RunDirectory
+from sa2va_host.lifecycle.rendezvous import ExitNote, RunDirectory
 from sa2va_host.lifecycle.watchdog import Verdict, Watchdog
 from sa2va_host.machine import processes
-
-Full = tuple[OutOfMemory, float]
-"""Why a worker found no memory for its model, and until when others are waited for, on the monotonic clock."""
-Connect = Callable[
-    [Callable[[], bool], Callable[[], None], Full | None], tuple[Record, RunDirectory] | OutOfMemory
-]
-"""Finds or starts the worker: given ``cancelled`` and ``starting`` as `launcher.ensure_worker` wants them, and that the
-last one found no memory, if it did not. Returns `OutOfMemory` where the new one has gone for that reason already, and
-raises it where nobody makes way.
-"""
 
 
 class Peer:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .call import Call, Note, Outcome
     from .link import Link
     from .pace import WholePace
-    from .peer import Connect, Full
+    from .search import Connect, Full
 
 
 class Session:
