@@ -6,7 +6,6 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +81,8 @@ def run_models(arguments: argparse.Namespace) -> int:
 
 def present(settings: Settings) -> list[Found]:
     """The models on this machine: those that are found, and those that the settings give a path."""
+    from msgspec.structs import replace
+
     from sa2va_host.models.checkpoints import find_all, identify
 
     placed = (

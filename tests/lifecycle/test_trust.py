@@ -68,9 +68,7 @@ def test_a_wrong_envelope_is_refused_before_the_payload_is_looked_at(raw, worker
 
 
 def replace_field(true, **changes):
-    from dataclasses import replace as change
-
-    return change(true, **changes).pack()
+    return replace(true, **changes).pack()
 
 
 def test_a_client_refuses_a_worker_of_another_version(worker, connect, monkeypatch):
