@@ -66,7 +66,10 @@ def run_models(arguments: argparse.Namespace) -> int:
     missing = absent(settings, found) if arguments.all else []
     default = choose(settings)
     if arguments.json:
-        listed: dict[str, Any] = {"models": [document(each) for each in found], "default": vars(default)}
+        listed: dict[str, Any] = {
+            "models": [document(each) for each in found],
+            "default": {"model": default.model, "reason": default.reason},
+        }
         if arguments.all:
             listed["absent"] = [known_document(each, settings) for each in missing]
         print(json.dumps(listed, indent=2, ensure_ascii=False))
