@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -114,6 +115,21 @@ def test_alone_it_writes_a_report_too(monkeypatch, tmp_path, capsys):
     assert "| one | 1.00 s |" in capsys.readouterr().out
     assert "| one | 1.00 s |" in (tmp_path / "report.md").read_text()
     assert json.loads((tmp_path / "figures.json").read_text())["about"]["date"]
+
+
+def test_where_upstreams_whole_call_does_not_run_its_sam2_is_compared(monkeypatch):
+    def refuse(*_):
+        raise NotMeasured("it failed: no module of that name")
+
+    monkeypatch.setenv("UPSTREAM_DIR", "somewhere")
+    monkeypatch.setattr("benchmarks.whole_call.ask_upstream", refuse)
+    monkeypatch.setattr(
+        "benchmarks.upstream.measure", lambda *_: [Figure("1 object, an image: ours", (1.0,))]
+    )
+    *unanswered, alone = gpu._upstream(Path(), "cuda", cases.CASES, 1, {})
+    assert [one.name for one in unanswered] == [f"{case.name}: upstream" for case in cases.CASES[:4]]
+    assert {one.reason for one in unanswered} == {"it failed: no module of that name"}
+    assert alone.name == "SAM2 alone, 1 object, an image: ours"
 
 
 class OnAGpu:
