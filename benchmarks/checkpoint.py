@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,7 +15,10 @@ from safetensors.torch import save_file
 from sa2va_worker.models.checkpoint import BUNDLED
 from sa2va_worker.models.sa2va import Sa2VA
 from sa2va_worker.models.sam2 import HIERA_LARGE
+from sa2va_worker.models.vocabulary import SEGMENT, load_qwen_tokenizer
 from training.tiny import on_disk
+
+from .cases import dictation
 
 Dimensions: TypeAlias = "Mapping[str, Mapping[str, Any]]"
 """What the parts of `config.json` say otherwise than the bundled model's."""
@@ -46,12 +50,20 @@ QWEN3_VL_4B: Dimensions = {
 """The dimensions of ByteDance/Sa2VA-Qwen3-VL-4B; its words are those of the bundled tokenizer, of which it has few."""
 TINY: Dimensions = {"text_config": {}, "vision_config": {}, "sam2_config": {}}
 """The bundled model's own dimensions."""
+TINY_WITH_HIERA_LARGE: Dimensions = {
+    "text_config": {},
+    "vision_config": {"patch_size": 16},
+    "sam2_config": dict(HIERA_LARGE),
+}
+"""The bundled language model with SAM2 at its true size, the only one that upstream's code has."""
 _SHARD = 2 << 30
 """Bytes of one file, about: so much is in memory at a time."""
 
 
-def write(folder: Path, dimensions: Dimensions) -> Path:
-    """Write a float16 checkpoint of the bundled model's family with these dimensions; returns the folder."""
+def write(folder: Path, dimensions: Dimensions, device: str = "cpu") -> Path:
+    """Write a float16 checkpoint of the bundled model's family with these dimensions, whose answers are dictated
+    (`cases.dictation`); returns the folder. The numbers are drawn on `device`: billions take a processor minutes.
+    """
     shutil.copytree(
         BUNDLED / "sa2va-tiny", folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.safetensors")
     )
@@ -61,8 +73,14 @@ def write(folder: Path, dimensions: Dimensions) -> Path:
         processor = json.loads((folder / "preprocessor_config.json").read_text())
         processor["patch_size"] = dimensions["vision_config"]["patch_size"]
         (folder / "preprocessor_config.json").write_text(json.dumps(processor))
-    (folder / "config.json").write_text(json.dumps(config))
-    _write_weights(folder, shapes(config))
+    tokenizer = load_qwen_tokenizer(folder)
+    segment, end = tokenizer.get_added_vocab()[SEGMENT], tokenizer.eos_token_id
+    rules = dictation(partial(tokenizer.encode, add_special_tokens=False), segment, end)
+    generation = json.loads((folder / "generation_config.json").read_text())
+    (folder / "generation_config.json").write_text(json.dumps(generation | {"sequence_bias": rules}))
+    # transformers 4.57 makes the generation settings of a model inside a model from this file.
+    (folder / "config.json").write_text(json.dumps(config | {"sequence_bias": rules}))
+    _write_weights(folder, shapes(config), torch.device(device))
     return folder
 
 
@@ -80,12 +98,15 @@ def configuration(dimensions: Dimensions) -> dict[str, Any]:
     return config
 
 
-def _write_weights(folder: Path, wanted: Mapping[str, torch.Size]) -> None:
-    generator = torch.Generator().manual_seed(0)
+def _write_weights(folder: Path, wanted: Mapping[str, torch.Size], device: torch.device) -> None:
+    generator = torch.Generator(device).manual_seed(0)
     places: dict[str, str] = {}
     shard: dict[str, torch.Tensor] = {}
     for number, (name, shape) in enumerate(wanted.items(), start=1):
-        shard |= on_disk({name: _random(shape, generator)})
+        shard |= {
+            there: values.cpu()
+            for there, values in on_disk({name: _random(name, shape, generator)}, tied=False).items()
+        }
         if number == len(wanted) or sum(tensor.nbytes for tensor in shard.values()) >= _SHARD:
             file = f"model-{number:05}.safetensors"
             save_file(shard, folder / file, metadata={"format": "pt"})
@@ -95,9 +116,11 @@ def _write_weights(folder: Path, wanted: Mapping[str, torch.Size]) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
-def _random(shape: torch.Size, generator: torch.Generator) -> torch.Tensor:
-    """Scaled by the width that is summed over, so that no layer overflows; 1 for the vectors that scale."""
+def _random(name: str, shape: torch.Size, generator: torch.Generator) -> torch.Tensor:
+    """Scaled by the width that is summed over, so that no layer overflows; 1 for the vectors that scale, 0 for those
+    that are added.
+    """
     if len(shape) < 2:
-        return torch.ones(shape)
+        return torch.zeros(shape) if name.endswith("bias") else torch.ones(shape)
     deviation = max(1, shape[1:].numel()) ** -0.5
-    return torch.empty(shape).normal_(std=deviation, generator=generator)
+    return torch.empty(shape, device=generator.device).normal_(std=deviation, generator=generator)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-Unit: TypeAlias = Literal["s", "times", "calls", "bytes", "bytes/s", "tokens/s"]
+Unit: TypeAlias = Literal["s", "times", "calls", "bytes", "bytes/s", "tokens/s", "%"]
 
 COLD_REPEATS = 3
 """How often a thing is measured that takes seconds."""

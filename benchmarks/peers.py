@@ -78,7 +78,7 @@ def pyisolate_shared() -> Iterator[Call]:
     def tensor(picture: NDArray[Any]) -> torch.Tensor:
         if id(picture) not in shared:
             copy = torch.from_numpy(picture).clone()
-            shared[id(picture)] = picture, copy.share_memory_()  # type: ignore[no-untyped-call]
+            shared[id(picture)] = picture, copy.share_memory_()
         return shared[id(picture)][1]
 
     with _extension() as look:

@@ -15,7 +15,7 @@ NAME = "report.md"
 
 @dataclass(frozen=True)
 class Section:
-    """What one part measured. Without figures `reason` says why there are none."""
+    """What one part measured. `reason` says why there are no figures, or no more than these."""
 
     name: str
     title: str
@@ -51,7 +51,10 @@ def markdown(about: Mapping[str, str], sections: Sequence[Section]) -> str:
         lines += ["", f"## {section.title}", ""]
         if section.reason:
             lines.append(f"Not measured: {section.reason}")
+        if not section.figures:
             continue
+        if section.reason:
+            lines.append("")
         if any(figure.values for figure in section.figures):
             lines += [f"![{section.title}]({section.name}.svg)", ""]
         lines.append(table(section.figures))

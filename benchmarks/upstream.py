@@ -12,7 +12,7 @@ import subprocess
 import sys
 from typing import Any
 
-from .figures import Figure, Plan, not_measured, ratio
+from .figures import Figure, NotMeasured, Plan, not_measured, ratio
 from .machine import ROOT
 
 CASES = ((1, 1), (2, 1), (4, 1), (1, 4), (2, 4))
@@ -25,18 +25,17 @@ def measure(plan: Plan, device: str = "cpu", cases: tuple[tuple[int, int], ...] 
     """Seconds, encoder calls and peak memory of each case, each in a process of its own."""
     del plan
     figures: list[Figure] = []
-    checkout = os.environ.get("UPSTREAM_DIR", "")
-    theirs = os.environ.get("UPSTREAM_PYTHON") or sys.executable
-    repeat = 1 if device == "cpu" else 10
+    repeat = 1 if device == "cpu" else 3
     for objects, frames in cases:
         name = f"{objects} object{'s' * (objects > 1)}, {f'{frames} frames' if frames > 1 else 'an image'}"
         arguments = (device, str(objects), str(frames), str(repeat))
         ours = _figures(name, "ours", _run(sys.executable, "benchmarks.tracking", *arguments), frames)
-        if not checkout:
-            figures += [*ours, not_measured(f"{name}: upstream", "UPSTREAM_DIR names no checkout of it.")]
-            continue
         try:
+            checkout, theirs = checkout_and_python()
             found = _run(theirs, "benchmarks.tracking_peer", checkout, *arguments)
+        except NotMeasured as why:
+            figures += [*ours, not_measured(f"{name}: upstream", why)]
+            continue
         except subprocess.CalledProcessError as error:
             lines = (error.stderr or "").strip().splitlines() or ["without a word"]
             figures += [*ours, not_measured(f"{name}: upstream", f"it failed: {lines[-1]}")]
@@ -45,6 +44,14 @@ def measure(plan: Plan, device: str = "cpu", cases: tuple[tuple[int, int], ...] 
         aim = FOUR_OBJECTS if (objects, frames) == (4, 1) else None
         figures += [*ours, *peers, ratio(f"{name}: time, ours against upstream", ours[0], peers[0], aim)]
     return figures
+
+
+def checkout_and_python() -> tuple[str, str]:
+    """Upstream's checkout and the Python that runs it. Raises `NotMeasured` where there is no checkout."""
+    checkout = os.environ.get("UPSTREAM_DIR", "")
+    if not checkout:
+        raise NotMeasured("UPSTREAM_DIR names no checkout of it.")
+    return checkout, os.environ.get("UPSTREAM_PYTHON") or sys.executable
 
 
 def _figures(name: str, whose: str, found: dict[str, Any], encodings: int | None = None) -> list[Figure]:

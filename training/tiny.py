@@ -108,14 +108,17 @@ def write_folder(folder: Path, seed: int) -> dict[str, Any]:
     return config
 
 
-def on_disk(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Our module's tensors under upstream's names, in float16; tied and doubled tensors once."""
+def on_disk(state: dict[str, Tensor], tied: bool = True) -> dict[str, Tensor]:
+    """Our module's tensors under upstream's names, in float16; doubled tensors once, and with `tied` the output layer
+    as the token embedding that it is.
+    """
+    elsewhere = {STORED_ELSEWHERE, *([f"{OUR_LANGUAGE_PREFIX}model.lm_head.weight"] if tied else [])}
     stored: dict[str, Tensor] = {}
     for name, values in state.items():
         half = values.detach().to(torch.float16).contiguous()
         if name == POINT_TABLE:
             stored |= {disk_name(f"{name}[{row}]"): half[row : row + 1].clone() for row in range(len(half))}
-        elif name not in (STORED_ELSEWHERE, f"{OUR_LANGUAGE_PREFIX}model.lm_head.weight"):
+        elif name not in elsewhere:
             stored[disk_name(name)] = half
     return stored
 

@@ -7,10 +7,11 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from benchmarks import __main__ as runner
+from benchmarks.__main__ import part
 from benchmarks.figures import Figure, NotMeasured, Plan, not_measured, ratio, shown, table, times
 from benchmarks.plot import bars
 from benchmarks.report import Section, write
+from benchmarks.runner import Part, run
 
 OURS = Figure("ours", (0.010, 0.030, 0.020), aim=0.015)
 THEIRS = Figure("theirs", (0.040,))
@@ -70,23 +71,46 @@ def test_a_report_is_text_numbers_and_pictures(tmp_path):
     assert kept["sections"][0]["figures"][0]["values"] == [0.010, 0.030, 0.020]
 
 
-def lacks_a_gpu(plan):
+def lacks_a_gpu():
+    yield OURS
     raise NotMeasured("there is no GPU.")
 
 
-def breaks(plan):
+def breaks():
+    yield OURS
     raise RuntimeError("mistaken")
 
 
-def test_a_part_that_cannot_run_is_no_failure_and_one_that_breaks_is(monkeypatch):
+@pytest.mark.parametrize(
+    ("measure", "reason", "code"),
+    [(lacks_a_gpu, "there is no GPU.", 1), (breaks, "it failed with RuntimeError: mistaken", 2)],
+)
+def test_what_was_measured_before_a_part_ended_is_kept(tmp_path, measure, reason, code):
+    """A part that cannot go on is no failure, and one that breaks is; here an aim is missed besides."""
+    assert (
+        run({"one": Part("The one", measure), "other": Part("The other", lambda: [THEIRS])}, tmp_path) == code
+    )
+    text = (tmp_path / "report.md").read_text()
+    assert f"Not measured: {reason}" in text
+    assert "| ours | 20 ms |" in text
+    assert "| theirs | 40 ms |" in text
+    kept = json.loads((tmp_path / "figures.json").read_text())
+    assert {"date", "commit", "machine", "GPU", "Python", "torch", "transformers"} <= set(kept["about"])
+
+
+def test_a_report_is_there_while_its_part_still_runs(tmp_path):
+    seen = []
+
+    def measure():
+        yield OURS
+        seen.append((tmp_path / "report.md").read_text())
+
+    run({"one": Part("The one", measure)}, tmp_path)
+    assert "| ours | 20 ms |" in seen[0]
+
+
+def test_a_part_is_a_module_that_is_imported_when_it_is_measured(monkeypatch):
     from benchmarks import host_import
 
-    monkeypatch.setattr(host_import, "measure", lacks_a_gpu)
-    assert runner.measure("host_import", Plan()) == (
-        Section("host_import", "Importing the host", (), "there is no GPU."),
-        True,
-    )
-    monkeypatch.setattr(host_import, "measure", breaks)
-    section, well = runner.measure("host_import", Plan())
-    assert not well
-    assert section.reason == "it failed with RuntimeError: mistaken"
+    monkeypatch.setattr(host_import, "measure", lambda plan: [THEIRS])
+    assert list(part("host_import", Plan()).measure()) == [THEIRS]
