@@ -37,6 +37,8 @@ def run(parts: Mapping[str, Part], folder: Path | None, suffix: str = "") -> int
     now = datetime.now(timezone.utc)
     folder = folder or RESULTS / f"{now:%Y-%m-%d}{suffix}"
     about = {"date": f"{now:%Y-%m-%d %H:%M} UTC", **machine.describe()}
+    # A program that was started before finds its byte code; some build environments keep none.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     done: list[report.Section] = []
     failed = False
     with workers_of_its_own():

@@ -10,40 +10,51 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from .figures import Figure, NotMeasured, Plan, not_measured, ratio
 from .machine import ROOT
 
-CASES = ((1, 1), (2, 1), (4, 1), (1, 4), (2, 4))
+CASES = ((1, 1), (2, 1), (4, 1), (1, 4), (2, 4), (1, 8), (2, 8))
 """(objects, frames). One encoding takes some ten seconds on two cores, so these are few."""
 FOUR_OBJECTS = 0.35
 """The most of upstream's time that four objects on an image may take."""
+FLAT = 1.05
+"""How much more memory 8 frames may take than 4."""
 
 
-def measure(plan: Plan, device: str = "cpu", cases: tuple[tuple[int, int], ...] = CASES) -> list[Figure]:
+def measure(plan: Plan, device: str = "cpu", cases: Sequence[tuple[int, int]] = CASES) -> Iterator[Figure]:
     """Seconds, encoder calls and peak memory of each case, each in a process of its own."""
     del plan
-    figures: list[Figure] = []
     repeat = 1 if device == "cpu" else 3
+    ours, theirs = {}, {}
     for objects, frames in cases:
         name = f"{objects} object{'s' * (objects > 1)}, {f'{frames} frames' if frames > 1 else 'an image'}"
         arguments = (device, str(objects), str(frames), str(repeat))
-        ours = _figures(name, "ours", _run(sys.executable, "benchmarks.tracking", *arguments), frames)
+        mine = _figures(name, "ours", _run(sys.executable, "benchmarks.tracking", *arguments), frames)
+        yield from mine
+        ours[objects, frames] = mine[-1]
         try:
-            checkout, theirs = checkout_and_python()
-            found = _run(theirs, "benchmarks.tracking_peer", checkout, *arguments)
+            checkout, python = checkout_and_python()
+            found = _run(python, "benchmarks.tracking_peer", checkout, *arguments)
         except NotMeasured as why:
-            figures += [*ours, not_measured(f"{name}: upstream", why)]
+            yield not_measured(f"{name}: upstream", why)
             continue
         except subprocess.CalledProcessError as error:
             lines = (error.stderr or "").strip().splitlines() or ["without a word"]
-            figures += [*ours, not_measured(f"{name}: upstream", f"it failed: {lines[-1]}")]
+            yield not_measured(f"{name}: upstream", f"it failed: {lines[-1]}")
             continue
         peers = _figures(name, "upstream", found)
+        yield from peers
+        theirs[objects, frames] = peers[-1]
         aim = FOUR_OBJECTS if (objects, frames) == (4, 1) else None
-        figures += [*ours, *peers, ratio(f"{name}: time, ours against upstream", ours[0], peers[0], aim)]
-    return figures
+        yield ratio(f"{name}: time, ours against upstream", mine[0], peers[0], aim)
+    for whose, peaks, most in (("ours", ours, FLAT), ("upstream", theirs, None)):
+        for objects in (1, 2):
+            if (objects, 4) in peaks and (objects, 8) in peaks:
+                name = f"{objects} object{'s' * (objects > 1)}: peak of 8 frames against 4, {whose}"
+                yield ratio(name, peaks[objects, 8], peaks[objects, 4], most)
 
 
 def checkout_and_python() -> tuple[str, str]:
