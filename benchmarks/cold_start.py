@@ -1,17 +1,21 @@
-"""From nothing to the first answer, by phase; loading against reading the file; spawning against importing."""
+"""From nothing to the first answer, by phase and by stage; loading against reading; spawning against importing."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from sa2va_host import Sa2VA
 from sa2va_host.events import Event
 
-from .figures import Figure, Plan, not_measured, ratio, times
+from . import stages
+from .figures import Figure, Plan, ratio, times
+from .load_memory import write_checkpoint
 from .pictures import noise
 
 LIBRARIES = "import torch, transformers"
@@ -20,29 +24,32 @@ MODELS = "import torch; from transformers import PreTrainedModel"
 
 SPAWN = "process and libraries"
 LOAD = "loading the weights"
+PHASES = "where the first call's time goes"
+STAGES = "a start, stage by stage"
 
 
 def measure(plan: Plan) -> list[Figure]:
     """Seconds of each phase of a first call, the worker being stopped before each; and what they are compared with."""
     imported, models = times(plan.few, partial(_run, LIBRARIES), partial(_run, MODELS))
     runs = [_phases(plan) for _ in range(plan.few)]
-    names = dict.fromkeys(name for run in runs for name in run)
-    phases = {
-        name: Figure(
-            name, tuple(run.get(name, 0.0) for run in runs), panel="where the first call's time goes"
-        )
-        for name in names
-    }
     ready = Figure("spawn to ready", tuple(run[SPAWN] + run[LOAD] for run in runs), panel="against libraries")
     libraries = Figure(f'python -c "{LIBRARIES}"', imported, panel="against libraries")
+    needed = Figure(f'python -c "{MODELS}"', models, panel="against libraries")
+    taken_apart = [stages.measure(Path(plan.model), "float32") for _ in range(plan.few)]
     return [
-        *phases.values(),
+        *_by_name(runs, dict.fromkeys(name for run in runs for name in run), PHASES),
+        *_by_name(taken_apart, stages.STAGES, STAGES),
         ready,
         libraries,
-        Figure(f'python -c "{MODELS}"', models, panel="against libraries"),
+        needed,
         ratio("spawn to ready against the libraries alone", ready, libraries),
-        *_reading(plan, phases[LOAD]),
+        ratio("spawn to ready against what any model needs", ready, needed),
+        *_large(plan),
     ]
+
+
+def _by_name(runs: Sequence[Mapping[str, float]], names: Iterable[str], panel: str) -> list[Figure]:
+    return [Figure(name, tuple(run.get(name, 0.0) for run in runs), panel=panel) for name in names]
 
 
 def _phases(plan: Plan) -> dict[str, float]:
@@ -70,36 +77,24 @@ def _note(begun: dict[str, float], event: Event) -> None:
         begun.setdefault(phase, time.perf_counter())
 
 
-def _reading(plan: Plan, loading: Figure) -> list[Figure]:
-    """Bytes per second of loading the weights, and of reading their files from the page cache."""
-    from sa2va_host.errors import ModelNotFound
-    from sa2va_worker.models.checkpoint import find_folder
-
-    name = "read the weights from the page cache"
-    try:
-        files = sorted(find_folder(plan.model).glob("*.safetensors"))
-    except ModelNotFound as error:
-        return [not_measured(name, error)]
-    size = sum(file.stat().st_size for file in files)
-    (read,) = times(plan.few, partial(_read, files))
+def _large(plan: Plan) -> list[Figure]:
+    """Bytes per second of loading a checkpoint of 1 GB, and of its files read and copied by others."""
+    with tempfile.TemporaryDirectory(prefix="sa2va-benchmark-") as folder:
+        size = write_checkpoint(Path(folder))
+        runs = [stages.measure(Path(folder), "bfloat16") for _ in range(plan.few)]
+    names = (stages.WEIGHTS, stages.COPIED, stages.READ)
+    panel = f"{size / 1e9:.2f} GB of bfloat16, in the page cache"
+    ours, theirs, read = (
+        Figure(name, tuple(size / run[name] for run in runs), unit="bytes/s", panel=panel) for name in names
+    )
     return [
-        Figure(
-            f"load {size / 1e6:.0f} MB of weights",
-            tuple(size / seconds for seconds in loading.values),
-            unit="bytes/s",
-            panel="bytes",
-        ),
-        Figure(name, tuple(size / seconds for seconds in read), unit="bytes/s", panel="bytes"),
+        ours,
+        theirs,
+        read,
+        ratio("time to load it, against load_file and a copy", theirs, ours),
+        ratio("time to load it, against reading", read, ours),
     ]
 
 
 def _run(code: str) -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def _read(files: list[Path]) -> None:
-    buffer = memoryview(bytearray(1 << 24))
-    for file in files:
-        with file.open("rb", buffering=0) as stream:
-            while stream.readinto(buffer):
-                pass

@@ -22,6 +22,7 @@ from sa2va_host.plugins.manager import create_manager, find_mask_processors, fin
 from sa2va_host.plugins.processing import checked, run
 from sa2va_host.protocol.specification import ModelInfo, Specification
 
+from .libraries import importing
 from .steps import (
     Answer,
     ChatRequest,
@@ -100,7 +101,7 @@ class PluginEngine:
             from .own_code.engine import OwnCodeEngine
 
             return OwnCodeEngine()
-        with _import_errors():
+        with _importing():
             from .engine import Sa2VAEngine
         return Sa2VAEngine()
 
@@ -115,7 +116,7 @@ def _claims(family: ModelFamily, config: Mapping[str, Any]) -> bool:
 
 def _is_native(config: Mapping[str, Any]) -> bool:
     """Whether one of our own families has it. Raises `ModelLoadFailed` where those cannot be imported."""
-    with _import_errors():
+    with _importing():
         from .models.families import family
     try:
         family(config)
@@ -125,10 +126,11 @@ def _is_native(config: Mapping[str, Any]) -> bool:
 
 
 @contextlib.contextmanager
-def _import_errors() -> Iterator[None]:
+def _importing() -> Iterator[None]:
     """Around imports of our own models: their libraries may be missing, or too old."""
     try:
-        yield
+        with importing():
+            yield
     except ImportError as error:
         cause: BaseException = error
         while cause.__cause__ is not None:  # transformers hides what is missing behind a question

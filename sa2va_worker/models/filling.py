@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import torch
@@ -92,8 +93,13 @@ def _check_fit(checkpoint: Checkpoint, name: str, values: Tensor, place: Tensor)
 
 
 def _check_finite(checkpoint: Checkpoint, name: str, place: Tensor) -> None:
-    """One pass over the weights where they are now, without a copy: both ends are numbers if everything between is."""
-    if place.is_floating_point() and place.numel() and not torch.stack(place.aminmax()).isfinite().all():
+    """One pass over the weights where they are now, without a copy: a sum is a number only if every part of it is.
+
+    Sums of such as are numbers may be too large to be one, in float16 above all; both ends tell then.
+    """
+    if not place.is_floating_point() or math.isfinite(place.sum()):
+        return
+    if not torch.stack(place.aminmax()).isfinite().all():
         kind = str(place.dtype).removeprefix("torch.")
         raise ModelLoadFailed(
             f"{name} in {checkpoint.folder} has weights that are infinite or no numbers in {kind}.",

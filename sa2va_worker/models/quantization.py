@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 
 from sa2va_host.errors import ModelLoadFailed
 from sa2va_host.protocol.specification import AUTO, QUANTIZATIONS
+from sa2va_worker.libraries import absent
 
 NONE = "none"
 BITS = {"8bit": 8.0, "4bit": 4.127}
@@ -67,14 +68,8 @@ def import_bitsandbytes() -> None:
     """
     for name in TALKATIVE:
         logging.getLogger(name).setLevel(logging.ERROR)
-    before = sys.modules.get("kernels")
-    sys.modules["kernels"] = None  # type: ignore[assignment] # as Python has it for what must not be imported
-    try:
+    with absent("kernels"):
         importlib.import_module("bitsandbytes")
-    finally:
-        del sys.modules["kernels"]
-        if before is not None:
-            sys.modules["kernels"] = before
 
 
 def _broken(error: Exception) -> ModelLoadFailed:

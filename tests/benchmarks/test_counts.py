@@ -7,6 +7,8 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks import direct, tracking
 from benchmarks.pictures import noise
@@ -14,7 +16,9 @@ from sa2va_host.media import read_image
 from sa2va_host.protocol import arrays
 from sa2va_host.timings import TOKENS
 from sa2va_worker.engine import Sa2VAEngine
+from sa2va_worker.models import checkpoint
 from sa2va_worker.models.checkpoint import BUNDLED, Checkpoint
+from sa2va_worker.models.sa2va import build, load
 
 PICTURE = (240, 320)
 
@@ -60,3 +64,60 @@ def test_a_picture_is_copied_once_on_its_way():
     tracemalloc.stop()
     assert peak < 1.1 * picture.nbytes
     del packed
+
+
+class Copies(TorchDispatchMode):
+    """Counts the numbers that are copied into tensors, and the bytes of every new tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.copied: list[int] = []
+        self.made = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten.copy_.default:
+            self.copied.append(result.numel())
+        elif isinstance(result, torch.Tensor):
+            sources = {arg.untyped_storage().data_ptr() for arg in args if isinstance(arg, torch.Tensor)}
+            if result.untyped_storage().data_ptr() not in sources:
+                self.made += result.nbytes
+        return result
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_loading_reads_each_tensor_once_and_copies_it_once(monkeypatch, dtype):
+    """From the mapped file straight to its place: whatever the precision, nothing lies between."""
+    read = []
+
+    class Opened:
+        """A file that notes which tensors are asked for."""
+
+        def __init__(self, *args, **kwargs):
+            self._opened = safe_open(*args, **kwargs)
+
+        def __enter__(self):
+            self._opened.__enter__()
+            return self
+
+        def __exit__(self, *reason):
+            self._opened.__exit__(*reason)
+
+        def __getattr__(self, name):
+            return getattr(self._opened, name)
+
+        def get_tensor(self, name):
+            read.append(name)
+            return self._opened.get_tensor(name)
+
+    monkeypatch.setattr(checkpoint, "safe_open", Opened)
+    folder = Checkpoint(BUNDLED / "sa2va-tiny")
+    model = build(folder, torch.device("cpu"), dtype)
+    shapes = {name: values.numel() for name, values in folder.tensors(shapes_only=True)}
+    assert not read, "building reads headers alone"
+    with Copies() as copies:
+        for _ in load(model, folder):
+            pass
+    assert sorted(read) == sorted(shapes)
+    assert sorted(copies.copied) == sorted(shapes.values())
+    assert copies.made < 0.01 * sum(shapes.values()) * dtype.itemsize

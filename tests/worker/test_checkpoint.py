@@ -165,6 +165,17 @@ def test_weights_that_are_no_numbers_are_named(folder: Path, value: float) -> No
         load_all(folder)
 
 
+def test_weights_whose_sum_is_too_large_for_the_dtype_are_loaded(folder: Path) -> None:
+    edit_weights(folder, lambda tensors: tensors["text_hidden_fcs.2.bias"].fill(6e4))
+    checkpoint = Checkpoint(folder)
+    model = build(checkpoint, torch.device("cpu"), torch.float16)
+    for _ in load(model, checkpoint):
+        pass
+    bias = model.get_parameter("text_hidden_fcs.2.bias")
+    assert bias.sum().isinf()
+    assert bias.eq(6e4).all()
+
+
 def test_weights_too_large_for_the_dtype_are_named(folder: Path) -> None:
     edit_weights(folder, lambda tensors: tensors["text_hidden_fcs.2.bias"].__setitem__(3, 1e6))
     load_all(folder)
