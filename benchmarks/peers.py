@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
+import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -89,8 +91,11 @@ def pyisolate_shared() -> Iterator[Call]:
 def _extension() -> Iterator[Callable[[Any], NDArray[np.float32] | None]]:
     if importlib.util.find_spec("pyisolate") is None:
         raise NotMeasured("pyisolate is not installed; the extra `bench` has it.")
-    if shutil.which("uv") is None:
+    # The extra `bench` has the program uv too, beside this interpreter, whose environment need not be activated.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    if shutil.which("uv", path=path) is None:
         raise NotMeasured("pyisolate wants the program uv; the extra `bench` has it.")
+    os.environ["PATH"] = path
     import pyisolate
 
     from .pyisolate_peer import Looker

@@ -69,7 +69,7 @@ def _from_shell(picture: media.Picture, plan: Plan) -> list[Figure]:
     whole, above = [], []
     with tempfile.TemporaryDirectory() as folder:
         path = str(media.write_image(Path(folder) / "picture.png", picture))
-        ours = [
+        command = [
             *PROGRAM,
             "segment",
             path,
@@ -83,16 +83,23 @@ def _from_shell(picture: media.Picture, plan: Plan) -> list[Figure]:
         ]
         for _ in range(plan.repeat + 1):
             begun = time.perf_counter()
-            done = subprocess.run(ours, capture_output=True, text=True, check=True)
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
             whole.append(time.perf_counter() - begun)
             above.append(whole[-1] - model_seconds(json.loads(done.stdout)["timings"]))
         direct = [sys.executable, "-m", "benchmarks.direct", path, plan.prompt, plan.model, folder]
         (cold,) = times(plan.few, lambda: subprocess.run(direct, stdout=subprocess.DEVNULL, check=True))
+    (bare,) = times(plan.repeat, lambda: subprocess.run([sys.executable, "-c", "pass"], check=True))
+    interpreter = Figure("a bare interpreter", bare, panel="commands")
     warm = Figure("sa2va segment 320x240, whole process", tuple(whole[1:]), panel="commands")
     peer = Figure("a process that loads the model each time", cold, panel="commands")
+    ours = Figure(
+        "sa2va segment 320x240, above the model's own time", tuple(above[1:]), 0.15, panel="commands"
+    )
     return [
-        Figure("sa2va segment 320x240, above the model's own time", tuple(above[1:]), 0.15, panel="commands"),
+        ours,
         warm,
+        interpreter,
         peer,
+        ratio("sa2va segment above the model's own time, against a bare interpreter", ours, interpreter),
         ratio("sa2va segment against loading each time", warm, peer),
     ]
