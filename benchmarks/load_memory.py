@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 from .figures import Figure, NotMeasured, Plan
+from .machine import status
 
 AIM = 1.3
 """Times the checkpoint's size."""
@@ -87,17 +88,12 @@ def _rise(folder: str, bits: str, dtype: str) -> int:
     from sa2va_worker.engine import Sa2VAEngine
 
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew: proc(5)
-    idle = _status("VmRSS")
+    idle = status("VmRSS")
     for _ in Sa2VAEngine().load(
         Specification(checkpoint=folder, device="cpu", dtype=dtype, quantization=bits)
     ):
         pass
-    return _status("VmHWM") - idle
-
-
-def _status(field: str) -> int:
-    """Bytes, as `/proc/self/status` has them in kB."""
-    return int(Path("/proc/self/status").read_text().partition(f"{field}:")[2].split()[0]) * 1024
+    return status("VmHWM") - idle
 
 
 if __name__ == "__main__":

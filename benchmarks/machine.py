@@ -64,6 +64,11 @@ def gpu() -> str:
     return "; ".join(listed.stdout.split("\n")).strip("; ")
 
 
+def status(field: str) -> int:
+    """Bytes, as Linux has them of this process in `/proc/self/status` (in kB): `VmRSS`, `VmHWM`."""
+    return int(Path("/proc/self/status").read_text().partition(f"{field}:")[2].split()[0]) * 1024
+
+
 def _git(*words: str) -> str:
     return subprocess.run(
         ["git", *words], cwd=ROOT, capture_output=True, text=True, check=True

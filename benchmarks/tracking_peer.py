@@ -20,6 +20,8 @@ import torch
 
 from sa2va_worker.own_code.without_cuda import OnDevice
 
+from .machine import status
+
 SAM2 = Path("projects/sa2va/hf/models_qwen3vl/sam2.py")
 WIDTH = 256
 """Numbers in what the language model says of an object."""
@@ -84,7 +86,9 @@ def main(checkout: str, device: str, objects: str, frames: str, repeat: str) -> 
 
 
 def peak_bytes() -> int:
-    """The most main memory that this process ever held."""
+    """The most main memory that this program ever held. On Linux `getrusage` would count what its parent held too."""
+    if Path("/proc/self/status").exists():
+        return status("VmHWM")
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tracemalloc
 
 import numpy as np
@@ -11,7 +13,9 @@ from safetensors import safe_open
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks import direct, tracking
+from benchmarks.machine import ROOT
 from benchmarks.pictures import noise
+from benchmarks.tracking_peer import peak_bytes
 from sa2va_host.media import read_image
 from sa2va_host.protocol import arrays
 from sa2va_host.timings import TOKENS
@@ -34,6 +38,14 @@ def test_each_frame_is_encoded_once_whatever_the_number_of_objects(objects, fram
     with torch.inference_mode():
         tracking.track(sam2, objects, frames)
     assert sam2.encoder_calls == frames
+
+
+def test_a_process_counts_its_own_memory_and_not_its_parents():
+    """Linux hands the peak of `getrusage` on to a child."""
+    held = np.ones(1 << 26)
+    code = "from benchmarks.tracking_peer import peak_bytes; print(peak_bytes())"
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=ROOT, check=True)
+    assert int(done.stdout) < held.nbytes <= peak_bytes()
 
 
 def test_the_language_model_runs_once_for_each_token(engine):
