@@ -64,8 +64,11 @@ def read_pixels(source: Source) -> Pixels:
     if isinstance(source, Image.Image):
         with _refusals("The picture"):
             return _from_pil(source, "The picture")
-    if isinstance(source, memoryview) and _is_rgb(source):
-        return source
+    if isinstance(source, memoryview):
+        with _refusals("The picture"):
+            if _is_rgb(source):
+                _check_size(source.shape or (), "The picture")
+                return source
     # Arrays of NumPy, and what can become one, such as a torch tensor.
     if isinstance(source, memoryview) or hasattr(source, "__array__"):
         import numpy as np

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import mmap
 import os
 import stat
 
@@ -58,6 +59,12 @@ def test_a_view_is_a_picture_if_an_array_of_its_shape_is(picture):
         media.read_pixels(memoryview(bytes(9)))
     with pytest.raises(InvalidInput, match="no pixels"):
         media.read_pixels(np.zeros((0, 5, 3), np.uint8).data)
+    with pytest.raises(InvalidInput, match="more than 1024 MiB"):
+        media.read_pixels(memoryview(mmap.mmap(-1, 20000 * 20000 * 3)).cast("B", (20000, 20000, 3)))
+    released = memoryview(bytearray(60)).cast("B", (4, 5, 3))
+    released.release()
+    with pytest.raises(InvalidInput, match="cannot be read"):
+        media.read_pixels(released)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
