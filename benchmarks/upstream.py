@@ -21,8 +21,8 @@ CASES = ((1, 1), (2, 1), (4, 1), (1, 4), (2, 4), (1, 8), (2, 8))
 FOUR_OBJECTS = 0.35
 """The most of upstream's time that four objects on an image may take."""
 ALONE = (1, 12)
-"""(objects, frames) of ours alone: from the sixth frame on the tracker looks at what it remembers, so memory is to be flat
-from 8 frames on.
+"""(objects, frames) of ours alone: from the sixth frame on the tracker looks at what it remembers, so memory is to be
+flat from 8 frames on.
 """
 FLAT = 1.05
 """How much more memory these may take than 8 frames."""
