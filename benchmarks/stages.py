@@ -1,7 +1,7 @@
 """A worker's start taken apart: each stage timed, in a process of its own that goes through them as a worker does.
 
-`python -m benchmarks.stages FOLDER DTYPE BEGUN` prints them as JSON, in seconds, with what the same files take when
-they are read and when they are copied. BEGUN is when the process was started, as `time.time` counts.
+`python -m benchmarks.stages FOLDER DTYPE BEGUN` prints them as JSON, in seconds. BEGUN is when the process was
+started, as `time.time` counts.
 """
 
 from __future__ import annotations
@@ -19,15 +19,11 @@ ATTENTION = "try the attention"
 EMPTY = "build the empty model"
 FRONT = "load tokenizer and processor"
 WEIGHTS = "load the weights"
-READ = "read the files from the page cache"
-COPIED = "safetensors' load_file, and a copy"
-"""The mapped files that it leaves behind have not been read."""
 STAGES = (OWN, TORCH, MODELS, ATTENTION, EMPTY, FRONT, WEIGHTS)
-_BUFFER = 1 << 24
 
 
 def measure(folder: Path, dtype: str) -> dict[str, float]:
-    """Seconds of each of `STAGES`, of `READ` and of `COPIED` for a checkpoint on the processor."""
+    """Seconds of each of `STAGES` for a checkpoint on the processor."""
     command = [sys.executable, "-m", "benchmarks.stages", str(folder), dtype, repr(time.time())]
     seconds: dict[str, float] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
     return seconds
@@ -77,26 +73,7 @@ def main() -> None:
     for _ in load(model, checkpoint):
         pass
     laps.end(WEIGHTS)
-    _read(checkpoint.files)
-    laps.end(READ)
-    _copy(checkpoint.files)
-    laps.end(COPIED)
     print(json.dumps(laps))
-
-
-def _read(files: list[Path]) -> None:
-    buffer = memoryview(bytearray(_BUFFER))
-    for file in files:
-        with file.open("rb", buffering=0) as stream:
-            while stream.readinto(buffer):
-                pass
-
-
-def _copy(files: list[Path]) -> None:
-    from safetensors.torch import load_file
-
-    for file in files:
-        _ = [values.clone() for values in load_file(file).values()]
 
 
 if __name__ == "__main__":
