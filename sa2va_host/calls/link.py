@@ -69,8 +69,8 @@ class Link:
         self._worker: Peer | None = None
         self._searching = Search(connect, self._tell)
         self._closed = False
-        self.failed = False
-        """Whether it ended by itself, for want of descriptors perhaps; another one may do better."""
+        self.failure: WorkerError | None = None
+        """Why it ended by itself, for want of descriptors perhaps; another one may do better."""
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="sa2va-link", daemon=True)
         try:
@@ -96,7 +96,7 @@ class Link:
             if not self._closed:
                 self._tell(lambda: self._begin(call))
                 return
-        call.fail(Cancelled("This Sa2VA object is closed.", advice="Make a new one."))
+        call.fail(self.failure or Cancelled("This Sa2VA object is closed.", advice="Make a new one."))
 
     def post(self, call: Call, message: wire.Message, buffers: Sequence[memoryview] = ()) -> None:
         """Send a further message of a call that has begun. Nothing happens when it is over."""
@@ -129,8 +129,8 @@ class Link:
                 self._receive()
                 self._watch()
         except BaseException as error:  # our own mistake must not leave callers waiting for ever
-            self.failed = True
-            self._shut(WorkerError(f"The connection to the worker failed: {type(error).__name__}: {error}."))
+            self.failure = WorkerError(f"The connection to the worker failed: {type(error).__name__}: {error}.")
+            self._shut(self.failure)
             raise
         else:
             self._shut(Cancelled("The Sa2VA object was closed while the call was open."))

@@ -133,7 +133,7 @@ class Session:
         with self._lock:
             if self._closed:
                 raise Cancelled("This Sa2VA object is closed.", advice="Make a new one.")
-            if self._link is None or self._link_pid != os.getpid() or self._link.failed:
+            if self._link is None or self._link_pid != os.getpid() or self._link.failure:
                 from .link import Link
 
                 self._link = Link(

@@ -75,6 +75,27 @@ def test_a_connection_that_failed_by_itself_is_made_anew(connect, picture, monke
     assert len(sa.segment(picture, "objects=1")) == 1
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_call_that_comes_as_the_connection_fails_is_told_why(connect, picture, monkeypatch, eventually):
+    """It holds room with that connection already, so no other one is made for it."""
+    sa = connect()
+    assert len(sa.segment(picture, "objects=1")) == 1
+    link, reserve = sa._session._link, sa._session.reserve
+
+    def reserve_and_fail():
+        room = reserve()
+        link._waker.wake()  # and it looks at what is due
+        eventually(lambda: not link._thread.is_alive(), 5)
+        return room
+
+    with monkeypatch.context() as broken:
+        broken.setattr(link, "_watch", lambda: 1 / 0)
+        broken.setattr(sa._session, "reserve", reserve_and_fail)
+        with pytest.raises(WorkerError, match="ZeroDivisionError"):
+            sa.segment(picture, "objects=1")
+    assert len(sa.segment(picture, "objects=1")) == 1
+
+
 def test_a_program_whose_name_is_no_text_is_served(client_program):
     program = client_program(
         "sys.argv[0] = '/tmp/pro\\udcffgram'\n"
