@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -27,8 +28,8 @@ def build(device: torch.device, settings: dict[str, object] | None = None) -> Sa
     return Sam2(settings or {}).eval().to(device, torch.bfloat16 if device.type == "cuda" else torch.float32)
 
 
-def track(sam2: Sam2, objects: int, frames: int) -> None:
-    """All objects together, frame after frame, and their masks at full size on the host."""
+def track(sam2: Sam2, objects: int, frames: int) -> Iterator[None]:
+    """All objects together, frame after frame, and their masks at full size on the host; yields after each frame."""
     vectors = torch.randn(objects, sam2.width, generator=torch.Generator().manual_seed(0))
     device = sam2.model.no_memory_embedding.device
     tracker = Tracker(sam2, vectors.to(device, sam2.dtype))
@@ -37,21 +38,27 @@ def track(sam2: Sam2, objects: int, frames: int) -> None:
         features = sam2.encode(sam2.pixels(picture)).expand(objects)
         logits = tracker.step(features, conditioning=frame < 5).logits.float().cpu().numpy()
         masks.binarise(logits[:, None].astype(np.float32), sam2.image_size, SIZE)
+        yield
 
 
 def main(device: str, objects: str, frames: str, repeat: str) -> None:
-    """Print seconds, calls of the image encoder in one run, and bytes at the peak."""
+    """Print seconds, calls of the image encoder in one run, and bytes at the peak: in all, and after each frame."""
     where = torch.device(device)
     sam2 = build(where)
-    seconds = []
+    seconds: list[float] = []
+    peaks: list[int] = []
     with torch.inference_mode():
         for _ in range(int(repeat)):
             sam2.encoder_calls = 0
             begun = time.perf_counter()
-            track(sam2, int(objects), int(frames))
+            peaks = [_peak(where) for _ in track(sam2, int(objects), int(frames))]
             seconds.append(time.perf_counter() - begun)
-    peak = torch.cuda.max_memory_allocated() if where.type == "cuda" else peak_bytes()
-    print(json.dumps({"seconds": seconds, "encoder_calls": sam2.encoder_calls, "peak_bytes": peak}))
+    found = {"seconds": seconds, "encoder_calls": sam2.encoder_calls, "peak_bytes": peaks[-1], "peaks": peaks}
+    print(json.dumps(found))
+
+
+def _peak(device: torch.device) -> int:
+    return torch.cuda.max_memory_allocated() if device.type == "cuda" else peak_bytes()
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from sa2va_host.errors import DeadlineExceeded, WorkerDied
 from sa2va_host.events import Event, LogLine, Progress, TextPiece
 from sa2va_host.protocol import arrays, wire
 from sa2va_host.timings import TOTAL
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from sa2va_host.masks.masks import Logits
     from sa2va_host.protocol.specification import ModelInfo
 
-MAX_TRIES = 3
+_MAX_TRIES = 3
 """How many workers may die before they began a call; and how often it may be put off at least."""
 
 
@@ -103,8 +104,7 @@ class Call:
         self.future.set_running_or_notify_cancel()  # cancelled through the link, not behind its back
         self.id = 0
         self.begun = False
-        self.deaths = 0
-        """How many workers died before they began it."""
+        self._deaths = 0
         self._put_offs: list[float] = []
         self.sent_at = 0.0
         self.asked = time.monotonic()
@@ -132,7 +132,28 @@ class Call:
         ``patience`` seconds since that happened first, and so long anew each of the first times.
         """
         self._put_offs.append(now)
-        return self._put_offs[0 if len(self._put_offs) >= MAX_TRIES else -1] + patience
+        return self._put_offs[0 if len(self._put_offs) >= _MAX_TRIES else -1] + patience
+
+    def worker_left(self, died: bool, patience: float) -> WorkerDied | None:
+        """A worker died or was unloaded before it began this call. None while another one may take it: fewer than
+        `_MAX_TRIES` died, and unloaded ones have not kept it waiting for ``patience`` seconds, as `put_off` counts.
+        """
+        self._deaths += died
+        if self._deaths >= _MAX_TRIES:
+            return WorkerDied(f"{self._deaths} workers died before they began the call.", reason="ending")
+        now = time.monotonic()
+        if not died and self.put_off(now, patience) < now:
+            late = f"Workers were unloaded for {patience:g} s before they began the call."
+            return WorkerDied(late, advice="See `sa2va ps` for who takes turns here.", reason="ending")
+        return None
+
+    def late(self, *, sent: bool) -> DeadlineExceeded:
+        """What to say when the deadline has passed."""
+        where = f"in phase {self.phase!r}" if sent else "while it waited for a worker"
+        return DeadlineExceeded(
+            f"The call took longer than its timeout of {self.timeout:g} s, {where}.",
+            advice="Raise timeout, or look at `sa2va ps`.",
+        )
 
     def tell(self, note: Note) -> None:
         """Let the listener know; nothing comes after `Done`."""

@@ -16,15 +16,7 @@ from collections.abc import Callable, Sequence
 
 import zmq
 
-from sa2va_host.errors import (
-    Cancelled,
-    DeadlineExceeded,
-    InvalidInput,
-    OutOfMemory,
-    Sa2VAError,
-    WorkerDied,
-    WorkerError,
-)
+from sa2va_host.errors import Cancelled, InvalidInput, OutOfMemory, Sa2VAError, WorkerError
 from sa2va_host.events import Progress
 from sa2va_host.lifecycle.connection import Connection, death, no_connection
 from sa2va_host.lifecycle.rendezvous import Record, RunDirectory
@@ -34,7 +26,7 @@ from sa2va_host.protocol.shared_memory import Arena, Ledger
 from sa2va_host.protocol.wire import to_error
 
 from .book import CallBook, Room, fail_each
-from .call import MAX_TRIES, Call
+from .call import Call
 from .peer import Peer
 from .search import Connect, Search
 
@@ -96,7 +88,7 @@ class Link:
             if not self._closed:
                 self._tell(lambda: self._begin(call))
                 return
-        call.fail(self.failure or Cancelled("This Sa2VA object is closed.", advice="Make a new one."))
+        fail_each([call], self.failure or Cancelled("This Sa2VA object is closed.", advice="Make a new one."))
 
     def post(self, call: Call, message: wire.Message, buffers: Sequence[memoryview] = ()) -> None:
         """Send a further message of a call that has begun. Nothing happens when it is over."""
@@ -129,7 +121,9 @@ class Link:
                 self._receive()
                 self._watch()
         except BaseException as error:  # our own mistake must not leave callers waiting for ever
-            self.failure = WorkerError(f"The connection to the worker failed: {type(error).__name__}: {error}.")
+            self.failure = WorkerError(
+                f"The connection to the worker failed: {type(error).__name__}: {error}."
+            )
             self._shut(self.failure)
             raise
         else:
@@ -222,10 +216,7 @@ class Link:
     def _watch(self) -> None:
         """Everything that is due by the clock, and the worker's death."""
         for call in self._book.overdue(time.monotonic()):
-            sent = call.id in self._book.sent
-            where = f"in phase {call.phase!r}" if sent else "while it waited for a worker"
-            late = f"The call took longer than its timeout of {call.timeout:g} s, {where}."
-            self._abandon(call, DeadlineExceeded(late, advice="Raise timeout, or look at `sa2va ps`."))
+            self._abandon(call, call.late(sent=call.id in self._book.sent))
         worker = self._worker
         if worker is None:
             if self._book.waiting and not self._searching.runs:
@@ -271,13 +262,9 @@ class Link:
 
     def _send_again(self, call: Call, *, died: bool = False) -> None:
         """The worker left without beginning this call: it goes to the next one, for a while."""
-        now = time.monotonic()
-        call.deaths += died
-        if call.deaths >= MAX_TRIES:
-            call.fail(WorkerDied(f"{call.deaths} workers died before they began the call.", reason="ending"))
-        elif not died and call.put_off(now, self._unload_wait) < now:
-            late = f"Workers were unloaded for {self._unload_wait:g} s before they began the call."
-            call.fail(WorkerDied(late, advice="See `sa2va ps` for who takes turns here.", reason="ending"))
+        error = call.worker_left(died, self._unload_wait)
+        if error is not None:
+            call.fail(error)
         else:
             self._book.waiting.append(call)
 

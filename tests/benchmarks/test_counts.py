@@ -36,7 +36,7 @@ def engine() -> Sa2VAEngine:
 def test_each_frame_is_encoded_once_whatever_the_number_of_objects(objects, frames):
     sam2 = tracking.build(torch.device("cpu"), Checkpoint(BUNDLED / "sa2va-tiny").config["sam2_config"])
     with torch.inference_mode():
-        tracking.track(sam2, objects, frames)
+        assert len(list(tracking.track(sam2, objects, frames))) == frames
     assert sam2.encoder_calls == frames
 
 
