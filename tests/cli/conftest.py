@@ -16,6 +16,7 @@ from PIL import Image
 
 from sa2va_host.lifecycle.rendezvous import RunDirectory
 from sa2va_host.machine import processes
+from tests.clips import write_clip
 
 SCRIPT = Path(__file__).parents[1] / "lifecycle" / "scripted_worker.py"
 PROGRAM = [sys.executable, "-c", "from sa2va_plugins.command import main; raise SystemExit(main())"]
@@ -71,3 +72,24 @@ def picture(tmp_path: Path) -> Path:
     path = tmp_path / "picture.png"
     Image.fromarray(pixels).save(path)
     return path
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    """20 frames, black, in which the script finds a white square that moves to the right."""
+    frames = []
+    for index in range(20):
+        picture = np.zeros((48, 64, 3), np.uint8)
+        picture[12:36, 8 + index : 32 + index] = 255
+        frames.append(picture)
+    return write_clip(tmp_path / "clip.mp4", frames, sound="aac")
+
+
+def files(folder: Path) -> set[str]:
+    """The names of all files in a folder, from there."""
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Name -> bytes of these, but for the note of the run itself."""
+    return {name: (folder / name).read_bytes() for name in files(folder) if name != "run.json"}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from sa2va_host import Cancellation, Cancelled, WorkerBusy
+from sa2va_host import Cancellation, Cancelled, InvalidInput, WorkerBusy
 from sa2va_host.protocol import wire
 
 REQUESTS = 500
@@ -64,3 +64,47 @@ def test_each_client_is_answered_in_order_and_none_before_all_others(bare):
     assert answered == list(calls)
     assert len(report.active) + len(report.queued) <= 2
     assert [second.wait_for(lambda reply: isinstance(reply, wire.Answer)).call for _ in calls] == list(calls)
+
+
+def test_too_many_calls_are_refused_at_once(connect, picture, settings, eventually):
+    sa = connect(settings=replace(settings, queue_bound=4))
+    sa.load()
+    with ThreadPoolExecutor(12) as pool:
+        waiting = [pool.submit(sa.segment, picture, "steps=100000 pause=0.01") for _ in range(12)]
+        eventually(lambda: sum(future.done() for future in waiting) == 8, 5)
+        refused = [future.exception() for future in waiting if future.done()]
+        assert all(isinstance(error, WorkerBusy) and error.retry_after > 0 for error in refused)
+        sa.close()
+
+
+def test_the_worker_bounds_the_queue_of_all_clients(connect, picture, settings):
+    few = replace(settings, queue_bound=2)
+    first = connect(settings=few)
+    others = [connect(settings=few) for _ in range(8)]
+    first.load()
+    with ThreadPoolExecutor(20) as pool:
+        waiting = [
+            pool.submit(sa.segment, picture, "steps=15 pause=0.02 objects=1")
+            for sa in others
+            for _ in range(2)
+        ]
+        errors = [future.exception() for future in waiting]
+    assert any(isinstance(error, WorkerBusy) for error in errors)
+    assert any(error is None for error in errors)
+    assert all(error is None or isinstance(error, WorkerBusy) for error in errors)
+
+
+def test_a_refused_call_costs_no_copy_of_its_picture(connect, picture, settings, within, eventually):
+    """Busy comes before the picture is even looked at."""
+    sa = connect(settings=replace(settings, queue_bound=1))
+    sa.load()
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(sa.segment, picture, "steps=100000 pause=0.01")
+        eventually(lambda: sa.status().active, 2)
+        with within(0.1), pytest.raises(WorkerBusy):
+            sa.segment("no such file", "objects=1")
+        sa.unload(force=True)
+        assert isinstance(running.exception(), Cancelled)
+    with pytest.raises(InvalidInput):
+        sa.segment("no such file", "objects=1")
+    assert len(sa.segment(picture, "objects=1")) == 1, "the room was given back"
