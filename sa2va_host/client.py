@@ -1,15 +1,13 @@
 """The only door to the model: `Sa2VA`.
 
-Turns pictures and prompts into calls, waits for them, and turns outcomes into results. The link does the
-talking, the launcher the starting, `stopping` the ending. Thread-safe; waiting calls end on Ctrl-C and
-cancel what they asked for.
+Turns pictures and prompts into calls, waits for them, and turns outcomes into results. The link does the talking, the
+launcher the starting, `stopping` the ending. Thread-safe; waiting calls end on Ctrl-C and cancel what they asked for.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from .calls.session import Session
@@ -44,12 +42,12 @@ if TYPE_CHECKING:
 class Sa2VA:
     """One model, wherever its worker runs. Nothing is started until a call needs it.
 
-    A setting that is None comes from the environment, the configuration file or the defaults
-    (`sa2va_host.config`); ``choice`` says which model that made, and why. ``keep_alive`` is how many seconds
-    the worker stays after the last call: 0 ends it at once, negative keeps it. ``timeout`` bounds each call,
-    starting and loading included. ``on_event`` receives `sa2va_host.events` on the thread that made the call;
-    what it raises cancels the call, as a `Cancellation` given to the call does from elsewhere. ``command``
-    replaces the worker's program (tests). In asyncio use `AsyncSa2VA`.
+    A setting that is None comes from the environment, the configuration file or the defaults (`sa2va_host.config`);
+    ``choice`` says which model that made, and why. ``keep_alive`` is how many seconds the worker stays after the last
+    call: 0 ends it at once, negative keeps it. ``timeout`` bounds each call, starting and loading included.
+    ``on_event`` receives `sa2va_host.events` on the thread that made the call; what it raises cancels the call, as a
+    `Cancellation` given to the call does from elsewhere. ``command`` replaces the worker's program (tests). In
+    asyncio use `AsyncSa2VA`.
     """
 
     def __init__(
@@ -91,15 +89,12 @@ class Sa2VA:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
-        return (
-            f"Sa2VA({self.settings.model!r}, device={self.settings.device!r}, dtype={self.settings.dtype!r})"
-        )
+        settings = self.settings
+        return f"Sa2VA({settings.model!r}, device={settings.device!r}, dtype={settings.dtype!r})"
 
     def close(self) -> None:
         """Let go of the worker, which lives on as its keep_alive says. Open calls end as `Cancelled`."""
@@ -120,9 +115,7 @@ class Sa2VA:
         timeout: float | None = None,
         cancellation: Cancellation | None = None,
     ) -> Segmentation:
-        """Find what ``prompt`` describes in one picture (a file, a PIL image, or an array `[height, width,
-        3]`).
-        """
+        """Find what ``prompt`` describes in one picture (a file, a PIL image, or an array `[height, width, 3]`)."""
         return self._segment(image, [checked_prompt(prompt)], generation, timeout, cancellation)[0]
 
     def segment_each(
@@ -138,8 +131,7 @@ class Sa2VA:
         from .calls.outcomes import split
 
         prompts = checked_prompts(prompts)
-        together, outcome = self._segment(image, prompts, generation, timeout, cancellation)
-        return split(together, outcome, len(prompts))
+        return split(*self._segment(image, prompts, generation, timeout, cancellation), len(prompts))
 
     def _segment(
         self,
@@ -154,22 +146,19 @@ class Sa2VA:
         from .media import read_pixels
         from .protocol import wire
 
-        with self._session.reserve() as room:
-            headers, buffers = room.pack([read_pixels(image)])
-            outcome = self._session.call(
-                room,
-                lambda call: wire.Segment(
-                    call=call,
-                    keep_alive=self.settings.keep_alive,
-                    prompts=prompts,
-                    key_frames=headers,
-                    generation=generation,
-                ),
-                buffers,
-                timeout,
-                cancellation,
-            )
-        return to_segmentation(outcome, tuple(headers[0].shape[:2]), 1, is_video=False), outcome
+        outcome = self._session.call(
+            lambda call, key_frames: wire.Segment(
+                call=call,
+                keep_alive=self.settings.keep_alive,
+                prompts=prompts,
+                key_frames=key_frames,
+                generation=generation,
+            ),
+            lambda: [read_pixels(image)],
+            timeout,
+            cancellation,
+        )
+        return to_segmentation(outcome, tuple(outcome.arrays[0].shape[:2]), 1, is_video=False), outcome
 
     def track(
         self,
@@ -256,29 +245,29 @@ class Sa2VA:
         turns = checked_history(history)
         one = images is not None and not isinstance(images, (list, tuple))
         sources: Any = [images] if one else images or ()
-        with self._session.reserve() as room:
-            pictures = read_images(sources)
-            masks: list[NDArray[np.bool_]] = []
-            if regions:
-                from .region_prompts import region_masks
 
-                masks = region_masks(regions, pictures)
-            headers, buffers = room.pack([*pictures, *masks])
-            outcome = self._session.call(
-                room,
-                lambda call: wire.Chat(
-                    call=call,
-                    keep_alive=self.settings.keep_alive,
-                    prompt=prompt,
-                    images=headers[: len(pictures)],
-                    regions=headers[len(pictures) :],
-                    history=turns,
-                    generation=generation,
-                ),
-                buffers,
-                timeout,
-                cancellation,
-            )
+        def read() -> Sequence[NDArray[Any]]:
+            pictures = read_images(sources)
+            if not regions:
+                return pictures
+            from .region_prompts import region_masks
+
+            return [*pictures, *region_masks(regions, pictures)]
+
+        outcome = self._session.call(
+            lambda call, arrays: wire.Chat(
+                call=call,
+                keep_alive=self.settings.keep_alive,
+                prompt=prompt,
+                images=arrays[: len(sources)],
+                regions=arrays[len(sources) :],
+                history=turns,
+                generation=generation,
+            ),
+            read,
+            timeout,
+            cancellation,
+        )
         return to_chat_answer(outcome)
 
     def process(
@@ -307,43 +296,35 @@ class Sa2VA:
         chosen, values = choose_processor(processor, options or {}, self.settings.model_folders)
         if chosen is not None and not chosen.in_worker:
             return process_here(chosen, given, picture, values)
-        with self._session.reserve() as room:
-            headers, buffers = room.pack([picture, given])
-            outcome = self._session.call(
-                room,
-                lambda call: wire.Process(
-                    call=call,
-                    keep_alive=self.settings.keep_alive,
-                    processor=processor,
-                    options=values,
-                    picture=headers[0],
-                    probabilities=headers[1],
-                ),
-                buffers,
-                timeout,
-                cancellation,
-            )
+        outcome = self._session.call(
+            lambda call, arrays: wire.Process(
+                call=call,
+                keep_alive=self.settings.keep_alive,
+                processor=processor,
+                options=values,
+                picture=arrays[0],
+                probabilities=arrays[1],
+            ),
+            lambda: [picture, given],
+            timeout,
+            cancellation,
+        )
         return to_probabilities(outcome, given.shape)
 
     def load(self, *, timeout: float | None = None, cancellation: Cancellation | None = None) -> ModelInfo:
         """Have the model in memory, and say what it is."""
         from .protocol import wire
 
-        with self._session.reserve() as room:
-            outcome = self._session.call(
-                room,
-                lambda call: wire.Load(call=call, keep_alive=self.settings.keep_alive),
-                (),
-                timeout,
-                cancellation,
-            )
+        outcome = self._session.call(
+            lambda call, _: wire.Load(call=call, keep_alive=self.settings.keep_alive),
+            timeout=timeout,
+            cancellation=cancellation,
+        )
         assert outcome.info is not None
         return outcome.info
 
     def status(self) -> WorkerStatus:
-        """The worker that would answer a call now; never starts one. A false status says that there is
-        none.
-        """
+        """The worker that would answer a call now; never starts one. A false status says that there is none."""
         from .lifecycle.status import ABSENT, worker_status
 
         found = self._find()
@@ -365,5 +346,4 @@ class Sa2VA:
 
     def _find(self) -> tuple[Record, RunDirectory] | None:
         run = run_directory(self.settings)
-        record = run.find(self.specification)
-        return None if record is None else (record, run)
+        return (record, run) if (record := run.find(self.specification)) else None

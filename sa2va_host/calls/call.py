@@ -81,6 +81,8 @@ class Outcome(msgspec.Struct):
     said: list[tuple[str, int]] = []
     """For each prompt the answer and how many of the objects are its own; empty where the engine does not tell."""
     masks: dict[int, NDArray[np.float32]] = {}
+    arrays: list[wire.ArrayHeader] = []
+    """What was sent along with it."""
     pid: int = 0
     created: float = 0.0
 

@@ -22,8 +22,10 @@ from sa2va_host.lifecycle.workers import run_directory
 from sa2va_host.protocol.specification import Specification
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from sa2va_host.lifecycle.rendezvous import Record, RunDirectory
-    from sa2va_host.protocol.wire import Message
+    from sa2va_host.protocol.wire import ArrayHeader, Message
 
     from .book import Room
     from .call import Call, Note, Outcome
@@ -73,18 +75,25 @@ class Session:
 
     def call(
         self,
-        room: Room,
-        opening: Callable[[int], Message],
-        buffers: Sequence[memoryview] = (),
+        opening: Callable[[int, list[ArrayHeader]], Message],
+        arrays: Callable[[], Sequence[NDArray[Any] | memoryview]] = tuple,
         timeout: float | None = None,
         cancellation: Cancellation | None = None,
     ) -> Outcome:
-        """Submit a call and wait for what it brings, as `follow` does."""
+        """Submit a call and wait for what it brings, as `follow` does. ``arrays`` is asked once there is room, since a
+        call that is refused is to cost nothing; ``opening`` has their headers.
+        """
         from .call import Done
 
-        for call, note in self.follow(room, opening, buffers, timeout, cancellation):
-            if isinstance(note, Done):
-                return call.future.result()
+        with self.reserve() as room:
+            headers, buffers = room.pack(arrays())
+            for call, note in self.follow(
+                room, lambda number: opening(number, headers), buffers, timeout, cancellation
+            ):
+                if isinstance(note, Done):
+                    outcome = call.future.result()
+                    outcome.arrays = headers
+                    return outcome
         raise AssertionError("the last note of a call is Done")
 
     def follow(

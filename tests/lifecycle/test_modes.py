@@ -63,15 +63,13 @@ def test_what_cannot_be_asked_is_refused_before_a_worker_is_needed(connect, fram
 
 def test_an_impossible_place_is_refused(connect, frames):
     """By the worker too, whoever the client is."""
-    from sa2va_host.protocol import arrays, wire
+    from sa2va_host.protocol import wire
 
     sa = connect()
-    headers, buffers = arrays.pack(frames[:2])
-    with sa._session.reserve() as room, pytest.raises(InvalidInput, match="must ascend from 0"):
+    with pytest.raises(InvalidInput, match="must ascend from 0"):
         sa._session.call(
-            room,
-            lambda call: wire.Segment(
+            lambda call, headers: wire.Segment(
                 call=call, keep_alive=1, prompts=["x"], key_frames=headers, tracked=True, key_positions=[0, 0]
             ),
-            buffers,
+            lambda: frames[:2],
         )
