@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import traceback
 from collections.abc import Iterator
 
@@ -22,6 +23,21 @@ _NO_ROOM = ("DefaultCPUAllocator", "not enough memory", "can't allocate memory",
 """How PyTorch says it on a processor, in a plain RuntimeError (c10/core/impl/alloc_cpu.cpp), the last one of files that
 are mapped (aten/src/ATen/MapAllocator.cpp).
 """
+
+_THREADS = torch.get_num_threads()
+"""What PyTorch takes for itself: a thread for each core."""
+_SMALL = 50_000_000
+"""With fewer parameters than these, a step is too short for its threads to share it well."""
+
+
+def take_threads(device: torch.device, parameters: int) -> None:
+    """Let a small model on the processor leave a core to its clients, unless OMP_NUM_THREADS says how many to take.
+
+    The threads of a step wait for each other in loops that keep their cores busy (libgomp: for 3 ms); that time is lost
+    to whoever scales the next frame and writes the last one.
+    """
+    leaves_one = device.type == "cpu" and parameters < _SMALL and "OMP_NUM_THREADS" not in os.environ
+    torch.set_num_threads(max(1, _THREADS - leaves_one))
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ from sa2va_host.protocol.specification import ModelInfo, Specification
 
 from . import attention
 from .clock import Clock
-from .device import choose_all, memory_errors, memory_use
+from .device import choose_all, memory_errors, memory_use, take_threads
 from .following import OWN_DECODER, Follower
 from .models import quantization
 from .models.checkpoint import Checkpoint, find_folder
@@ -82,6 +82,7 @@ class Sa2VAEngine:
                     yield Progress("loading", min(done, total), total, "bytes")
         image_size = model.sam2.image_size if isinstance(model, Sa2VA) else 0
         need = need_of(model)
+        take_threads(device, need.parameters)
         info = ModelInfo(
             name=checkpoint.name,
             family=kind.name,

@@ -262,8 +262,7 @@ class Link:
 
     def _send_again(self, call: Call, *, died: bool = False) -> None:
         """The worker left without beginning this call: it goes to the next one, for a while."""
-        error = call.worker_left(died, self._unload_wait)
-        if error is not None:
+        if error := call.worker_left(died, self._unload_wait):
             call.fail(error)
         else:
             self._book.waiting.append(call)
