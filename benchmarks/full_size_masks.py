@@ -74,5 +74,9 @@ def _write_with_opencv(logits: Logits, stem: Path) -> None:
         cv2.imwrite(f"{stem}.{index}.opencv.png", mask.astype(np.uint8) * np.uint8(255))
 
 
-def _opencv(logits: Logits) -> list[Mask]:
-    return [cv2.resize(low[0], SIZE[::-1], interpolation=cv2.INTER_LINEAR) > 0 for low in logits]
+def _opencv(logits: Logits) -> Mask:
+    """bool `[objects, height, width]`, one array as ours is: single ones come from memory that is warm more often."""
+    result = np.empty((len(logits), *SIZE), np.bool_)
+    for low, mask in zip(logits[:, 0], result, strict=True):
+        np.greater(cv2.resize(low, SIZE[::-1], interpolation=cv2.INTER_LINEAR), 0, out=mask)
+    return result
