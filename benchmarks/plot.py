@@ -47,14 +47,16 @@ def _panel(name: str, figures: Sequence[Figure], top: int) -> list[str]:
         y = top + row * ROW
         end = LEFT + figure.median * scale
         fastest, slowest = LEFT + min(figure.values) * scale, LEFT + max(figure.values) * scale
+        aim = LEFT + (figure.aim or 0.0) * scale
+        # The number stands behind the mark of the aim where it would be crossed by it.
+        number = max(end, slowest) if aim > max(end, slowest) + RIGHT else max(end, slowest, aim)
         colour = "#d9822b" if figure.missed else "#3b7dd8"
         lines += [
             f'<text x="{LEFT - 8}" y="{y + 17}" text-anchor="end">{escape(figure.name)}</text>',
             f'<rect x="{LEFT}" y="{y + 5}" width="{end - LEFT:.1f}" height="14" fill="{colour}"/>',
             f'<path d="M{fastest:.1f} {y + 12}H{slowest:.1f}" stroke="black"/>',
-            f'<text x="{max(end, slowest) + 6:.1f}" y="{y + 17}">{shown(figure.median, figure.unit)}</text>',
+            f'<text x="{number + 6:.1f}" y="{y + 17}">{shown(figure.median, figure.unit)}</text>',
         ]
         if figure.aim is not None:
-            aim = LEFT + figure.aim * scale
             lines.append(f'<path d="M{aim:.1f} {y + 2}V{y + 22}" stroke="#c0392b" stroke-width="2"/>')
     return lines
