@@ -115,25 +115,20 @@ def write_image(path: str | os.PathLike[str], picture: NDArray[np.uint8] | NDArr
     """Write a PNG; returns the path.
 
     uint8 `[height, width, 3]` (RGB), `[height, width, 4]` (RGBA, straight alpha) or `[height, width]` (grey), or
-    uint16 `[height, width]` (16-bit grey).
+    uint16 `[height, width]` (16-bit grey). Raises `InvalidInput` for anything else, and for what PNG cannot hold.
     """
-    import cv2
-    import numpy as np
+    from . import png
 
-    pixels: NDArray[Any] = np.ascontiguousarray(picture)
-    if pixels.ndim == 3:  # OpenCV's order of colours
-        pixels = cv2.cvtColor(pixels, cv2.COLOR_RGBA2BGRA if pixels.shape[2] == 4 else cv2.COLOR_RGB2BGR)
-    # Its default is run lengths: as small as more work for pictures and masks, but twice the size for smooth maps.
-    options = [cv2.IMWRITE_PNG_COMPRESSION, 4] if pixels.dtype == np.uint16 else []
-    _, encoded = cv2.imencode(".png", pixels, options)
-    return write_whole(path, lambda stream: stream.write(encoded.data))
+    encoded = png.encode(picture)
+    return write_whole(path, lambda stream: stream.write(encoded))
 
 
 def write_mask(path: str | os.PathLike[str], mask: NDArray[np.bool_]) -> Path:
     """Write a mask `[height, width]` as an 8-bit grey PNG, 255 where it is true; returns the path."""
-    import numpy as np
+    from . import png
 
-    return write_image(path, mask.astype(np.uint8) * np.uint8(255))
+    encoded = png.encode_mask(mask)
+    return write_whole(path, lambda stream: stream.write(encoded))
 
 
 def write_exr(path: str | os.PathLike[str], values: NDArray[np.float32]) -> Path:

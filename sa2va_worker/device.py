@@ -26,18 +26,31 @@ are mapped (aten/src/ATen/MapAllocator.cpp).
 
 _THREADS = torch.get_num_threads()
 """What PyTorch takes for itself: a thread for each core."""
+_SAID = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+"""Where a user says how many it takes."""
 _SMALL = 50_000_000
 """With fewer parameters than these, a step is too short for its threads to share it well."""
 
 
 def take_threads(device: torch.device, parameters: int) -> None:
-    """Let a small model on the processor leave a core to its clients, unless OMP_NUM_THREADS says how many to take.
+    """Let a small model on the processor leave a core to its clients, unless the user said how many to take.
 
     The threads of a step wait for each other in loops that keep their cores busy (libgomp: for 3 ms); that time is lost
     to whoever scales the next frame and writes the last one.
     """
-    leaves_one = device.type == "cpu" and parameters < _SMALL and "OMP_NUM_THREADS" not in os.environ
+    leaves_one = device.type == "cpu" and parameters < _SMALL and not any(map(os.environ.get, _SAID))
     torch.set_num_threads(max(1, _THREADS - leaves_one))
+
+
+@contextlib.contextmanager
+def all_threads() -> Iterator[None]:
+    """Around what has long steps although the model beside it is small."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(_THREADS)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager

@@ -77,7 +77,7 @@ class PluginEngine:
             self._made[processor.name] = processor.make(self.info.device)
         made = self._made[processor.name]
         for index, probability in enumerate(request.probabilities):
-            with _memory_errors(self.info.device):
+            with _on_device(self.info.device):
                 result = run(processor, made, probability, request.picture, options)
             yield Processed(index, result)
             yield Progress("processing", index + 1, objects, "objects")
@@ -150,14 +150,14 @@ def _config(folder: CheckpointFolder) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _memory_errors(device: str) -> Iterator[None]:
-    """As our own engine's, for processors that use PyTorch; others have no such errors."""
+def _on_device(device: str) -> Iterator[None]:
+    """Around a processor that uses PyTorch: errors as our own engine's, and all threads, however small the model is."""
     if "torch" not in sys.modules:
         yield
         return
     import torch
 
-    from .device import memory_errors
+    from .device import all_threads, memory_errors
 
-    with memory_errors(torch.device(device)):
+    with memory_errors(torch.device(device)), all_threads():
         yield

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sa2va_host.errors import Sa2VAError, WorkerBusy
 from sa2va_host.protocol import arrays
 
-from .call import Call
+from .call import Call, Note
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,6 +59,10 @@ class CallBook:
 
     def open_calls(self) -> list[Call]:
         return [*self.sent.values(), *self.waiting]
+
+    def tell_waiting(self, note: Note) -> None:
+        for call in self.waiting:
+            call.tell(note)
 
     def deadlines(self) -> list[float]:
         return [call.deadline for call in self.open_calls() if call.deadline is not None]

@@ -1,18 +1,18 @@
-"""The thread between calls and the worker: it owns the socket, and it is the first to know when the worker
-dies.
+"""The thread between calls and the worker: it owns the socket, and it is the first to know when the worker dies.
 
-Any thread may submit calls. The link finds or starts a worker when there is a call to send (on a third
-thread, since that waits), watches deadlines and the worker's process, and resolves every call: with an
-answer, with the worker's error, or with why the worker is gone. One link serves one specification; it
-never restarts anything unasked.
+Any thread may submit calls. The link finds or starts a worker when there is a call to send (on a third thread, since
+that waits), watches deadlines and the worker's process, and resolves every call: with an answer, with the worker's
+error, or with why the worker is gone. One link serves one specification; it never restarts anything unasked.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import wait
 
 import zmq
 
@@ -34,7 +34,8 @@ _PING = 0
 """The call id of our own status questions; real calls count from 1."""
 _TOO_LATE = 0.1
 """A call sent within so many seconds of the worker's death counts as made after it."""
-
+_CANCELLING = 1.0
+"""The longest that a caller waits for its cancelled call to be let go, which takes a millisecond."""
 _LONGEST_POLL = 3600.0
 _TRIM_AFTER = 5.0
 """Seconds without a call after which shared memory is given back."""
@@ -95,8 +96,10 @@ class Link:
         self._tell(lambda: self._continue(call, message, buffers))
 
     def cancel(self, call: Call, error: Sa2VAError) -> None:
-        """Resolve the call with ``error`` now, and tell the worker to stop working on it."""
+        """Resolve the call with ``error``, and tell the worker to stop working on it. Its room is free on return."""
         self._tell(lambda: self._abandon(call, error))
+        if self._thread is not threading.current_thread():
+            wait([call.future], _CANCELLING)
 
     def close(self) -> None:
         """End everything; idempotent. The worker stays, as its keep_alive says."""
@@ -133,7 +136,8 @@ class Link:
         with self._lock:
             self._closed = True
         while self._commands:
-            self._commands.popleft()()
+            with contextlib.suppress(Exception):  # what ended the thread may be in their way too
+                self._commands.popleft()()
         fail_each(self._book.take_sent() + self._book.take_waiting(), error)
         worker, self._worker = self._worker, None
         if worker is not None:  # have it drop what we asked, and give the message a moment to leave
@@ -250,10 +254,10 @@ class Link:
     def _send_call(self, worker: Peer, call: Call) -> None:
         if not self._book.sent:
             worker.watchdog.rest()
+        self._book.sent[call.id] = call
         message, buffers = call.open()
         call.answered_by(worker.connection.pid, worker.connection.record.created)
         call.phase = "queued"
-        self._book.sent[call.id] = call
         try:
             worker.connection.send(message, buffers)
         except wire.BadMessage as error:
@@ -291,13 +295,9 @@ class Link:
             self._worker.connection.send(wire.Cancel(call=call.id))
 
     def _search(self) -> None:
-        def announce() -> None:
-            for call in self._book.waiting:
-                call.tell(Progress("starting"))
-
         self._searching.begin(
             given_up=lambda: self._closed or not self._book.waiting,
-            starting=announce,
+            starting=lambda: self._book.tell_waiting(Progress("starting")),
             found=self._connected,
             failed=self._search_failed,
         )
@@ -307,9 +307,9 @@ class Link:
             self._connected(found)
 
     def _search_failed(self, error: BaseException) -> None:
-        if isinstance(error, Cancelled) and not self._closed and self._book.waiting:
-            return  # whoever it was for went away, and others came meanwhile: try again
-        fail_each(self._book.take_waiting(), error)
+        # Where whoever it was for went away, and others came meanwhile, it is tried again.
+        if not (isinstance(error, Cancelled) and not self._closed and self._book.waiting):
+            fail_each(self._book.take_waiting(), error)
 
     def _connected(self, found: tuple[Record, RunDirectory] | OutOfMemory) -> None:
         if isinstance(found, OutOfMemory):

@@ -125,6 +125,7 @@ def overlay(image: NDArray[np.uint8], masks: Mask | Sequence[Mask]) -> NDArray[n
 
     if len(masks) == 0:
         return image.copy()
+    image = np.ascontiguousarray(image)  # OpenCV draws into nothing else
     inside = np.logical_or.reduce(masks)
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32) * 0.3 + 18.0
     faded = (grey[:, :, None] + image * np.float32(0.12)).astype(np.uint8)

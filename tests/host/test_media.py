@@ -277,26 +277,6 @@ def test_a_pipe_is_read_and_a_device_is_not(tmp_path):
         media.read_image("/dev/null")
 
 
-def test_masks_are_written_as_black_and_white(tmp_path):
-    mask = np.zeros((5, 6), dtype=np.bool_)
-    mask[1:3, 2:4] = True
-    path = media.write_mask(tmp_path / "new" / "folder" / "m.png", mask)
-    with Image.open(path) as image:
-        assert image.mode == "L"
-        assert np.array_equal(np.asarray(image), mask * 255)
-
-
-@pytest.mark.parametrize(
-    ("shape", "dtype"),
-    [((5, 6, 3), np.uint8), ((5, 6, 4), np.uint8), ((5, 6), np.uint8), ((5, 6), np.uint16)],
-)
-def test_pictures_are_read_by_others_as_they_were_written(tmp_path, shape, dtype):
-    values = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
-    for picture in (values, values[::-1, 1:]):
-        with Image.open(media.write_image(tmp_path / "p.png", picture)) as image:
-            assert np.array_equal(np.asarray(image), picture)
-
-
 def test_overlay_is_written(tmp_path, picture):
     path = media.write_overlay(tmp_path / "o.png", picture, np.ones((1, 13, 17), dtype=np.bool_))
     assert media.read_image(path).shape == picture.shape

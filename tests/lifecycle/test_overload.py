@@ -108,3 +108,13 @@ def test_a_refused_call_costs_no_copy_of_its_picture(connect, picture, settings,
     with pytest.raises(InvalidInput):
         sa.segment("no such file", "objects=1")
     assert len(sa.segment(picture, "objects=1")) == 1, "the room was given back"
+
+
+def test_whoever_hears_that_a_call_is_cancelled_has_its_room_back(connect, picture, settings):
+    sa = connect(settings=replace(settings, queue_bound=1))
+    for _ in range(10):
+        release = Cancellation()
+        release.cancel()
+        with pytest.raises(Cancelled):
+            sa.segment(picture, "steps=100000 pause=0.01", cancellation=release)
+        assert len(sa.segment(picture, "objects=1")) == 1

@@ -11,7 +11,7 @@ from sa2va_host.config import load_settings
 from sa2va_host.errors import OutOfMemory
 from sa2va_host.models.choice import specify
 from sa2va_worker import device
-from sa2va_worker.device import memory_errors, take_threads
+from sa2va_worker.device import all_threads, memory_errors, take_threads
 from sa2va_worker.engine import Sa2VAEngine
 
 
@@ -29,7 +29,8 @@ def test_other_errors_stay_what_they_are() -> None:
 def cores(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """How many threads PyTorch takes by itself, here: four."""
     before = torch.get_num_threads()
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(device, "_THREADS", 4)
     yield 4
     torch.set_num_threads(before)
@@ -47,7 +48,17 @@ def test_a_large_model_and_one_on_a_gpu_take_all(cores: int) -> None:
         assert torch.get_num_threads() == cores
 
 
-def test_a_number_of_threads_that_is_asked_for_is_taken(cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+@pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "MKL_NUM_THREADS"])
+def test_a_number_of_threads_that_is_asked_for_is_taken(
+    cores: int, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "4")
     take_threads(torch.device("cpu"), 1000)
     assert torch.get_num_threads() == cores
+
+
+def test_beside_a_small_model_a_mask_processor_takes_all_threads(cores: int) -> None:
+    take_threads(torch.device("cpu"), 1000)
+    with all_threads():
+        assert torch.get_num_threads() == cores
+    assert torch.get_num_threads() == cores - 1

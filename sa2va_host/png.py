@@ -1,0 +1,67 @@
+"""Pictures as PNG, compressed by OpenCV: in a third of Pillow's time, for some percent more bytes.
+
+Called by `sa2va_host.media`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import InvalidInput
+
+_LONGEST_SIDE = 1_000_000
+"""libpng's limit (png_set_user_limits)."""
+_QUICKLY = (cv2.IMWRITE_PNG_COMPRESSION, 1)
+"""More work makes files smaller by some percent, in up to three times as long."""
+_BY_RUN_LENGTHS = ()
+"""OpenCV's default. For masks it takes a third of the time; drawn and tiled pictures would be many times larger."""
+
+
+def encode(picture: NDArray[Any]) -> memoryview:
+    """A PNG of uint8 `[height, width, 3]` (RGB), `[height, width, 4]` (RGBA) or `[height, width]` (grey), or of uint16
+    `[height, width]`, of either byte order. Raises `InvalidInput` for anything else.
+    """
+    pixels = np.ascontiguousarray(picture)
+    deep = pixels.dtype.newbyteorder("=") == np.uint16
+    channels = pixels.shape[2:]
+    if (
+        not (deep or pixels.dtype == np.uint8)
+        or channels not in ([()] if deep else [(), (3,), (4,)])
+        or pixels.ndim < 2
+        or not pixels.size
+    ):
+        raise InvalidInput(
+            f"An array of {pixels.dtype} {list(pixels.shape)} cannot be written as PNG.",
+            advice="Give uint8 [height, width], [height, width, 3] or [height, width, 4], or uint16 [height, width].",
+        )
+    if deep:
+        return _compress(pixels.astype(np.uint16, copy=False), _QUICKLY)
+    if channels:  # OpenCV has colours the other way round
+        order = cv2.COLOR_RGBA2BGRA if channels == (4,) else cv2.COLOR_RGB2BGR
+        pixels = cv2.cvtColor(pixels, order)
+    return _compress(pixels, _QUICKLY)
+
+
+def encode_mask(mask: NDArray[np.bool_]) -> memoryview:
+    """An 8-bit grey PNG, 255 where the mask `[height, width]` is true. Raises `InvalidInput` for another shape."""
+    if mask.ndim != 2 or not mask.size:
+        raise InvalidInput(
+            f"An array of shape {list(mask.shape)} is no mask to write.", advice="Give [height, width]."
+        )
+    return _compress(mask.astype(np.bool_).astype(np.uint8) * np.uint8(255), _BY_RUN_LENGTHS)
+
+
+def _compress(pixels: NDArray[Any], options: Sequence[int]) -> memoryview:
+    height, width = pixels.shape[:2]
+    if max(height, width) > _LONGEST_SIDE:
+        raise InvalidInput(
+            f"A PNG file has at most {_LONGEST_SIDE:,} pixels a side; this picture is {width:,} x {height:,}.",
+            advice="Cut or scale it.",
+        )
+    _, encoded = cv2.imencode(".png", pixels, options)
+    return encoded.data
