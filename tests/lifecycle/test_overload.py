@@ -11,6 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from sa2va_host import Cancellation, Cancelled, InvalidInput, WorkerBusy
+from sa2va_host.events import TextPiece
 from sa2va_host.protocol import wire
 
 REQUESTS = 500
@@ -111,10 +112,14 @@ def test_a_refused_call_costs_no_copy_of_its_picture(connect, picture, settings,
 
 
 def test_whoever_hears_that_a_call_is_cancelled_has_its_room_back(connect, picture, settings):
-    sa = connect(settings=replace(settings, queue_bound=1))
-    for _ in range(10):
-        release = Cancellation()
-        release.cancel()
-        with pytest.raises(Cancelled):
-            sa.segment(picture, "steps=100000 pause=0.01", cancellation=release)
-        assert len(sa.segment(picture, "objects=1")) == 1
+    class Interrupted(Exception):
+        pass
+
+    def on_event(event):
+        if isinstance(event, TextPiece):
+            raise Interrupted
+
+    sa = connect(settings=replace(settings, queue_bound=1), on_event=on_event)
+    for _ in range(20):
+        with pytest.raises(Interrupted):
+            sa.chat("steps=1000 pause=0.001", picture)
