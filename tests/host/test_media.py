@@ -282,6 +282,15 @@ def test_overlay_is_written(tmp_path, picture):
     assert media.read_image(path).shape == picture.shape
 
 
+def test_an_overlay_does_not_depend_on_how_the_picture_lies_in_memory(tmp_path, picture):
+    mask = np.ones((1, 13, 17), dtype=np.bool_)
+    plain, columns = (
+        media.write_overlay(tmp_path / f"{name}.png", given, mask).read_bytes()
+        for name, given in (("plain", picture), ("columns", np.asfortranarray(picture)))
+    )
+    assert plain == columns
+
+
 def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path):
     target = tmp_path / "m.png"
     target.write_bytes(b"old")
