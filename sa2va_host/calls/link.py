@@ -326,22 +326,22 @@ class Link:
 
     def _bury(self, worker: Peer) -> None:
         """The worker's process is gone: find out why, and tell every call."""
-        record = worker.connection.record
-        known, note = worker.connection.exit_note(worker.run)
-        if not (known and worker.connection.is_drained()):
+        connection = worker.connection
+        known, note = connection.exit_note(worker.run)
+        if not (known and connection.is_drained()):
             return
         self._receive()  # answers that were on the way when it died
-        died_at, loaded = worker.connection.died_at, worker.watchdog.loaded
+        died_at, loaded, unreached = connection.died_at, worker.watchdog.loaded, connection.was_out_of_reach
         self._disconnect()
-        tail = worker.run.log_tail(record.incarnation)
+        tail = worker.run.log_tail(connection.record.incarnation)
         for call in self._book.take_sent():
-            innocent = note is not None and (note.orderly or note.resend)
+            innocent = unreached or (note is not None and (note.orderly or note.resend))
             # To its caller a call to a worker that is as good as dead is a "next call", which must work.
             too_late = loaded and died_at - call.sent_at < _TOO_LATE
             if not call.begun and (innocent or too_late):
                 self._send_again(call, died=note is None or not note.orderly)
             else:
-                self._fail(call, death(record, note, call.phase, tail))
+                self._fail(call, death(connection.record, note, call.phase, tail))
 
     def _disconnect(self) -> None:
         worker, self._worker = self._worker, None

@@ -52,11 +52,18 @@ class Connection:
         self.socket = transport.connect(context, record.endpoint)
         self._disconnection = transport.watch_disconnection(self.socket)
         self.died_at = 0.0
+        self._was_heard = False
         self.send(wire.Hello(program=_program(), arena=ledger.offer if ledger is not None else None))
 
     @property
     def pid(self) -> int:
         return self.record.process.pid
+
+    @property
+    def was_out_of_reach(self) -> bool:
+        """Whether nothing that was sent can have arrived: it never answered us, and its socket was deleted."""
+        path = self.record.endpoint.path
+        return not self._was_heard and path is not None and not path.exists()
 
     def send(self, message: wire.Message, buffers: Sequence[memoryview] = ()) -> None:
         """Queue a message; buffers must not change afterwards. Raises `wire.BadMessage` when it is too
@@ -71,6 +78,7 @@ class Connection:
         try:
             while (incoming := transport.receive(self.socket, routed=False)) is not None:
                 envelope.check(incoming.envelope, incarnation=self._incarnation, token=self._token)
+                self._was_heard = True
                 message = wire.decode_from_worker(incoming.payload)
                 if self._ledger is not None and isinstance(message, wire.Ready):
                     self._ledger.is_open = message.shares

@@ -230,3 +230,24 @@ def test_a_run_directory_that_is_deleted_while_a_model_loads_costs_no_answer(
         shutil.rmtree(run.path, ignore_errors=True)  # a launcher may be writing there
         assert call.result().text
     sa.unload()
+
+
+def test_a_worker_whose_socket_is_deleted_before_its_launcher_connects_costs_no_answer(
+    connect, picture, run, monkeypatch
+):
+    """Nothing that was sent to it arrived, so the call is the next one's."""
+    from sa2va_host.lifecycle import launcher
+
+    ensure_worker, started = launcher.ensure_worker, []
+
+    def ensure_and_delete(*arguments, **more):
+        started.append(ensure_worker(*arguments, **more))
+        if len(started) == 1:
+            shutil.rmtree(run.path, ignore_errors=True)
+        return started[-1]
+
+    monkeypatch.setattr(launcher, "ensure_worker", ensure_and_delete)
+    sa = connect("scripted:load=0.6,parts=6")
+    assert sa.segment(picture, "objects=1").worker.pid == started[-1].process.pid
+    assert len(started) == (1 if started[0].endpoint.path is None else 2)
+    sa.unload()
