@@ -59,7 +59,7 @@ def measure(plan: Plan, device: str = "cpu", cases: Sequence[tuple[int, int]] = 
             if (objects, 4) in peaks and (objects, 8) in peaks:
                 name = f"{objects} object{'s' * (objects > 1)}: peak of 8 frames against 4, {whose}"
                 yield ratio(name, peaks[objects, 8], peaks[objects, 4])
-    if cases is CASES:
+    if (ALONE[0], 8) in ours:
         objects, frames = ALONE
         longer = _run(sys.executable, "benchmarks.tracking", device, str(objects), str(frames), "1")
         yield from _figures(f"{objects} object, {frames} frames", "ours", longer, frames)

@@ -16,6 +16,8 @@ from .errors import InvalidInput
 
 _LONGEST_SIDE = 1_000_000
 """libpng's limit (png_set_user_limits)."""
+_CHANNELS = {"uint8": ((), (3,), (4,)), "uint16": ((),)}
+"""What may stand behind `[height, width]`, by dtype."""
 _QUICKLY = (cv2.IMWRITE_PNG_COMPRESSION, 1)
 """More work makes files smaller by some percent, in up to three times as long."""
 _BY_RUN_LENGTHS = ()
@@ -26,21 +28,13 @@ def encode(picture: NDArray[Any]) -> memoryview:
     """A PNG of uint8 `[height, width, 3]` (RGB), `[height, width, 4]` (RGBA) or `[height, width]` (grey), or of uint16
     `[height, width]`, of either byte order. Raises `InvalidInput` for anything else.
     """
-    pixels = np.ascontiguousarray(picture)
-    deep = pixels.dtype.newbyteorder("=") == np.uint16
+    pixels = np.ascontiguousarray(picture, picture.dtype.newbyteorder("="))
     channels = pixels.shape[2:]
-    if (
-        not (deep or pixels.dtype == np.uint8)
-        or channels not in ([()] if deep else [(), (3,), (4,)])
-        or pixels.ndim < 2
-        or not pixels.size
-    ):
+    if channels not in _CHANNELS.get(pixels.dtype.name, ()) or pixels.ndim < 2 or not pixels.size:
         raise InvalidInput(
             f"An array of {pixels.dtype} {list(pixels.shape)} cannot be written as PNG.",
             advice="Give uint8 [height, width], [height, width, 3] or [height, width, 4], or uint16 [height, width].",
         )
-    if deep:
-        return _compress(pixels.astype(np.uint16, copy=False), _QUICKLY)
     if channels:  # OpenCV has colours the other way round
         order = cv2.COLOR_RGBA2BGRA if channels == (4,) else cv2.COLOR_RGB2BGR
         pixels = cv2.cvtColor(pixels, order)

@@ -98,7 +98,7 @@ class Link:
     def cancel(self, call: Call, error: Sa2VAError) -> None:
         """Resolve the call with ``error``, and tell the worker to stop working on it. Its room is free on return."""
         self._tell(lambda: self._abandon(call, error))
-        if self._thread is not threading.current_thread():
+        if self._thread.is_alive() and self._thread is not threading.current_thread():  # not so after a fork
             wait([call.future], _CANCELLING)
 
     def close(self) -> None:

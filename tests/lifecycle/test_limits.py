@@ -96,6 +96,15 @@ def test_a_call_that_comes_as_the_connection_fails_is_told_why(connect, picture,
     assert len(sa.segment(picture, "objects=1")) == 1
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_call_whose_message_cannot_be_made_is_told_and_nobody_waits_for_ever(connect, picture):
+    sa = connect()
+    assert len(sa.segment(picture, "objects=1")) == 1
+    with pytest.raises(WorkerError, match="ZeroDivisionError"):
+        sa._session.call(lambda number, headers: 1 // 0, timeout=10)
+    assert len(sa.segment(picture, "objects=1")) == 1
+
+
 def test_a_program_whose_name_is_no_text_is_served(client_program):
     program = client_program(
         "sys.argv[0] = '/tmp/pro\\udcffgram'\n"

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from sa2va_host.config import load_settings
 from sa2va_host.errors import OutOfMemory
-from sa2va_host.models.choice import specify
+from sa2va_host.plugins.hookspecs import MaskProcessor
+from sa2va_host.protocol.specification import Specification
 from sa2va_worker import device
-from sa2va_worker.device import all_threads, memory_errors, take_threads
+from sa2va_worker.device import memory_errors, take_threads
 from sa2va_worker.engine import Sa2VAEngine
+from sa2va_worker.extensions import PluginEngine
+from sa2va_worker.models.checkpoint import BUNDLED
+from sa2va_worker.steps import Processed, ProcessRequest
+
+TINY = Specification(checkpoint=str(BUNDLED / "sa2va-tiny"), device="cpu")
 
 
 def test_a_processor_without_room_is_out_of_memory() -> None:
@@ -37,7 +44,7 @@ def cores(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 
 
 def test_the_bundled_model_leaves_a_core_to_its_clients(cores: int) -> None:
-    for _ in Sa2VAEngine().load(specify(load_settings(model="sa2va-tiny", device="cpu"))):
+    for _ in Sa2VAEngine().load(TINY):
         pass
     assert torch.get_num_threads() == cores - 1
 
@@ -57,8 +64,19 @@ def test_a_number_of_threads_that_is_asked_for_is_taken(
     assert torch.get_num_threads() == cores
 
 
-def test_beside_a_small_model_a_mask_processor_takes_all_threads(cores: int) -> None:
-    take_threads(torch.device("cpu"), 1000)
-    with all_threads():
-        assert torch.get_num_threads() == cores
+def test_beside_a_small_model_a_mask_processor_takes_all_threads(
+    cores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def count(probability: Any, picture: Any, options: Any) -> Any:
+        return np.full_like(probability, torch.get_num_threads())
+
+    engine = PluginEngine()
+    monkeypatch.setitem(
+        engine._processors, "count", MaskProcessor("count", "", lambda _: count, in_worker=True)
+    )
+    for _ in engine.load(TINY):
+        pass
+    request = ProcessRequest("count", {}, np.zeros((5, 6, 3), np.uint8), np.zeros((1, 5, 6), np.float32))
+    (done,) = (step for step in engine.process(request) if isinstance(step, Processed))
+    assert done.probability[0, 0] == cores
     assert torch.get_num_threads() == cores - 1
