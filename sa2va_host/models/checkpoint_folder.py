@@ -1,12 +1,13 @@
 """What is in a checkpoint folder, as far as it can be told without torch.
 
-Shared by the worker, which loads the weights, and by the host, which lists what is there. Only `config.json` and the
-index of the safetensors files are read; code and pickles in the folder are never touched.
+Shared by the worker, which loads the weights, and by the host, which lists what is there. Only JSON files and the
+headers of the safetensors files are read; code and pickles in the folder are never touched.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import stat
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,8 +18,18 @@ from sa2va_host.errors import ModelLoadFailed
 
 MAX_JSON_BYTES = 64 * 2**20
 INDEX = "model.safetensors.index.json"
+MAX_HEADER_BYTES = 100_000_000
 MODEL_TYPE = "sa2va_chat"
 """What upstream writes under `model_type` into every Sa2VA checkpoint's `config.json`."""
+NATIVE = (
+    ("text_config", "qwen3_vl_text"),
+    ("text_config", "qwen2_5_vl_text"),
+    ("llm_config", "qwen2"),
+    ("llm_config", "internlm2"),
+)
+"""What our own families have in `config.json`: a part of it, and the ``model_type`` there. The worker's table
+`sa2va_worker.models.families.FAMILIES` says how each is built.
+"""
 
 
 @dataclass(frozen=True)
@@ -125,6 +136,44 @@ class CheckpointFolder:
             return "internvl"
         kind = config.get("model_type")
         return kind if isinstance(kind, str) and kind != MODEL_TYPE else ""
+
+    @property
+    def is_native(self) -> bool:
+        """Whether `config.json` says a Sa2VA of one of our own families. Raises as `json` does."""
+        config = self.config
+        return config.get("model_type") == MODEL_TYPE and any(
+            isinstance(config.get(part), dict) and config[part].get("model_type") == kind
+            for part, kind in NATIVE
+        )
+
+    @cached_property
+    def tensor_names(self) -> frozenset[str]:
+        """The names of all tensors: those of the index, or where there is none of the single file's header.
+
+        Raises `ModelLoadFailed` as `files` does, and where the header cannot be read.
+        """
+        if (self.folder / "model.safetensors").is_file():
+            return frozenset(self._header(self.folder / "model.safetensors"))
+        self.files  # noqa: B018 - raises where the index is none
+        return frozenset(self.json(INDEX)["weight_map"])
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers all tensors have, by the headers of the files. Raises `ModelLoadFailed` as `files` does."""
+        return sum(math.prod(shape) for file in self.files for shape in self._header(file).values())
+
+    def _header(self, file: Path) -> dict[str, list[int]]:
+        """The shapes of a safetensors file's tensors by name. Raises `ModelLoadFailed` where it has no such header."""
+        try:
+            with file.open("rb") as opened:
+                size = int.from_bytes(opened.read(8), "little")
+                # As much as the format allows (https://huggingface.co/docs/safetensors).
+                content = json.loads(opened.read(size) if size <= MAX_HEADER_BYTES else b"")
+            return {name: entry["shape"] for name, entry in content.items() if name != "__metadata__"}
+        except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
+            raise ModelLoadFailed(
+                f"{file} has no readable header.", advice="Fetch the checkpoint again."
+            ) from error
 
     @property
     def problem(self) -> str:

@@ -1,0 +1,67 @@
+"""Published checkpoints that look like Sa2VA's and cannot run here, and how they are recognised.
+
+A name is enough to refuse one before the download of 20 to 90 GB; what is in a folder, before a worker starts.
+SaSaSa2VA has the very modules of Sa2VA, so that a folder of it under another name is taken for one.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from sa2va_host.errors import ModelLoadFailed
+
+from .checkpoint_folder import MODEL_TYPE, CheckpointFolder
+
+ADVICE = "`sa2va models --all` lists the checkpoints that run here."
+
+
+@dataclass(frozen=True)
+class _Refused:
+    """One kind of checkpoint. ``name`` fits the last part of its name on the hub, in small letters."""
+
+    name: re.Pattern[str]
+    why: str
+    """A clause after its name."""
+
+
+SAM3 = _Refused(re.compile(r"sa2va-.+-sam-?3"), "finds its masks with SAM 3, and only SAM 2 is supported")
+LLAVA = _Refused(
+    re.compile(r"sa2va-llava-.+"), "has a 'llama' as its language model (LLaVA-1.5), which is not supported"
+)
+SASASA2VA = _Refused(
+    re.compile(r"sasasa2va.*"),
+    "answers with ten [SEG] for each object, one for each clip of a video, which is not supported: every [SEG] would"
+    " be taken for an object of its own",
+)
+_OF_SAM3 = re.compile(r"(^|\.)(vision_)?backbone\.(trunk|sam2_convs)\.")
+"""In the names of SAM 3's tensors, where SAM 2 has `image_encoder.trunk`."""
+KINDS = (SAM3, LLAVA, SASASA2VA)
+
+
+def refusal(model: str) -> str:
+    """Why a model of that name does not run here, as a clause after its name; empty where nothing is known against it.
+
+    ``model`` is `ORG/NAME`, `NAME` or a folder's name, whoever ORG is: copies have the same names. Letters compare as
+    on the hub, where large and small ones are the same.
+    """
+    last = model.rstrip("/\\").replace("\\", "/").rpartition("/")[2].lower()
+    return next((kind.why for kind in KINDS if kind.name.fullmatch(last)), "")
+
+
+def refusal_of(folder: CheckpointFolder) -> str:
+    """As `refusal`, by what is in a folder: the language model of its `config.json` and the names of its tensors.
+
+    Of the weights only the index is read, or where there is none the header of the single file. Empty for a folder that
+    cannot be read, for which others have the words.
+    """
+    try:
+        config = folder.config
+        if config.get("model_type") != MODEL_TYPE:
+            return ""
+        parts = (part for part in config.values() if isinstance(part, dict))
+        if any(part.get("model_type") == "llama" for part in parts):
+            return LLAVA.why
+        return SAM3.why if any(map(_OF_SAM3.search, folder.tensor_names)) else ""
+    except (ModelLoadFailed, OSError):
+        return ""
