@@ -10,21 +10,21 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from sa2va_host.config import Settings, load_settings
 from sa2va_host.errors import Sa2VAError
 from sa2va_host.machine.nvidia import find_driver
-from sa2va_host.plugins.hookspecs import KnownModel
-from sa2va_host.plugins.manager import create_manager, find_known_models
-from sa2va_host.protocol.specification import AUTO, Specification
+from sa2va_host.protocol.specification import AUTO, QUANTIZATIONS, Specification
 
 from . import unsupported
 from .checkpoints import Found, check_pin, find, find_all, is_hub_name, is_path, pull_command
-from .known_models import QUANTIZED_BYTES, TABLE, known_models
-from .known_models import memory as memory_of
 from .own_code import find_own_code
+
+if TYPE_CHECKING:
+    from sa2va_host.plugins.hookspecs import KnownModel
 
 BUNDLED = "sa2va-tiny"
 LARGE = "ByteDance/Sa2VA-Qwen3-VL-4B"
@@ -81,25 +81,33 @@ def choose(settings: Settings, memory: Callable[[], int] = gpu_memory) -> Choice
     has, where = _room(settings, memory)
     if not has:
         return Choice(BUNDLED, f"{where}: larger checkpoints want an NVIDIA GPU.", fallback=True)
+    from .known_models import memory as memory_of
+
     here = sorted(_installed(settings), key=lambda each: -each[0].parameters)
     for known, found in here:
-        if _fits(known, settings.quantization, has):
+        if 0 < memory_of(known, settings.quantization) < has:
             return Choice(
                 known.name, f"{where}, and it is the largest known checkpoint here that fits: {found.folder}."
             )
     if not here:
         return Choice(BUNDLED, f"{where}, but no known checkpoint is on this machine.", fallback=True)
-    smallest = min((known for known, _ in here), key=lambda known: memory_of(known, settings.quantization))
-    return Choice(BUNDLED, f"{_need(smallest, settings.quantization)}, and {where}.", fallback=True)
+    size, smallest = min(
+        ((memory_of(known, settings.quantization), known) for known, _ in here), key=lambda each: each[0]
+    )
+    return Choice(BUNDLED, f"{_need(smallest, settings.quantization, size)}, and {where}.", fallback=True)
 
 
 def recommend(settings: Settings, memory: Callable[[], int] = gpu_memory) -> Recommendation | None:
     """The known checkpoint that this machine should run instead of `BUNDLED`, and how to get it.
 
-    For a GPU it is the one that `choose` would take if all were here, in 16 bits where at least as large a one as
-    `LARGE` fits so, else in 8bit, else in 4bit, never with less rounding than the settings ask for. Where there is no
-    GPU, or none fits, it is the smallest. None where no checkpoint with a known memory can be had.
+    For a GPU it is the largest that fits, in 16 bits where at least as large a one as `LARGE` fits so, else in 8bit,
+    else in 4bit, never with less rounding than the settings ask for. It fits where both what is published and what its
+    parameters mean is less than the GPU has in total, so that `choose` takes it once it is here. Where there is no GPU,
+    or none fits, it is the smallest. None where no checkpoint with a known memory can be had.
     """
+    from .known_models import TABLE
+    from .known_models import memory as memory_of
+
     here = {known.name: known for known, _ in _installed(settings)}
     known_all = {known.name: known for known in _to_fetch(settings)} | here
     ranked = sorted(
@@ -109,9 +117,12 @@ def recommend(settings: Settings, memory: Callable[[], int] = gpu_memory) -> Rec
     if not ranked:
         return None
     has, where = _room(settings, memory)
-    words = tuple(QUANTIZED_BYTES)[tuple(QUANTIZED_BYTES).index(settings.quantization) :]
+    words = QUANTIZATIONS[QUANTIZATIONS.index(settings.quantization) :]
     fitting = [
-        (known, quantization) for quantization in words for known in ranked if _fits(known, quantization, has)
+        (known, quantization)
+        for quantization in words
+        for known in ranked
+        if 0 < _careful(known, quantization) < has
     ]
     if not fitting:
         small, installed = min(
@@ -125,7 +136,7 @@ def recommend(settings: Settings, memory: Callable[[], int] = gpu_memory) -> Rec
     large = [each for each in fitting if each[0].parameters >= enough]
     # By size, then by how little is rounded: `fitting` begins with the least.
     known, quantization = large[0] if large else max(fitting, key=lambda each: each[0].parameters)
-    fits = f"{_need(known, quantization)}, and {where}"
+    fits = f"{_need(known, quantization, _careful(known, quantization))}, and {where}"
     return _recommendation(settings, known, quantization, fits, known.name in here)
 
 
@@ -159,17 +170,23 @@ def _room(settings: Settings, memory: Callable[[], int]) -> tuple[int, str]:
     return has, f"the GPU has {has / 1e9:.1f} GB" if has else "there is no NVIDIA GPU"
 
 
-def _fits(known: KnownModel, quantization: str, room: int) -> bool:
-    return 0 < memory_of(known, quantization) < room
+def _careful(known: KnownModel, quantization: str) -> int:
+    """Bytes that a model takes with a call at work: what is published is often the weights alone, or less."""
+    from .known_models import computed_memory
+    from .known_models import memory as memory_of
+
+    return max(memory_of(known, quantization), computed_memory(known, quantization))
 
 
-def _need(known: KnownModel, quantization: str) -> str:
+def _need(known: KnownModel, quantization: str, size: int) -> str:
     rounded = "" if quantization == "none" else f" in {quantization}"
-    return f"{known.name} takes about {memory_of(known, quantization) / 1e9:.1f} GB{rounded}"
+    return f"{known.name} takes about {size / 1e9:.1f} GB{rounded}"
 
 
 def _installed(settings: Settings) -> list[tuple[KnownModel, Found]]:
     """The known checkpoints on this machine that are whole and run natively, in the table's order."""
+    from .known_models import known_models
+
     names = {each.name for each in find_all(settings.model_folders) if each.source != "bundled"}
     ours = known_models(settings)
     known_here = {model.name for model in ours} | {model.name.rpartition("/")[2] for model in ours}
@@ -181,6 +198,8 @@ def _installed(settings: Settings) -> list[tuple[KnownModel, Found]]:
 
 def _find(settings: Settings, known: KnownModel) -> Found | None:
     """Where a known checkpoint is on this machine; None unless it is whole, and runs without code of its own."""
+    from .known_models import TABLE
+
     try:
         own = load_settings(base=settings, model=known.name)
         found = find(own.model, revision=own.revision, folders=own.model_folders)
@@ -202,6 +221,8 @@ def _counted(known: KnownModel, found: Found) -> KnownModel:
 
 def _to_fetch(settings: Settings) -> list[KnownModel]:
     """The known checkpoints that the hub has and that run here, in the table's order."""
+    from .known_models import known_models
+
     return [
         known
         for known in known_models(settings, _plugged())
@@ -212,6 +233,8 @@ def _to_fetch(settings: Settings) -> list[KnownModel]:
 
 
 def _plugged() -> Iterable[KnownModel]:
+    from sa2va_host.plugins.manager import create_manager, find_known_models
+
     return find_known_models(create_manager()).values()
 
 
