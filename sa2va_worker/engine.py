@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from sa2va_host.errors import InvalidInput
 from sa2va_host.generation import MAX_NEW_TOKENS, Generation
+from sa2va_host.models import unsupported
 from sa2va_host.protocol.limits import Turn
 from sa2va_host.protocol.specification import ModelInfo, Specification
 
@@ -68,6 +69,8 @@ class Sa2VAEngine:
         bits = quantization.choose(spec.quantization)
         checkpoint = Checkpoint(find_folder(spec.checkpoint))
         decoder = TrackerDecoder(Path(spec.tracker_decoder)) if spec.tracker_decoder else None
+        if why := unsupported.refusal_of(checkpoint):
+            raise unsupported.error(checkpoint.name, why)
         kind = family(checkpoint.config)
         total = checkpoint.size
         yield Progress("loading", 0, total, "bytes")

@@ -143,8 +143,11 @@ def row(found: Found) -> tuple[str, ...]:
 
 
 def document(found: Found) -> dict[str, Any]:
-    """One model as `--json` prints it; ``size`` is in bytes, ``problem`` null for a model that is whole."""
-    problem = found.contents.problem
+    """One model as `--json` prints it; ``size`` is in bytes, ``problem`` null for a model that is whole and runs."""
+    from sa2va_host.models import unsupported
+
+    why = unsupported.refusal(found.name) or unsupported.refusal_of(found.contents)
+    problem = found.contents.problem or (why and f"not supported: it {why}")
     return {
         "name": found.name,
         "family": found.contents.family,

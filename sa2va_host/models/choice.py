@@ -8,6 +8,7 @@ here answers, else the bundled model, and `recommend` says what to fetch.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from sa2va_host.config import Settings, load_settings
-from sa2va_host.errors import Sa2VAError
+from sa2va_host.errors import ModelNotFound, Sa2VAError
 from sa2va_host.machine.nvidia import find_driver
 from sa2va_host.protocol.specification import AUTO, QUANTIZATIONS, Specification
 
@@ -26,6 +27,7 @@ from .own_code import find_own_code
 if TYPE_CHECKING:
     from sa2va_host.plugins.hookspecs import KnownModel
 
+_log = logging.getLogger("sa2va_host")
 BUNDLED = "sa2va-tiny"
 LARGE = "ByteDance/Sa2VA-Qwen3-VL-4B"
 """The checkpoint that `recommend` would have a GPU run at least, with rounded weights where it must."""
@@ -192,12 +194,14 @@ def _installed(settings: Settings) -> list[tuple[KnownModel, Found]]:
     known_here = {model.name for model in ours} | {model.name.rpartition("/")[2] for model in ours}
     # Plugins are asked only about what nobody else knows: loading them costs more than all the rest.
     candidates = known_models(settings, _plugged()) if names - known_here else ours
-    found = ((known, _find(settings, known)) for known in candidates)
-    return [(_counted(known, each), each) for known, each in found if each is not None]
+    found = (_find(settings, known) for known in candidates)
+    return [each for each in found if each is not None]
 
 
-def _find(settings: Settings, known: KnownModel) -> Found | None:
-    """Where a known checkpoint is on this machine; None unless it is whole, and runs without code of its own."""
+def _find(settings: Settings, known: KnownModel) -> tuple[KnownModel, Found] | None:
+    """Where a known checkpoint is on this machine, and with the parameters of its files where nobody told them; None
+    unless it is whole, and runs without code of its own.
+    """
     from .known_models import TABLE
 
     try:
@@ -208,15 +212,13 @@ def _find(settings: Settings, known: KnownModel) -> Found | None:
             return None
         # A plugin's family may run what ours do not; only the worker can tell.
         is_ours = any(known.name == each.name for each in TABLE)
-        runs = contents.is_native or not (is_ours or find_own_code(contents))
+        if not contents.is_native and (is_ours or find_own_code(contents)):
+            return None
+        if not known.parameters:
+            known = dataclasses.replace(known, parameters=contents.parameters)
     except Sa2VAError:
         return None
-    return found if runs else None
-
-
-def _counted(known: KnownModel, found: Found) -> KnownModel:
-    """The same with the parameters of its files, where nobody has said how many there are."""
-    return known if known.parameters else dataclasses.replace(known, parameters=found.contents.parameters)
+    return known, found
 
 
 def _to_fetch(settings: Settings) -> list[KnownModel]:
@@ -241,12 +243,15 @@ def _plugged() -> Iterable[KnownModel]:
 def specify(settings: Settings) -> Specification:
     """The specification that these settings ask for: two names of one checkpoint give one specification.
 
-    Raises `ModelNotFound`, or `ConfigError` for a revision where there is none. A model with a colon in its name
-    (and no path) is none of ours: the worker's program is given it as it stands.
+    Raises `ModelNotFound`, `ModelLoadFailed` for a checkpoint that is known not to run here (`unsupported`), or
+    `ConfigError` for a revision where there is none. A model with a colon in its name (and no path) is none of ours:
+    the worker's program is given it as it stands.
     """
-    model, revision = choose(settings).model, settings.revision
+    if settings.model == AUTO:
+        settings = load_settings(base=settings, model=choose(settings).model)
+    model, revision = settings.model, settings.revision
     if ":" not in model or is_path(model):
-        found = find(model, revision=revision, folders=settings.model_folders)
+        found = _supported(settings)
         if settings.trust_remote_code:
             check_pin(found, revision)
         model, revision = str(found.folder), found.revision
@@ -261,3 +266,45 @@ def specify(settings: Settings) -> Specification:
         trust_remote_code=settings.trust_remote_code,
         tracker_decoder=str(find(decoder, folders=settings.model_folders).folder) if decoder else "",
     )
+
+
+def _supported(settings: Settings) -> Found:
+    """The checkpoint that the settings name. Raises as `specify`, by its name alone where it is not here."""
+    trusted = settings.trust_remote_code
+    try:
+        found = find(settings.model, revision=settings.revision, folders=settings.model_folders)
+    except ModelNotFound:
+        if is_hub_name(settings.model):
+            check_name(settings.model, trusted=trusted)
+        raise
+    # The settings file may give a folder the name of what is in it.
+    names = [settings.model, *(name for name, own in settings.models.items() if own.path == settings.model)]
+    whys = (unsupported.refusal(name, trusted=trusted) for name in names)
+    why = next(filter(None, whys), "") or unsupported.refusal_of(found.contents, trusted=trusted)
+    if why and not _is_claimed(found):
+        raise unsupported.error(found.name, why)
+    if found.note:
+        _log.warning("%s", found.note)
+    return found
+
+
+def check_name(model: str, *, trusted: bool = False) -> None:
+    """Raise `ModelLoadFailed` for a model of the hub that is known not to run here, unless a plugin knows it.
+
+    ``trusted``: the checkpoint's own code may run.
+    """
+    why = unsupported.refusal(model, trusted=trusted)
+    if why and all(known.name.lower() != model.lower() for known in _plugged()):
+        raise unsupported.error(model, why)
+
+
+def _is_claimed(found: Found) -> bool:
+    """Whether a plugin's family runs a checkpoint; what a plugin raises is a no."""
+    from sa2va_host.plugins.manager import create_manager, find_model_families
+
+    try:
+        return any(
+            family.claims(found.contents.config) for family in find_model_families(create_manager()).values()
+        )
+    except Exception:  # noqa: BLE001 - foreign code
+        return False
