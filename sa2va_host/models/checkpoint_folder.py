@@ -68,7 +68,7 @@ class CheckpointFolder:
             _check_no_pointer(path)
             content = json.loads(_text(path))
         except FileNotFoundError as error:
-            raise self._adapter() or ModelLoadFailed(f"{path} is missing.", advice=again) from error
+            raise self.adapter or ModelLoadFailed(f"{path} is missing.", advice=again) from error
         except (OSError, ValueError, RecursionError) as error:
             raise ModelLoadFailed(f"{path} cannot be read: {error}.", advice=again) from error
         if not isinstance(content, dict):
@@ -87,8 +87,8 @@ class CheckpointFolder:
             _check_no_pointer(single)
             return [single]
         if not (self.folder / INDEX).is_file():
-            if adapter := self._adapter():
-                raise adapter
+            if self.adapter is not None:
+                raise self.adapter
             pickles = any(self.folder.glob("*.bin")) or any(self.folder.glob("*.pt*"))
             why = "only pickled weights, which can run code when opened" if pickles else "no weights"
             raise ModelLoadFailed(
@@ -108,9 +108,12 @@ class CheckpointFolder:
             _check_no_pointer(self.folder / name)
         return [self.folder / name for name in names]
 
-    def _adapter(self) -> ModelLoadFailed | None:
-        """The error for a folder that holds an adapter (LoRA, as PEFT saves it) alone; None for any other."""
-        if not (self.folder / ADAPTER).is_file():
+    @property
+    def adapter(self) -> ModelLoadFailed | None:
+        """The error for a folder that holds an adapter (LoRA, as PEFT saves it) and no model; None for any other."""
+        if not (self.folder / ADAPTER).is_file() or any(
+            (self.folder / name).is_file() for name in ("model.safetensors", INDEX)
+        ):
             return None
         base = self.json(ADAPTER).get("base_model_name_or_path")
         of = f" of {base}" if isinstance(base, str) and base else ", and does not say of which model"

@@ -283,6 +283,8 @@ def _supported(settings: Settings) -> Found:
     why = next(filter(None, whys), "") or unsupported.refusal_of(found.contents, trusted=trusted)
     if why and not _is_claimed(found):
         raise unsupported.error(found.name, why)
+    if found.contents.adapter is not None:
+        raise found.contents.adapter
     if found.note:
         _log.warning("%s", found.note)
     return found

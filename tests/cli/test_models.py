@@ -134,6 +134,24 @@ def test_the_list_shows_what_is_here_and_what_is_broken(sa2va: Command, tmp_path
     assert document["default"]["model"] == BUNDLED
 
 
+def test_what_cannot_run_is_refused_before_the_download_and_marked_in_the_list(
+    sa2va: Command, hub: Hub, tmp_path: Path
+) -> None:
+    model = "ByteDance/Sa2VA-Qwen3-VL-4B-SAM3"
+    pulled = sa2va("pull", model)
+    named = sa2va("chat", "--prompt", "hello", "--model", model)
+    assert (pulled.returncode, named.returncode) == (3, 3)
+    assert pulled.stderr == named.stderr
+    assert pulled.stderr.startswith(
+        f"sa2va: {model} finds its masks with SAM 3, and only SAM 2 is supported."
+    )
+    assert hub.asked == []
+    shutil.copytree(bundled_folder() / BUNDLED, tmp_path / "models" / "SaSaSa2VA-4B")
+    extra = {"SA2VA_MODEL_FOLDERS": str(tmp_path / "models")}
+    (line,) = [line for line in sa2va("models", extra=extra).stdout.splitlines() if "SaSaSa2VA-4B" in line]
+    assert "not supported: it answers with ten [SEG]" in line
+
+
 def test_what_the_hub_has_is_listed_when_asked_for(sa2va: Command, tmp_path: Path) -> None:
     here = tmp_path / "models" / "Sa2VA-Qwen3-VL-4B"
     shutil.copytree(bundled_folder() / BUNDLED, here)
