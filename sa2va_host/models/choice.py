@@ -82,7 +82,9 @@ def choose(settings: Settings, memory: Callable[[], int] = gpu_memory) -> Choice
         return Choice(settings.model)
     has, where = _room(settings, memory)
     if not has:
-        return Choice(BUNDLED, f"{where}: larger checkpoints want an NVIDIA GPU.", fallback=True)
+        return Choice(
+            BUNDLED, f"{where}; larger checkpoints need an NVIDIA GPU with enough memory.", fallback=True
+        )
     from .known_models import memory as memory_of
 
     here = sorted(_installed(settings), key=lambda each: -each[0].parameters)
