@@ -260,6 +260,7 @@ def test_what_does_not_go_together_is_said(sa2va, clip, tmp_path, arguments, mes
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.timeout(400)  # the first import of pymatting compiles it
 def test_soft_edges_of_cut_outs_and_alpha_videos_are_decontaminated(sa2va, clip, tmp_path):
     pytest.importorskip("pymatting", reason="an optional extra")
     command = ("video", clip, "--prompt", "objects=1", "--save", "cutout,alpha", "--end", "1")

@@ -261,6 +261,7 @@ def soft_disc(inside, outside):
     return mixed.astype(np.float32), alpha
 
 
+@pytest.mark.timeout(400)  # the first import of pymatting compiles it
 def test_soft_edges_are_freed_of_the_background(tmp_path):
     pytest.importorskip("pymatting", reason="an optional extra")
     for top in (1.0, 50.0):  # light has no upper end
@@ -284,6 +285,7 @@ def test_soft_edges_are_freed_of_the_background(tmp_path):
     assert not clean[clean[:, :, 3] == 0].any()
 
 
+@pytest.mark.timeout(400)  # the first import of pymatting compiles it
 def test_soft_edges_of_plates_are_freed_at_full_depth(tmp_path):
     pytest.importorskip("pymatting", reason="an optional extra")
     pytest.importorskip("OpenEXR", reason="an optional extra")
@@ -297,6 +299,7 @@ def test_soft_edges_of_plates_are_freed_at_full_depth(tmp_path):
     assert np.isfinite(channels["R"]).all()
 
 
+@pytest.mark.timeout(400)  # the first import of pymatting compiles it
 def test_without_soft_edges_nothing_is_estimated():
     pytest.importorskip("pymatting", reason="an optional extra")
     picture = np.full((1, 1, 3), 9, np.uint8)
