@@ -11,12 +11,11 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from errno import EACCES, EDQUOT, EFBIG, EIO, ENOSPC
-from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
-from .errors import ConfigError, InvalidInput
+from .errors import InvalidInput, Sa2VAError
+from .image_depth import LINEAR, depth_of
 from .protocol.limits import MAX_BUFFER_BYTES, MAX_BUFFERS, MAX_MESSAGE_BYTES
 
 if TYPE_CHECKING:
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from PIL import Image
+
+    from .image_depth import Depth
 
 Picture: TypeAlias = "NDArray[np.uint8]"
 """RGB `[height, width, 3]`, 0..255."""
@@ -35,29 +36,34 @@ Source: TypeAlias = "str | os.PathLike[str] | Image.Image | NDArray[Any] | memor
 
 _ORIENTATION = 0x0112
 """The EXIF tag; 1 is upright."""
-_REFUSED = (ENOSPC, EDQUOT, EFBIG, EACCES)
-"""What the system refuses a writer, which OpenEXR tells in words alone."""
 _PART = "part"
 """The ending of a file that is not whole yet."""
 
 
-def read_image(source: Source) -> Picture:
+def read_image(source: Source, *, layer: str | None = None, notes: list[str] | None = None) -> Picture:
     """The picture as uint8 RGB `[height, width, 3]`, C-contiguous.
 
     A file or PIL image is turned as its EXIF orientation says, and of an animation it is the first frame.
     Arrays are `[height, width]` or `[height, width, 1, 3 or 4]`: uint8, uint16 (0..65535) or float (0..1).
-    Transparent parts are shown on white, as a viewer shows them. A pipe is read to its end. Raises `InvalidInput` for
-    everything that is not a picture, and for one of more than 1 GiB.
+    Transparent parts are shown on white, as a viewer shows them. A pipe is read to its end. Files of scene-linear light
+    (OpenEXR, Radiance HDR, float TIFF) go through the curve of sRGB as `sa2va_host.light.Light.to_srgb` says; ``layer``
+    chooses among those of an OpenEXR file (`sa2va_host.exr.read_exr`). ``notes`` gets a sentence for each thing that
+    the user should know of.
+
+    Raises `InvalidInput` for everything that is not a picture, for one of more than 1 GiB, and for a layer that is not
+    there; `ConfigError` where the package for OpenEXR is missing.
     """
     import numpy as np
 
-    return np.asarray(read_pixels(source))
+    return np.asarray(read_pixels(source, layer=layer, notes=notes))
 
 
-def read_pixels(source: Source) -> Pixels:
+def read_pixels(source: Source, *, layer: str | None = None, notes: list[str] | None = None) -> Pixels:
     """The same, without NumPy where a picture is its file's bytes and needs no arithmetic, as most do."""
     if isinstance(source, (str, os.PathLike)):
-        return _read_file(Path(source))
+        return _read_file(Path(source), layer, notes)
+    if layer is not None:
+        raise InvalidInput("Only OpenEXR files have layers, and the picture is not a file.")
     from PIL import Image
 
     if isinstance(source, Image.Image):
@@ -78,11 +84,18 @@ def read_pixels(source: Source) -> Pixels:
     )
 
 
-def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+def image_size(path: str | os.PathLike[str], *, layer: str | None = None) -> tuple[int, int]:
     """`(height, width)` of what `read_image` would give for a file, from its header. Raises `InvalidInput` alike."""
     from PIL import Image
 
     file = Path(path)
+    with _refusals(str(file)):
+        depth = depth_of(file) if file.is_file() else "other"
+        if depth in LINEAR:
+            from .plate import light_size
+
+            return light_size(file, depth, layer, str(file))
+        check_no_layer(layer, str(file))
     with _refusals(str(file)), Image.open(_stream(file)) as image:
         width, height = image.size
         # To look for the EXIF of a PNG, which hardly has any, Pillow would decode it.
@@ -129,40 +142,6 @@ def write_mask(path: str | os.PathLike[str], mask: NDArray[np.bool_]) -> Path:
 
     encoded = png.encode_mask(mask)
     return write_whole(path, lambda stream: stream.write(encoded))
-
-
-def write_exr(path: str | os.PathLike[str], values: NDArray[np.float32]) -> Path:
-    """Write `[height, width]` as OpenEXR, 32-bit float, in the channel Y (grey); returns the path.
-
-    Needs the package OpenEXR; `check_exr` says whether it is there.
-    """
-    import numpy as np
-    import OpenEXR
-
-    header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
-    picture = OpenEXR.File(header, {"Y": np.ascontiguousarray(values, dtype=np.float32)})
-
-    def write(stream: IO[bytes]) -> None:
-        try:
-            picture.write(stream.name)  # by name: only newer versions write to a stream
-        except RuntimeError as error:  # what OpenEXR raises for a full disk, too
-            known = [number for number in _REFUSED if os.strerror(number) in str(error)]
-            raise (OSError(known[0], os.strerror(known[0])) if known else OSError(EIO, str(error))) from error
-        # OpenEXR does not notice that its last bytes found no room; then there is none for another byte either.
-        end = stream.seek(0, os.SEEK_END)
-        stream.write(b"\0")
-        stream.flush()
-        stream.truncate(end)
-
-    return write_whole(path, write)
-
-
-def check_exr() -> None:
-    """Raises `ConfigError` where the package that writes OpenEXR is not installed."""
-    if find_spec("OpenEXR") is None:
-        raise ConfigError(
-            "Files of the kind exr need the package OpenEXR.", advice='Run: pip install "sa2va-host[exr]"'
-        )
 
 
 def write_overlay(
@@ -214,14 +193,42 @@ def remove_parts(folder: Path, *, inside: bool = False) -> None:
         rest.unlink(missing_ok=True)
 
 
-def _read_file(path: Path) -> Pixels:
+def _read_file(path: Path, layer: str | None, notes: list[str] | None) -> Pixels:
     from PIL import Image
 
     with _refusals(str(path)), warnings.catch_warnings():
+        stream = _stream(path)
+        depth = depth_of(stream)
+        if depth in LINEAR:
+            return _read_light(stream, depth, layer, str(path), notes)
+        check_no_layer(layer, str(path))
         # Pillow warns of large pictures and refuses huge ones; the refusal is what counts here.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        with Image.open(_stream(path)) as image:
+        with Image.open(stream) as image:
             return _from_pil(image, str(path))
+
+
+def _read_light(
+    source: Path | io.BytesIO, depth: Depth, layer: str | None, name: str, notes: list[str] | None
+) -> Picture:
+    """A scene-linear image as sRGB."""
+    from .plate import light_size, read_light
+
+    _check_size(light_size(source, depth, layer, name), name)
+    light = read_light(source, depth, layer, name)
+    if light.is_hidden and notes is not None:
+        notes.append(
+            f"The alpha of {name} is 0 everywhere, so the model sees white. Fill it with 1 if the image is opaque."
+        )
+    return light.to_srgb()
+
+
+def check_no_layer(layer: str | None, name: str) -> None:
+    """Raises `InvalidInput` where a layer is named of a file that is not OpenEXR."""
+    if layer is not None:
+        raise InvalidInput(
+            f"{name} has no layers, which only OpenEXR files have.", advice="Leave out --layer."
+        )
 
 
 def _stream(path: Path) -> Path | io.BytesIO:
@@ -249,7 +256,7 @@ def _refusals(name: str) -> Iterator[None]:
 
     try:
         yield
-    except InvalidInput:
+    except Sa2VAError:
         raise
     except FileNotFoundError as error:
         raise InvalidInput(f"There is no file {name}.") from error

@@ -5,6 +5,8 @@ Called by `sa2va_host.media`.
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,29 +18,32 @@ from .errors import InvalidInput
 
 _LONGEST_SIDE = 1_000_000
 """libpng's limit (png_set_user_limits)."""
-_CHANNELS = {"uint8": ((), (3,), (4,)), "uint16": ((),)}
+_CHANNELS = {"uint8": ((), (3,), (4,)), "uint16": ((), (3,), (4,))}
 """What may stand behind `[height, width]`, by dtype."""
+_HEADER = 33
+"""Bytes of the signature and of IHDR, which is always the first chunk."""
 _QUICKLY = (cv2.IMWRITE_PNG_COMPRESSION, 1)
 """More work makes files smaller by some percent, in up to three times as long."""
 _BY_RUN_LENGTHS = ()
 """OpenCV's default. For masks it takes a third of the time; drawn and tiled pictures would be many times larger."""
 
 
-def encode(picture: NDArray[Any]) -> memoryview:
-    """A PNG of uint8 `[height, width, 3]` (RGB), `[height, width, 4]` (RGBA) or `[height, width]` (grey), or of uint16
-    `[height, width]`, of either byte order. Raises `InvalidInput` for anything else.
+def encode(picture: NDArray[Any], *, profile: bytes | None = None) -> memoryview:
+    """A PNG of uint8 or uint16 `[height, width, 3]` (RGB), `[height, width, 4]` (RGBA) or `[height, width]` (grey), of
+    either byte order. ``profile`` is the ICC profile that it embeds. Raises `InvalidInput` for anything else.
     """
     pixels = np.ascontiguousarray(picture, picture.dtype.newbyteorder("="))
     channels = pixels.shape[2:]
     if channels not in _CHANNELS.get(pixels.dtype.name, ()) or pixels.ndim < 2 or not pixels.size:
         raise InvalidInput(
             f"An array of {pixels.dtype} {list(pixels.shape)} cannot be written as PNG.",
-            advice="Give uint8 [height, width], [height, width, 3] or [height, width, 4], or uint16 [height, width].",
+            advice="Give uint8 or uint16 [height, width], [height, width, 3] or [height, width, 4].",
         )
     if channels:  # OpenCV has colours the other way round
         order = cv2.COLOR_RGBA2BGRA if channels == (4,) else cv2.COLOR_RGB2BGR
         pixels = cv2.cvtColor(pixels, order)
-    return _compress(pixels, _QUICKLY)
+    encoded = _compress(pixels, _QUICKLY)
+    return encoded if profile is None else _with_profile(encoded, profile)
 
 
 def encode_mask(mask: NDArray[np.bool_]) -> memoryview:
@@ -48,6 +53,13 @@ def encode_mask(mask: NDArray[np.bool_]) -> memoryview:
             f"An array of shape {list(mask.shape)} is no mask to write.", advice="Give [height, width]."
         )
     return _compress(mask.astype(np.bool_).astype(np.uint8) * np.uint8(255), _BY_RUN_LENGTHS)
+
+
+def _with_profile(encoded: memoryview, profile: bytes) -> memoryview:
+    """The PNG with an iCCP chunk, which stands before the pixels (PNG specification 1.2, 4.2.2.4)."""
+    content = b"iCCPICC profile\0\0" + zlib.compress(profile)
+    chunk = struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
+    return memoryview(bytes(encoded[:_HEADER]) + chunk + bytes(encoded[_HEADER:]))
 
 
 def _compress(pixels: NDArray[Any], options: Sequence[int]) -> memoryview:

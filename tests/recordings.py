@@ -13,7 +13,7 @@ from sa2va_host.video.clip import Clip, Frame
 
 TICKS = [0, 1001, 2500, 3003, 4004, 5005, 6006, 9009, 9010, 12012]
 """When the frames are shown, in `tests.clips.TICK`."""
-WITHOUT_EXR = [kind for kind in KINDS if kind != "exr"]
+WITHOUT_EXR = [kind for kind in KINDS if not kind.startswith("exr")]
 
 
 def layers(frame: Frame) -> list[Layer]:

@@ -51,6 +51,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         help="a part of the one picture, called region1, region2 ... in the prompt: x0,y0,x1,y1 in pixels or a mask's"
         " file; may be repeated (checkpoints of the InternVL families)",
     )
+    options.add_layer(parser)
     options.add_model(parser)
     options.add_json(parser)
     options.add_trace(parser)
@@ -64,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     settings = generation.read(arguments)
     files = pictures.find(arguments.images)
-    shown = [media.read_image(file) for file in files]
+    shown = [media.read_image(file, layer=arguments.layer) for file in files]
     regions = [_region(text) for text in arguments.regions]
     history: list[tuple[str, str]] = []
     answer: ChatAnswer | None = None

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -146,6 +146,46 @@ def tracing(arguments: argparse.Namespace) -> Iterator[Trace]:
                 trace.write(file)
             except OSError as error:
                 print(f"sa2va: The timeline {file} is not written: {error.strerror}.", file=sys.stderr)
+
+
+def add_layer(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """`--layer`, the same on every command that reads image files."""
+    parser.add_argument(
+        "--layer",
+        metavar="NAME",
+        help="which layer, part or view of OpenEXR files: beauty, ViewLayer.Combined, right (default: the plain R, G"
+        " and B, else the only layer)",
+    )
+
+
+def add_output_depth(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """How exactly values and colours are written, the same in `segment` and `video`."""
+    parser.add_argument(
+        "--exr-depth",
+        choices=("half", "float"),
+        default="half",
+        help="of OpenEXR outputs: 16-bit half or 32-bit float (default: half)",
+    )
+    parser.add_argument(
+        "--decontaminate",
+        action="store_true",
+        help="free soft edges of cut-outs and alpha videos of the background's colour (the extra matting)",
+    )
+
+
+def check_output_depth(arguments: argparse.Namespace, kinds: Collection[str]) -> None:
+    """Raises `InvalidInput` where `--decontaminate` has nothing to change, `ConfigError` without its package."""
+    if not arguments.decontaminate:
+        return
+    from sa2va_host.errors import InvalidInput
+    from sa2va_host.extras import check_matting
+
+    if not {"cutout", "alpha"} & {*kinds}:
+        raise InvalidInput(
+            "--decontaminate changes cut-outs and alpha videos, and none is saved.",
+            advice="Add --save cutout.",
+        )
+    check_matting()
 
 
 def duration(text: str) -> float:

@@ -7,8 +7,9 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from sa2va_host import Generation, Sa2VA
     from sa2va_host.cancellation import Cancellation
     from sa2va_host.events import Event
+    from sa2va_host.exr import ExrDepth
     from sa2va_host.output.names import Kind
     from sa2va_host.output.saving import Saved
     from sa2va_host.results import AnsweredBy
@@ -35,8 +37,11 @@ EXAMPLES = """examples:
 
 For object N of photo.jpg, `masks` writes photo.N.png (255 inside), `cutout` photo.N.cutout.png, `probability`
 photo.N.probability.png (16 bit), `exr` photo.N.probability.exr; for the picture, `overlay` writes photo.overlay.png,
-`rle` and `polygons` photo.rle.json and photo.polygons.json, `logits` photo.logits.npz. With several prompts the prompt
-stands after the name.
+`exr-layers` photo.layers.exr with a channel for each object of all prompts, `rle` and `polygons` photo.rle.json and
+photo.polygons.json, `logits` photo.logits.npz. With several prompts the prompt stands after the name.
+
+OpenEXR, Radiance HDR and float TIFF are scene-linear and shown to the model through the curve of sRGB, clipped above 1.
+Their cut-outs are EXR with premultiplied alpha, those of 16-bit PNG and TIFF are 16-bit PNG.
 """
 _AHEAD = 3
 """How many pictures are in work: while the worker has one, another is read and a third one written."""
@@ -73,7 +78,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "--save",
         default="masks,overlay",
         metavar="KINDS",
-        help="what to write, of masks, overlay, cutout, probability, exr, rle, polygons, logits, none"
+        help="what to write, of masks, overlay, cutout, probability, exr, exr-layers, rle, polygons, logits, none"
         " (default: %(default)s)",
     )
     parser.add_argument(
@@ -83,6 +88,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         metavar="P",
         help="a pixel belongs to the mask where the probability is above it (default: %(default)s)",
     )
+    options.add_layer(parser)
+    options.add_output_depth(parser)
     options.add_model(parser)
     options.add_json(parser)
     options.add_trace(parser)
@@ -96,6 +103,8 @@ class Job(NamedTuple):
 
     image: Path
     asked: list[tuple[str, Path]]
+    stem: Path
+    """The name of outputs that belong to all prompts."""
 
 
 class Finding(NamedTuple):
@@ -117,6 +126,9 @@ class Plan(NamedTuple):
     threshold: float
     editing: editing.Editing
     generation: Generation
+    layer: str | None
+    exr_depth: ExrDepth
+    decontaminate: bool
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -125,10 +137,20 @@ def run(arguments: argparse.Namespace) -> int:
 
     words = arguments.save.split(",")
     kinds = checked_kinds(() if words == ["none"] else words)
-    plan = Plan(kinds, arguments.threshold, editing.read(arguments), generation.read(arguments))
+    plan = Plan(
+        kinds,
+        arguments.threshold,
+        editing.read(arguments),
+        generation.read(arguments),
+        arguments.layer,
+        arguments.exr_depth,
+        arguments.decontaminate,
+    )
+    options.check_output_depth(arguments, kinds)
     editing.check_processors(plan.editing)
     jobs = _jobs(pictures.find(arguments.images), arguments.prompts, arguments.output)
     _check_inputs_stay(jobs)
+    _check_packages(jobs, kinds)
     findings: list[Finding] = []
     failures: list[tuple[Path, Sa2VAError]] = []
     with (
@@ -202,17 +224,37 @@ def _jobs(images: list[Path], prompts: list[str], folder: Path) -> list[Job]:
     slugs = distinct_stems([pictures.slug(prompt) for prompt in prompts])
     endings = [f".{slug}" for slug in slugs] if len(prompts) > 1 else [""]
     return [
-        Job(image, [(prompt, folder / f"{stem}{end}") for prompt, end in zip(prompts, endings, strict=True)])
+        Job(
+            image,
+            [(prompt, folder / f"{stem}{end}") for prompt, end in zip(prompts, endings, strict=True)],
+            folder / stem,
+        )
         for image, stem in zip(images, distinct_stems(images), strict=True)
     ]
+
+
+def _check_packages(jobs: list[Job], kinds: Sequence[Kind]) -> None:
+    """Raises `ConfigError` where OpenEXR is missing for an input, or for cut-outs of scene-linear ones."""
+    from sa2va_host.extras import check_exr
+    from sa2va_host.image_depth import LINEAR, depth_of
+
+    for job in jobs:
+        suffix = job.image.suffix.lower()
+        may_be = suffix in (".hdr", ".tif", ".tiff") and "cutout" in kinds and job.image.is_file()
+        with contextlib.suppress(OSError):  # said when its turn comes
+            if suffix == ".exr" or (may_be and depth_of(job.image) in LINEAR):
+                check_exr()
+                return
 
 
 def _check_inputs_stay(jobs: list[Job]) -> None:
     """Raises `InvalidInput` where a mask would be written over a picture that is still to be read, or was."""
     inputs = {job.image.resolve() for job in jobs}
     for job in jobs:
-        for _, stem in job.asked:
-            ours = re.compile(rf"{re.escape(stem.name)}\.(\d+|overlay)(\.\w+)?\.png", re.IGNORECASE)
+        for stem in (job.stem, *(stem for _, stem in job.asked)):
+            ours = re.compile(
+                rf"{re.escape(stem.name)}\.(\d+|overlay|layers)(\.\w+)?\.(png|exr)", re.IGNORECASE
+            )
             for other in inputs:
                 if ours.fullmatch(other.name) and other.parent == stem.parent.resolve():
                     raise InvalidInput(
@@ -247,14 +289,21 @@ def _do(
     findings: list[Finding] = []
     try:
         with trace.span("read", image=str(job.image)):
-            picture = media.read_pixels(job.image)
+            notes: list[str] = []
+            picture = media.read_pixels(job.image, layer=plan.layer, notes=notes)
+        for note in notes:
+            print(f"sa2va: {note}", file=sys.stderr)
         prompts = [prompt for prompt, _ in job.asked]
         with trace.call("segment", prompts=prompts) as details:
             results = sa.segment_each(picture, prompts, generation=plan.generation, cancellation=cancellation)
             timings = results[0].timings  # of the call, which all prompts share
             details["timings"] = timings
+        from sa2va_host.output.exr_layers import ObjectChannels
         from sa2va_host.output.saving import save
+        from sa2va_host.plate import Plate
 
+        plate = Plate(job.image, plan.layer)
+        channels = ObjectChannels(plan.exr_depth)
         for (prompt, stem), result in zip(job.asked, results, strict=True):
             with trace.call("edit"):
                 maps = plan.editing.probabilities(sa, picture, result, cancellation)
@@ -268,11 +317,21 @@ def _do(
                     threshold=plan.threshold,
                     refinement=plan.editing.refinement,
                     probabilities=maps,
+                    plate=plate,
+                    exr_depth=plan.exr_depth,
+                    decontaminated=plan.decontaminate,
+                    channels=channels,
                 )
             findings.append(
                 Finding(job.image, prompt, result.text, result.size, timings, result.worker, saved)
             )
             timings = {}
+        if "exr-layers" in plan.kinds:
+            with trace.span("save"):
+                file = channels.write(f"{job.stem}.layers.exr", window=plate.window())
+            last = findings[-1]
+            files = {**last.saved.files, "exr-layers": (file,)}
+            findings[-1] = last._replace(saved=replace(last.saved, files=files))
     except (InvalidInput, OutOfMemory) as error:
         return error
     return findings

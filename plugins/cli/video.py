@@ -30,13 +30,15 @@ EXAMPLES = """examples:
   sa2va video clip.mp4 --prompt "the dancer" --resume
 
 In DIR, for each object and frame, `masks` writes masks/OBJECT/FRAME.png (255 inside), `matte` the probability in
-16 bits, `exr` in 32 bits, `cutout` the object with its alpha. `overlay` writes overlay.mp4 with the sound, `alpha` a
+16 bits, `exr` as OpenEXR, `cutout` the object with its alpha; `exr-layers` writes exr-layers/FRAME.exr with a channel
+for each object. `overlay` writes overlay.mp4 with the sound, `alpha` a
 video of each object alone (alpha/OBJECT.mov or .webm), `rle` rle.jsonl with COCO run lengths, `davis` the folders of
 DAVIS and YouTube-VOS. run.json says how it was made and what was found. OBJECT is the prompt in short; frames keep the
-numbers of their files, and count from 0 in a video.
+numbers of their files, and count from 0 in a video, or from --first-frame.
 
-16-bit pictures are cut to 8 bits. EXR is taken as scene-linear and shown as sRGB, clipped above 1. 10-bit and HDR
-video is brought to 8 bits without tone mapping, which is said.
+For the model 16-bit pictures are cut to 8 bits; EXR, Radiance HDR and float TIFF are taken as scene-linear and shown as
+sRGB, clipped above 1. Cut-outs keep the depth of the frames: EXR with premultiplied alpha of scene-linear ones, 16-bit
+PNG of 16-bit ones. 10-bit and HDR video is brought to 8 bits without tone mapping, which is said.
 """
 
 _SEEN_EARLY = (
@@ -79,10 +81,19 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "--save",
         default="masks,overlay",
         metavar="KINDS",
-        help="what to write, of masks, matte, exr, cutout, overlay, alpha, rle, davis, none (default: %(default)s)",
+        help="what to write, of masks, matte, exr, exr-layers, cutout, overlay, alpha, rle, davis, none"
+        " (default: %(default)s)",
     )
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run in DIR")
     frames = parser.add_argument_group("which frames")
+    options.add_layer(frames)
+    frames.add_argument(
+        "--first-frame",
+        type=int,
+        metavar="N",
+        help="the number of a video file's first frame, such as 1001, by which --start, --end and all outputs count"
+        " (default: 0)",
+    )
     frames.add_argument("--start", type=int, metavar="N", help="the first frame, by its number")
     frames.add_argument("--end", type=int, metavar="N", help="the last frame, by its number")
     frames.add_argument("--stride", type=int, default=1, metavar="N", help="every Nth frame (default: 1)")
@@ -147,6 +158,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     masks.add_argument(
         "--alpha-codec", choices=("prores", "vp9"), default="prores", help="of alpha videos (default: prores)"
     )
+    options.add_output_depth(masks)
     options.add_model(parser)
     options.add_json(parser)
     options.add_trace(parser)
@@ -163,9 +175,16 @@ def run(arguments: argparse.Namespace) -> int:
 
     words = arguments.save.split(",")
     kinds = checked_kinds(() if words == ["none"] else words)
+    options.check_output_depth(arguments, kinds)
     plan = _plan(arguments)
     selection = Selection(arguments.start, arguments.end, arguments.stride, arguments.max_size)
-    clip = open_clip(arguments.input, selection, rate=arguments.fps)
+    clip = open_clip(
+        arguments.input,
+        selection,
+        rate=arguments.fps,
+        layer=arguments.layer,
+        first_frame=arguments.first_frame,
+    )
     folder = arguments.output or Path(f"{clip.name}-tracked")
     _check_input_stays(Path(arguments.input), folder, kinds)
     outcome = Outcome()
@@ -179,7 +198,13 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"sa2va: {warning}", file=sys.stderr)
         said = len(clip.warnings)
         recording = Recording(
-            folder, clip, kinds, alpha=ALPHA_CODECS[arguments.alpha_codec], resume=arguments.resume
+            folder,
+            clip,
+            kinds,
+            alpha=ALPHA_CODECS[arguments.alpha_codec],
+            resume=arguments.resume,
+            exr_depth=arguments.exr_depth,
+            decontaminated=arguments.decontaminate,
         )
         try:
             with recording, trace.call("follow", prompts=plan.prompts) as details:
@@ -263,6 +288,8 @@ def _settings(arguments: argparse.Namespace, clip: Clip, sa: Sa2VA, plan: Plan) 
         "input's files": clip.version,
         "frames": [arguments.start, arguments.end, arguments.stride, arguments.max_size],
         "fps": str(arguments.fps),
+        "layer": arguments.layer,
+        "first_frame": arguments.first_frame,
         "model": [sa.settings.model, sa.settings.revision, sa.settings.dtype, sa.settings.quantization],
         "tracker_decoder": sa.specification.tracker_decoder,
         "prompts": plan.prompts,
@@ -274,6 +301,7 @@ def _settings(arguments: argparse.Namespace, clip: Clip, sa: Sa2VA, plan: Plan) 
         "generation": to_builtins(plan.generation),
         "save": arguments.save,
         "alpha_codec": arguments.alpha_codec,
+        "outputs": [arguments.exr_depth, arguments.decontaminate],
     }
 
 

@@ -7,19 +7,22 @@ finished one.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sa2va_host import media
+from sa2va_host import exr, media
 from sa2va_host.errors import InvalidInput
-from sa2va_host.masks.masks import PALETTE, cutout
+from sa2va_host.exr import ExrDepth
+from sa2va_host.light import Window
+from sa2va_host.masks.masks import PALETTE
+
+from .cutouts import Cutouts
 
 if TYPE_CHECKING:
-    from sa2va_host.media import Picture
     from sa2va_host.video.clip import Frame
 
     from .layers import Layer
@@ -28,21 +31,52 @@ _MOST_LABELS = 255
 
 
 class ObjectFiles:
-    """FOLDER/NAME/FRAME.png: one file for each object and frame, numbered as the frames are."""
+    """FOLDER/NAME/FRAME.png or .exr: one file for each object and frame, numbered as the frames are."""
 
-    def __init__(self, folder: Path, kind: str, *, digits: int, resume: bool) -> None:
-        """``kind`` is a key of `OBJECT_KINDS`; with ``resume`` files that are there already stay as they are."""
+    def __init__(
+        self,
+        folder: Path,
+        kind: str,
+        *,
+        digits: int,
+        resume: bool,
+        exr_depth: ExrDepth = "half",
+        decontaminated: bool = False,
+    ) -> None:
+        """``kind`` is one of `OBJECT_KINDS`; with ``resume`` files that are there already stay as they are.
+
+        ``exr_depth`` is that of OpenEXR files; ``decontaminated`` is for cut-outs (`sa2va_host.output.cutouts`).
+        """
         self.path = folder / kind
-        self._suffix, self._write = OBJECT_KINDS[kind]
+        self._kind = kind
         self._digits = digits
         self._resume = resume
+        self._exr_depth: ExrDepth = exr_depth
+        self._decontaminated = decontaminated
 
     def add(self, frame: Frame, layers: Sequence[Layer]) -> None:
         """Write the frame's files."""
+        suffix, write = self._writer(frame)
         for layer in layers:
-            path = self.path / layer.name / f"{frame.number:0{self._digits}d}{self._suffix}"
+            path = self.path / layer.name / f"{frame.number:0{self._digits}d}{suffix}"
             if not (self._resume and path.exists()):
-                self._write(path, frame.picture, layer)
+                write(path, layer)
+
+    def _writer(self, frame: Frame) -> tuple[str, Callable[[Path, Layer], object]]:
+        """What names end in, and who writes the file of an object in this frame."""
+        if self._kind == "masks":
+            return ".png", lambda path, layer: media.write_mask(path, layer.mask)
+        if self._kind == "exr":
+            window = frame.plate.window() if frame.plate else Window()
+            return ".exr", lambda path, layer: exr.write_exr(
+                path, {"Y": layer.probability}, depth=self._exr_depth, window=window
+            )
+        if self._kind == "cutout":
+            cutouts = Cutouts(
+                frame.picture, frame.plate, exr_depth=self._exr_depth, decontaminated=self._decontaminated
+            )
+            return cutouts.suffix, lambda path, layer: cutouts.write(path, layer.probability)
+        return ".png", _write_matte
 
     def close(self) -> str:
         """Nothing is left to do: every file is whole already."""
@@ -116,23 +150,13 @@ def _palette() -> list[int]:
     return [value for colour in colours for value in colour]
 
 
-def _write_matte(path: Path, _: Picture, layer: Layer) -> None:
+def _write_matte(path: Path, layer: Layer) -> None:
     media.write_image(path, np.rint(layer.probability * np.float32(65535)).astype(np.uint16))
 
 
-OBJECT_KINDS: Mapping[str, tuple[str, Callable[[Path, Picture, Layer], object]]] = {
-    "masks": (".png", lambda path, _, layer: media.write_mask(path, layer.mask)),
-    "matte": (".png", _write_matte),
-    "exr": (".exr", lambda path, _, layer: media.write_exr(path, layer.probability)),
-    "cutout": (
-        ".png",
-        lambda path, picture, layer: media.write_image(path, cutout(picture, layer.probability)),
-    ),
-}
-"""What the name ends in, and who writes it:
-
-- `masks`: 8-bit grey, 255 inside
+OBJECT_KINDS = ("masks", "matte", "exr", "cutout")
+"""- `masks`: 8-bit grey, 255 inside
 - `matte`: the probability, 16-bit grey, 65535 for 1
-- `exr`: the probability, 32-bit float in the channel Y
-- `cutout`: RGBA, the object alone with the probability as its straight alpha
+- `exr`: the probability in the channel Y, half or float, in the display window of an OpenEXR frame
+- `cutout`: RGBA, the object alone with the probability as its alpha (`sa2va_host.output.cutouts`)
 """

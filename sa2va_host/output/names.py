@@ -12,18 +12,22 @@ from typing import Literal, TypeAlias, get_args
 
 from sa2va_host.errors import InvalidInput
 
-Kind: TypeAlias = Literal["masks", "overlay", "cutout", "probability", "exr", "rle", "polygons", "logits"]
+Kind: TypeAlias = Literal[
+    "masks", "overlay", "cutout", "probability", "exr", "exr-layers", "rle", "polygons", "logits"
+]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """What can be saved. For object N of STEM:
 
 - `masks`: STEM.N.png, 8-bit grey, 255 inside
-- `cutout`: STEM.N.cutout.png, RGBA, the object alone with the probability as its alpha
+- `cutout`: STEM.N.cutout.png or .exr, RGBA, the object alone with the probability as its alpha
+(`sa2va_host.output.cutouts`)
 - `probability`: STEM.N.probability.png, 16-bit grey, 65535 for 1
-- `exr`: STEM.N.probability.exr, the same in 32-bit float
+- `exr`: STEM.N.probability.exr, the same in the channel Y, half or float
 
 and for the picture:
 
 - `overlay`: STEM.overlay.png
+- `exr-layers`: STEM.layers.exr, a channel for each object (`sa2va_host.output.exr_layers`)
 - `rle`, `polygons`: STEM.rle.json, STEM.polygons.json, the forms of `sa2va_host.masks.regions`
 - `logits`: STEM.logits.npz, all that the masks are made of
 """
@@ -40,8 +44,8 @@ def checked_kinds(kinds: Iterable[str]) -> tuple[Kind, ...]:
         raise InvalidInput(
             f"There is nothing to save of the kind {unknown!r}.", advice=f"Use {', '.join(KINDS)}."
         )
-    if "exr" in wanted:
-        from sa2va_host.media import check_exr
+    if wanted & {"exr", "exr-layers"}:
+        from sa2va_host.extras import check_exr
 
         check_exr()
     return tuple(kind for kind in KINDS if kind in wanted)

@@ -17,8 +17,11 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, get_args
 
 from sa2va_host import media
 from sa2va_host.errors import InvalidInput, Sa2VAError
+from sa2va_host.exr import ExrDepth
+from sa2va_host.extras import check_exr, check_matting
 from sa2va_host.video.footage import check_av
 
+from .exr_layers import LayerFiles
 from .frame_files import LabelMaps, ObjectFiles
 from .frame_lines import FrameLines
 from .movie import PRORES_4444, VP9_ALPHA, Codec
@@ -31,12 +34,13 @@ if TYPE_CHECKING:
 
     from .layers import Layer
 
-Kind: TypeAlias = Literal["masks", "matte", "exr", "cutout", "overlay", "alpha", "rle", "davis"]
+Kind: TypeAlias = Literal["masks", "matte", "exr", "exr-layers", "cutout", "overlay", "alpha", "rle", "davis"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """What can be recorded, in a folder:
 
-- `masks/NAME/FRAME.png`, `matte/...png`, `exr/...exr`, `cutout/...png`: as `sa2va_host.output.frame_files.OBJECT_KINDS`
-says
+- `masks/NAME/FRAME.png`, `matte/...png`, `exr/...exr`, `cutout/...png` or `.exr`: as
+`sa2va_host.output.frame_files.OBJECT_KINDS` says
+- `exr-layers/FRAME.exr`: a channel for each object (`sa2va_host.output.exr_layers`)
 - `overlay.mp4`: the video with its objects brought out, H.264, with the sound
 - `alpha/NAME.mov` or `.webm`: the object alone, with the probability as straight alpha
 - `rle.jsonl`: COCO run lengths, one line for each frame (`sa2va_host.output.frame_lines`)
@@ -69,8 +73,8 @@ def checked_kinds(kinds: Iterable[str]) -> tuple[Kind, ...]:
     wanted = {kind.strip() for kind in kinds}
     for unknown in sorted(wanted - set(KINDS)):
         raise InvalidInput(f"A video cannot be saved as {unknown!r}.", advice=f"Use {', '.join(KINDS)}.")
-    if "exr" in wanted:
-        media.check_exr()
+    if wanted & {"exr", "exr-layers"}:
+        check_exr()
     if wanted & {"overlay", "alpha"}:
         check_av()
     return tuple(kind for kind in KINDS if kind in wanted)
@@ -92,13 +96,25 @@ class Recording:
         *,
         alpha: Codec = PRORES_4444,
         resume: bool = False,
+        exr_depth: ExrDepth = "half",
+        decontaminated: bool = False,
     ) -> None:
+        """``exr_depth`` is that of OpenEXR files. ``decontaminated`` frees the soft edges of cut-outs and alpha videos
+        of the background's colour (`sa2va_host.masks.decontaminate`); raises `ConfigError` without pymatting.
+        """
         self.folder = Path(folder)
         self.frames = 0
         """How many are written."""
         self.warnings: list[str] = []
         self._clip = clip
-        self._writers = {kind: self._writer(kind, alpha, resume) for kind in checked_kinds(kinds)}
+        self._exr_depth: ExrDepth = exr_depth
+        self._decontaminated = decontaminated
+        if decontaminated:
+            check_matting()
+        checked = checked_kinds(kinds)
+        if "cutout" in checked and clip.plate is not None and clip.plate.is_linear():
+            check_exr()
+        self._writers = {kind: self._writer(kind, alpha, resume) for kind in checked}
         if resume:
             media.remove_parts(self.folder)
             for path in self.paths.values():
@@ -157,9 +173,18 @@ class Recording:
         if kind == "overlay":
             return Overlay(self.folder, self._clip)
         if kind == "alpha":
-            return AlphaMovies(self.folder, self._clip, alpha)
+            return AlphaMovies(self.folder, self._clip, alpha, decontaminated=self._decontaminated)
         if kind == "rle":
             return FrameLines(self.folder, resume=resume)
         if kind == "davis":
             return LabelMaps(self.folder, self._clip.name, digits=digits, resume=resume)
-        return ObjectFiles(self.folder, kind, digits=digits, resume=resume)
+        if kind == "exr-layers":
+            return LayerFiles(self.folder, digits=digits, resume=resume, depth=self._exr_depth)
+        return ObjectFiles(
+            self.folder,
+            kind,
+            digits=digits,
+            resume=resume,
+            exr_depth=self._exr_depth,
+            decontaminated=self._decontaminated,
+        )

@@ -11,8 +11,12 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sa2va_host.masks import masks
 
+from .cutouts import cut_out
 from .movie import H264, Codec, Movie, Sound
 
 if TYPE_CHECKING:
@@ -51,11 +55,12 @@ class Overlay:
 class AlphaMovies:
     """FOLDER/alpha/NAME.mov or .webm: the object alone, straight alpha being its probability; without sound."""
 
-    def __init__(self, folder: Path, clip: Clip, codec: Codec) -> None:
+    def __init__(self, folder: Path, clip: Clip, codec: Codec, *, decontaminated: bool = False) -> None:
         codec.encoder()  # asked now, since the first video begins late
         self.path = folder / "alpha"
         self._clip = clip
         self._codec = codec
+        self._decontaminated = decontaminated
         self._movies: dict[str, Movie] = {}
 
     def add(self, frame: Frame, layers: Sequence[Layer]) -> None:
@@ -65,10 +70,13 @@ class AlphaMovies:
                 self._movies[layer.name] = Movie(
                     self.path / layer.name, self._codec, rate=self._clip.rate, time_base=self._clip.time_base
                 )
-            self._movies[layer.name].add(masks.cutout(frame.picture, layer.probability), frame.time)
+            self._movies[layer.name].add(self._cut(frame, layer), frame.time)
 
     def close(self) -> str:
         """Give each its final form."""
         for movie in self._movies.values():
             movie.close()
         return ""
+
+    def _cut(self, frame: Frame, layer: Layer) -> NDArray[np.uint8]:
+        return cut_out(frame.picture, layer.probability, decontaminated=self._decontaminated)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,13 +17,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sa2va_host import media
+from sa2va_host import exr, media
 from sa2va_host.errors import InvalidInput
+from sa2va_host.exr import ExrDepth
+from sa2va_host.extras import check_matting
+from sa2va_host.light import Window
 from sa2va_host.masks import masks, regions
 from sa2va_host.masks.refine import refine, to_mask
 from sa2va_host.masks.refinement import Refinement
+from sa2va_host.plate import Plate
 from sa2va_host.plugins import processing
 
+from .cutouts import Cutouts
+from .exr_layers import ObjectChannels
+from .layers import object_names
 from .names import checked_kinds
 
 if TYPE_CHECKING:
@@ -33,7 +40,8 @@ if TYPE_CHECKING:
     from sa2va_host.media import Picture, Source
     from sa2va_host.results import Segmentation
 
-    from .names import Kind
+    from .layers import object_names
+from .names import Kind
 
 _WRITERS = 4
 """Threads that write; compressing a PNG leaves the interpreter to others."""
@@ -77,22 +85,28 @@ def save(
     threshold: float = 0.5,
     refinement: Refinement | None = None,
     probabilities: NDArray[Any] | None = None,
+    plate: Plate | None = None,
+    exr_depth: ExrDepth = "half",
+    decontaminated: bool = False,
+    channels: ObjectChannels | None = None,
 ) -> Saved:
     """Write what was found in a picture, which is anything that `media.read_image` reads.
 
     ``stem`` is the path that all names begin with, ``prompt`` is noted in the files that have room for words.
     ``probabilities`` `[objects, height, width]`, 0..1, stand for the result's own (mask processors and combinations
-    make such); they are refined like those. Logits are the model's in any case. Raises `InvalidInput` for a picture or
-    probabilities of another size, what `checked_kinds` and `refine` raise, and `OSError` as the system does.
+    make such); they are refined like those. Logits are the model's in any case.
+
+    ``plate`` is the picture's file, from which cut-outs and OpenEXR files take what 8 bits do not hold; where the
+    picture itself is a file's name, it is that file. ``exr_depth`` is that of OpenEXR files, ``decontaminated`` frees
+    the soft edges of cut-outs of the background's colour. With ``channels`` the objects of `exr-layers` are added
+    there, for a file that holds those of several prompts and that the caller writes.
+
+    Raises `InvalidInput` for a picture or probabilities of another size, what `checked_kinds` and `refine` raise,
+    `ConfigError` where a package is missing, and `OSError` as the system does.
     """
     if result.is_video:
         raise TypeError("A video has a mask in each frame: save its frames one by one.")
-    picture = media.read_image(image)
-    if picture.shape[:2] != result.size:
-        raise InvalidInput(
-            f"The picture is {picture.shape[1]} x {picture.shape[0]} pixels, but the masks belong to one of"
-            f" {result.size[1]} x {result.size[0]}."
-        )
+    picture, plate = _read(image, plate, result.size)
     masks.threshold_logit(threshold)
     refinement = refinement or Refinement()
     files: dict[Kind, list[Path]] = {kind: [] for kind in checked_kinds(kinds)}
@@ -101,15 +115,19 @@ def save(
     shapes: dict[Kind, list[Any]] = {kind: [] for kind in _REGIONS if kind in files}
     # Maps that were combined are no longer the answer's objects.
     named = probabilities is None or len(probabilities) == len(result)
+    files_of = _ObjectFiles(files, picture, plate, exr_depth, decontaminated)
+    layers = ObjectChannels(exr_depth) if channels is None else channels
+    layer_names = object_names([prompt], [len(result) if probabilities is None else len(probabilities)])
     names = result.phrases if named else []
     with _Writers() as writers:
         for index, plain in enumerate(_maps(result, probabilities)):
             probability = refine(plain, refinement, threshold, picture)
             mask = to_mask(probability, refinement, threshold)
-            for kind, (ending, write) in _OBJECT_FILES.items():
-                if kind in files:
-                    files[kind].append(Path(f"{stem}.{index}{ending}"))
-                    writers.submit(write, str(files[kind][-1]), picture, probability, mask)
+            for kind, (ending, write) in files_of.writers.items():
+                files[kind].append(Path(f"{stem}.{index}{ending}"))
+                writers.submit(write, str(files[kind][-1]), probability, mask)
+            if "exr-layers" in files:
+                layers.add(layer_names[index], probability)
             for kind, found in shapes.items():
                 found.append(_REGIONS[kind](mask))
             if "overlay" in files:
@@ -124,6 +142,11 @@ def save(
                     phrase=names[index] if named else "",
                 )
             )
+    if "exr-layers" in files:
+        if not objects:  # a channel that is missing would be taken for a run that failed
+            layers.add(prompt, np.zeros(result.size, np.float32))
+        if channels is None:
+            files["exr-layers"].append(layers.write(f"{stem}.layers.exr", window=files_of.window))
     if "overlay" in files:
         files["overlay"].append(media.write_overlay(f"{stem}.overlay.png", picture, drawn))
     for kind, found in shapes.items():
@@ -138,6 +161,20 @@ def save(
     if "logits" in files:
         files["logits"].append(_write_logits(f"{stem}.logits.npz", result, prompt))
     return Saved(tuple(objects), {kind: tuple(paths) for kind, paths in files.items()})
+
+
+def _read(image: Source, plate: Plate | None, size: tuple[int, int]) -> tuple[Picture, Plate | None]:
+    """The picture, and its file where there is one."""
+    is_file = isinstance(image, (str, os.PathLike))
+    if is_file and plate is None:
+        plate = Plate(Path(image))  # type: ignore[arg-type]
+    picture = media.read_image(image, layer=plate.layer if is_file and plate else None)
+    if picture.shape[:2] != size:
+        raise InvalidInput(
+            f"The picture is {picture.shape[1]} x {picture.shape[0]} pixels, but the masks belong to one of"
+            f" {size[1]} x {size[0]}."
+        )
+    return picture, plate
 
 
 class _Writers:
@@ -191,21 +228,41 @@ def _write_probability(path: str, probability: Probability) -> Path:
     return media.write_image(path, np.rint(probability * np.float32(65535)).astype(np.uint16))
 
 
-_OBJECT_FILES: Mapping[Kind, tuple[str, Callable[[str, Picture, Probability, Mask], Path]]] = {
-    "masks": (".png", lambda path, _picture, _probability, mask: media.write_mask(path, mask)),
-    "cutout": (
-        ".cutout.png",
-        lambda path, picture, probability, _mask: media.write_image(path, masks.cutout(picture, probability)),
-    ),
-    "probability": (
-        ".probability.png",
-        lambda path, _picture, probability, _mask: _write_probability(path, probability),
-    ),
-    "exr": (
-        ".probability.exr",
-        lambda path, _picture, probability, _mask: media.write_exr(path, probability),
-    ),
-}
-"""The kinds that have a file for each object: what the name ends in, and who writes it."""
+class _ObjectFiles:
+    """The kinds that have a file for each object: what the name ends in, and who writes it."""
+
+    def __init__(
+        self,
+        kinds: Collection[Kind],
+        picture: Picture,
+        plate: Plate | None,
+        exr_depth: ExrDepth,
+        decontaminated: bool,
+    ) -> None:
+        self.window = plate.window() if plate and {"exr", "exr-layers"} & {*kinds} else Window()
+        if decontaminated:
+            check_matting()
+        self.writers: dict[Kind, tuple[str, Callable[[str, Probability, Mask], Path]]] = {}
+        if "masks" in kinds:
+            self.writers["masks"] = ".png", lambda path, _probability, mask: media.write_mask(path, mask)
+        if "cutout" in kinds:
+            cutouts = Cutouts(picture, plate, exr_depth=exr_depth, decontaminated=decontaminated)
+            self.writers["cutout"] = (
+                f".cutout{cutouts.suffix}",
+                lambda path, probability, _mask: cutouts.write(path, probability),
+            )
+        if "probability" in kinds:
+            self.writers["probability"] = (
+                ".probability.png",
+                lambda path, probability, _mask: _write_probability(path, probability),
+            )
+        if "exr" in kinds:
+            self.writers["exr"] = (
+                ".probability.exr",
+                lambda path, probability, _mask: exr.write_exr(
+                    path, {"Y": probability}, depth=exr_depth, window=self.window
+                ),
+            )
+
 
 _REGIONS: Mapping[Kind, Callable[[Mask], Any]] = {"rle": regions.encode, "polygons": regions.polygons}

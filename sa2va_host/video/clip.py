@@ -17,6 +17,7 @@ from sa2va_host.errors import InvalidInput
 
 if TYPE_CHECKING:
     from sa2va_host.media import Picture
+    from sa2va_host.plate import Plate
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -24,11 +25,15 @@ class Frame:
     """One frame of a clip."""
 
     number: int
-    """Its place in the file, from 0; of numbered pictures the number in the file's name."""
+    """Its place in the file, from 0 or the number given for the first; of numbered pictures the number in the file's
+    name.
+    """
     picture: Picture
     """uint8 RGB `[height, width, 3]`, upright and sRGB, at most as large as was asked for."""
     time: Fraction
     """Seconds since the clip's first frame, exactly."""
+    plate: Plate | None = None
+    """Its file, from which outputs take what 8 bits cannot hold; None of a frame of a video file."""
 
 
 Frames: TypeAlias = Generator[Frame, None, None]
@@ -106,6 +111,10 @@ class Clip(Protocol):
         """With how many digits frames are numbered at least."""
 
     @property
+    def plate(self) -> Plate | None:
+        """The file of its first frame; None of a video file."""
+
+    @property
     def version(self) -> list[int | str]:
         """What changes when other files take the place of those that are read, which are not opened for it."""
 
@@ -123,11 +132,18 @@ class Clip(Protocol):
 
 
 def open_clip(
-    source: str | os.PathLike[str], selection: Selection | None = None, *, rate: Fraction | None = None
+    source: str | os.PathLike[str],
+    selection: Selection | None = None,
+    *,
+    rate: Fraction | None = None,
+    layer: str | None = None,
+    first_frame: int | None = None,
 ) -> Clip:
     """A video file, a folder of frames, a pattern such as `shots/*.png`, or a numbered one such as `shot.####.exr`.
 
-    ``rate`` is that of single pictures, which have none of their own: 0.001 to 1000 a second (default: 24). Raises
+    ``rate`` is that of single pictures, which have none of their own: 0.001 to 1000 a second (default: 24). ``layer``
+    is that of OpenEXR frames, as `sa2va_host.exr.read_exr` takes it. ``first_frame`` is the number of a video file's
+    first frame (default: 0), by which the selection goes, too; single pictures keep their own numbers. Raises
     `InvalidInput` where there is nothing to read, `ConfigError` where a library for it is missing.
     """
     from sa2va_host.endings import FRAMES
@@ -136,7 +152,12 @@ def open_clip(
 
     selection = selection or Selection()
     if is_sequence(source):
-        return FrameSequence(source, selection, rate=rate)
+        if first_frame is not None:
+            raise InvalidInput(
+                f"{source} holds single pictures, which keep the numbers of their names.",
+                advice="Leave out --first-frame, which is for video files.",
+            )
+        return FrameSequence(source, selection, rate=rate, layer=layer)
     path = Path(source)
     if path.suffix.lower() in FRAMES and path.is_file():
         raise InvalidInput(
@@ -145,6 +166,10 @@ def open_clip(
         )
     if rate is not None:
         raise InvalidInput(f"{path} is a video and has a rate of its own.", advice="Name none (--fps).")
+    if layer is not None:
+        raise InvalidInput(
+            f"{path} has no layers, which only OpenEXR frames have.", advice="Leave out --layer."
+        )
     from .footage import Footage
 
-    return Footage(path, selection)
+    return Footage(path, selection, first_frame=first_frame)

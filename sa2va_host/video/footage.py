@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,6 +38,7 @@ _HD_LINES = 720
 _HDR = {16: "PQ", 18: "HLG"}
 """H.273 TransferCharacteristics whose pictures are brighter than sRGB can show."""
 _LIMITED, _FULL = 1, 2
+_LARGEST_NUMBER = 10**9
 _UNKNOWN_RATE = Fraction(25)
 _TOLERANCE, _TOLERATED = Fraction(1), Fraction(1, 20)
 """Seconds, and the share of a video, by which its header may be wrong about the length: sound often ends later."""
@@ -56,14 +58,18 @@ def as_url(path: Path) -> str:
 class Footage:
     """The best video stream of a file. Raises `InvalidInput` for what is no video, `ConfigError` without PyAV."""
 
-    def __init__(self, path: Path, selection: Selection) -> None:
+    def __init__(self, path: Path, selection: Selection, *, first_frame: int | None = None) -> None:
+        """``first_frame`` is the number of the file's first frame, by which the selection goes."""
         check_av()
         self.path = path
         self.name = path.stem
-        self.digits = 5
+        self._first = _checked_number(first_frame)
+        # Where somebody numbers frames, they are mostly called as in film: 1001.
+        self.digits = 5 if first_frame is None else max(4, len(str(first_frame)))
         self.warnings: list[str] = []
+        self.plate = None
         self.begins = Fraction(0)
-        self._selection = selection
+        self._selection = _from_zero(selection, self._first)
         with self._open() as (container, stream):
             self.rate = stream.average_rate or stream.guessed_rate or _UNKNOWN_RATE
             self.time_base = stream.time_base or 1 / self.rate
@@ -103,7 +109,7 @@ class Footage:
                 if number < start or (number - start) % self._selection.stride:
                     continue
                 if places is None or given in places:
-                    yield Frame(number, self._selection.scaled(_picture(frame, matrix)), time)
+                    yield Frame(self._first + number, self._selection.scaled(_picture(frame, matrix)), time)
                 else:
                     yield None
                 given += 1
@@ -115,7 +121,8 @@ class Footage:
             raise InvalidInput(f"{self.path} has no frame that can be decoded.")
         if not given:
             raise InvalidInput(
-                f"{self.path} has {found} frames, from 0; none is from {start} on.", advice="Choose others."
+                f"{self.path} has {found} frames, from {self._first}; none is from {self._first + start} on.",
+                advice="Choose others.",
             )
         if self._promised and (end is None or end >= self._promised) and found != self._promised:
             self._warn(f"The header of {self.path} promises {self._promised} frames; there are {found}.")
@@ -195,6 +202,26 @@ class Footage:
                     time = last + 1 / self.rate
             last = time
             yield frame, time
+
+
+def _checked_number(first_frame: int | None) -> int:
+    if first_frame is not None and not 0 <= first_frame <= _LARGEST_NUMBER:
+        raise InvalidInput(
+            f"The first frame's number is {first_frame}.", advice=f"Use one from 0 to {_LARGEST_NUMBER:,}."
+        )
+    return first_frame or 0
+
+
+def _from_zero(selection: Selection, first: int) -> Selection:
+    """The same frames, counted from 0."""
+    if selection.end is not None and selection.end < first:
+        raise InvalidInput(
+            f"The last frame is {selection.end}, but the first one of the file is called {first}.",
+            advice="--start and --end go by the numbers that --first-frame begins.",
+        )
+    start = None if selection.start is None else max(0, selection.start - first)
+    end = None if selection.end is None else selection.end - first
+    return replace(selection, start=start, end=end)
 
 
 def _duration(container: InputContainer, stream: VideoStream) -> Fraction | None:

@@ -1,7 +1,7 @@
 """Single pictures that are the frames of a video: a folder, a pattern, or numbers in a name (`shot.####.exr`).
 
 A `sa2va_host.video.clip.Clip`. Pictures are read as `sa2va_host.media.read_image` does (16 bits are cut to 8, colours
-taken as sRGB), OpenEXR as `sa2va_host.video.exr` does (scene-linear, shown as sRGB).
+taken as sRGB; scene-linear files are shown as sRGB), and each frame carries its `sa2va_host.plate.Plate`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from pathlib import Path
 from sa2va_host import media
 from sa2va_host.endings import FRAMES
 from sa2va_host.errors import InvalidInput
+from sa2va_host.extras import check_exr
+from sa2va_host.plate import Plate
 
 from .clip import Frame, Frames, Selection
 from .readahead import ahead
@@ -46,7 +48,12 @@ class FrameSequence:
     """
 
     def __init__(
-        self, source: str | os.PathLike[str], selection: Selection, *, rate: Fraction | None = None
+        self,
+        source: str | os.PathLike[str],
+        selection: Selection,
+        *,
+        rate: Fraction | None = None,
+        layer: str | None = None,
     ) -> None:
         self.rate = _checked_rate(rate)
         self.time_base = 1 / self.rate
@@ -54,6 +61,7 @@ class FrameSequence:
         self.begins = Fraction(0)
         self.warnings: list[str] = []
         self._selection = selection
+        self._layer = layer
         found = _find(source)
         self.name = _name(source)
         numbers = [number for number, _ in found]
@@ -72,12 +80,16 @@ class FrameSequence:
         self._frames = wanted[:: selection.stride]
         self.version: list[int | str] = [len(self._frames), self._frames[0][1].name, self._frames[-1][1].name]
         if any(path.suffix.lower() == ".exr" for _, path in self._frames):
-            media.check_exr()
-        _check_sizes([path for _, path in self._frames])
+            check_exr()
+        _check_sizes([path for _, path in self._frames], layer)
 
     @property
     def frame_count(self) -> int:
         return len(self._frames)
+
+    @property
+    def plate(self) -> Plate | None:
+        return Plate(self._frames[0][1], self._layer)
 
     def __iter__(self) -> Frames:
         return ahead(map(self._frame, range(self.frame_count)))
@@ -88,8 +100,14 @@ class FrameSequence:
 
     def _frame(self, place: int) -> Frame:
         number, path = self._frames[place]
-        picture = self._selection.scaled(_read(path))
-        return Frame(number, picture, (number - self._frames[0][0]) / self.rate)
+        notes: list[str] = []
+        picture = media.read_image(path, layer=self._layer, notes=notes)
+        if not place:  # what is true of one plate is mostly true of all
+            self.warnings += [note for note in notes if note not in self.warnings]
+        scaled = self._selection.scaled(picture)
+        size = None if scaled is picture else (scaled.shape[0], scaled.shape[1])
+        plate = Plate(path, self._layer, size)
+        return Frame(number, scaled, (number - self._frames[0][0]) / self.rate, plate)
 
 
 def _checked_rate(rate: Fraction | None) -> Fraction:
@@ -176,31 +194,14 @@ def _few(holes: Sequence[str]) -> str:
     return ", ".join(holes[:_HOLES_SHOWN]) + (f" and {rest} more gaps" if rest > 0 else "")
 
 
-def _check_sizes(files: Sequence[Path]) -> None:
+def _check_sizes(files: Sequence[Path], layer: str | None) -> None:
     """Raises `InvalidInput` where the headers name two sizes: then these are no frames of one video."""
-    first = _size(files[0])
+    first = media.image_size(files[0], layer=layer)
     for path in files[1:]:
-        size = _size(path)
+        size = media.image_size(path, layer=layer)
         if size != first:
             raise InvalidInput(
                 f"{files[0].name} is {first[1]} x {first[0]} pixels and {path.name} {size[1]} x {size[0]}: they are no"
                 " frames of one video.",
                 advice="Pictures that do not belong together go through `sa2va segment`.",
             )
-
-
-def _size(path: Path) -> tuple[int, int]:
-    """`(height, width)`, from the header."""
-    if path.suffix.lower() == ".exr":
-        from .exr import exr_size
-
-        return exr_size(path)
-    return media.image_size(path)
-
-
-def _read(path: Path) -> media.Picture:
-    if path.suffix.lower() == ".exr":
-        from .exr import read_exr
-
-        return read_exr(path)
-    return media.read_image(path)

@@ -116,12 +116,12 @@ def test_a_disk_that_fills_at_the_last_byte_of_an_exr_is_said(tmp_path: Path) ->
     code = """
 import resource, sys
 import numpy as np
-from sa2va_host import media
-values = np.random.default_rng(0).random((20, 20), np.float32)
-limit = media.write_exr(sys.argv[1], values).stat().st_size - 1
+from sa2va_host.exr import write_exr
+values = {"Y": np.random.default_rng(0).random((20, 20), np.float32)}
+limit = write_exr(sys.argv[1], values).stat().st_size - 1
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 try:
-    media.write_exr(sys.argv[1] + ".exr", values)
+    write_exr(sys.argv[1] + ".exr", values)
 except OSError as error:
     print(error.strerror, error.filename, sep="|")
 """

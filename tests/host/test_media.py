@@ -132,15 +132,10 @@ def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path):
         assert read[0, :, 0].tolist() == [0, 1, 128, 255]
 
 
-def test_float_tiff(tmp_path):
-    values = np.array([[0.0, 0.5, 1.0]], dtype=np.float32)
-    assert media.read_image(save(Image.fromarray(values), tmp_path / "f.tif"))[0, :, 0].tolist() == [
-        0,
-        128,
-        255,
-    ]
-    with pytest.raises(InvalidInput, match=r"from 0 to 300; 0\.\.1 is needed"):
-        media.read_image(save(Image.fromarray(values * 300), tmp_path / "g.tif"))
+def test_a_float_tiff_is_linear_light_in_grey_too(tmp_path):
+    values = np.array([[0.0, 0.5, 1.0, 300.0, np.nan]], dtype=np.float32)
+    read = media.read_image(save(Image.fromarray(values), tmp_path / "f.tif"))
+    assert read[0, :, 0].tolist() == [0, 188, 255, 255, 0]  # sRGB shows half the light of white as 188
 
 
 def test_first_frame_of_an_animation(tmp_path):

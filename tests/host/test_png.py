@@ -39,7 +39,7 @@ def test_either_byte_order_is_written_as_the_same_numbers(tmp_path):
         np.zeros((5, 6), np.float32),
         np.zeros((5, 6), np.int16),
         np.zeros((5, 6, 2), np.uint8),
-        np.zeros((5, 6, 3), np.uint16),
+        np.zeros((5, 6, 2), np.uint16),
         np.zeros((0, 6, 3), np.uint8),
         np.zeros(5, np.uint8),
         np.zeros((1, 1_000_001), np.uint8),

@@ -88,7 +88,8 @@ def test_exr_is_the_probability_itself(tmp_path: Path, source: Path) -> None:
     (frame,) = clip
     record(tmp_path, clip, ["exr"])
     values = exr.File(str(tmp_path / "exr/corner/00000.exr")).channels()["Y"].pixels
-    np.testing.assert_array_equal(values, layers(frame)[0].probability)
+    assert values.dtype == np.float16
+    np.testing.assert_array_equal(values, layers(frame)[0].probability)  # 0 and 0.75
 
 
 def test_run_lengths_are_a_line_for_each_frame(tmp_path: Path, source: Path) -> None:

@@ -18,7 +18,7 @@ from sa2va_host.output.saving import save
 from sa2va_host.results import Segmentation
 
 SIZE = (48, 72)
-WITHOUT_EXR = [kind for kind in KINDS if kind != "exr"]
+WITHOUT_EXR = [kind for kind in KINDS if not kind.startswith("exr")]
 
 
 @pytest.fixture
@@ -113,8 +113,11 @@ def test_exr_is_the_probability_itself(tmp_path, result, picture):
     for path, probability in zip(paths, result.probabilities(), strict=True):
         channels = exr.File(str(path)).channels()
         assert list(channels) == ["Y"]
-        assert channels["Y"].pixels.dtype == np.float32
-        assert np.array_equal(channels["Y"].pixels, probability)
+        assert channels["Y"].pixels.dtype == np.float16
+        assert np.array_equal(channels["Y"].pixels, probability.astype(np.float16))
+    paths = save(result, picture, tmp_path / "x", ["exr"], exr_depth="float").files["exr"]
+    for path, probability in zip(paths, result.probabilities(), strict=True):
+        assert np.array_equal(exr.File(str(path)).channels()["Y"].pixels, probability)
 
 
 def test_without_the_library_exr_says_what_to_install(monkeypatch, tmp_path, result, picture):

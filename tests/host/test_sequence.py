@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from sa2va_host.errors import InvalidInput
+from sa2va_host.light import to_srgb
 from sa2va_host.video.clip import Clip, Frame, Selection, open_clip
-from sa2va_host.video.exr import to_srgb
 
 
 def write(path: Path, value: int = 0, size: tuple[int, int] = (8, 12)) -> None:
@@ -114,7 +114,7 @@ def test_exr_is_linear_light_shown_as_srgb(tmp_path: Path) -> None:
     (grey,) = open_clip(tmp_path / "grey.####.exr")
     np.testing.assert_array_equal(grey.picture, first.picture)
     (tmp_path / "bad.0001.exr").write_bytes(b"no picture")
-    with pytest.raises(InvalidInput, match="damaged or no OpenEXR picture"):
+    with pytest.raises(InvalidInput, match="damaged or not an OpenEXR image"):
         open_clip(tmp_path / "bad.####.exr")
 
 

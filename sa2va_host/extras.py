@@ -1,0 +1,24 @@
+"""Optional packages for image files: whether they are installed, and what to run where they are not."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from .errors import ConfigError
+
+
+def check_exr() -> None:
+    """Raises `ConfigError` where the package that reads and writes OpenEXR is not installed."""
+    if find_spec("OpenEXR") is None:
+        raise ConfigError(
+            "OpenEXR files need the package OpenEXR.", advice='Run: pip install "sa2va-host[exr]"'
+        )
+
+
+def check_matting() -> None:
+    """Raises `ConfigError` where the package that estimates foreground colours is not installed."""
+    if find_spec("pymatting") is None:
+        raise ConfigError(
+            "Decontaminating colours needs the package pymatting.",
+            advice='Run: pip install "sa2va-host[matting]"',
+        )
