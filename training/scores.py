@@ -118,8 +118,8 @@ def iou(found: Mask, truth: Mask) -> float:
 def boundary_f(found: Mask, truth: Mask) -> float:
     """DAVIS's F: how well the outlines of two masks `[height, width]` fit, 0..1; 1 when neither mask has an outline.
 
-    The harmonic mean of the precision and the recall of the outlines' pixels, where a pixel counts as right if the other
-    outline passes within 0.8 % of the diagonal, rounded up to whole pixels.
+    The harmonic mean of the precision and the recall of the outlines' pixels, where a pixel counts as right if the
+    other outline passes within 0.8 % of the diagonal, rounded up to whole pixels.
 
     Source: F in Perazzi et al., 2016, as davis2017-evaluation computes it (commit ac7c43f); equal to it bit for bit.
     """

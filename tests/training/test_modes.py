@@ -16,8 +16,8 @@ from training.scores import Mask, boundary_f, iou, put_block
 
 DAVIS = Path(__file__).parent / "davis.npz"
 """Pairs of masks (shapes, noise, degenerate and tiny ones, up to 1080 x 1920) and what davis2017-evaluation (commit
-ac7c43f; NumPy 2.4.6, OpenCV 5.0.0, scikit-image 0.26.0) answers to each: `j` of `db_eval_iou`, `f` of `db_eval_boundary`.
-`masks` holds their packed bits, the truth before what was found, pair by pair."""
+ac7c43f; NumPy 2.4.6, OpenCV 5.0.0, scikit-image 0.26.0) answers to each: `j` of `db_eval_iou`, `f` of
+`db_eval_boundary`. `masks` holds their packed bits, the truth before what was found, pair by pair."""
 
 
 def davis_pairs() -> Iterator[tuple[str, Mask, Mask, float, float]]:
