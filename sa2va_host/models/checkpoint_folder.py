@@ -21,6 +21,8 @@ ADAPTER = "adapter_config.json"
 INDEX = "model.safetensors.index.json"
 MAX_HEADER_BYTES = 100_000_000
 _POINTER = b"version https://git-lfs.github.com/spec/"
+IMAGE_PROCESSOR = ("preprocessor_config.json", "processor_config.json")
+"""The files that may say how images are prepared for the model; the first that is there counts."""
 MODEL_TYPE = "sa2va_chat"
 """What upstream writes under `model_type` into every Sa2VA checkpoint's `config.json`."""
 NATIVE = (
@@ -78,6 +80,27 @@ class CheckpointFolder:
     def optional_json(self, name: str) -> dict[str, Any]:
         """`json`, or an empty dict where there is no such file."""
         return self.json(name) if (self.folder / name).is_file() else {}
+
+    def image_processor(self) -> tuple[str, dict[str, Any]]:
+        """(name of the file, settings) of the image processor that the folder declares.
+
+        Found as transformers 4.57 finds it: the settings may lie under `image_processor` in either file. Raises
+        `ModelLoadFailed` as `json` does, and where neither file is there.
+        """
+        for name in IMAGE_PROCESSOR:
+            if (self.folder / name).exists():
+                whole = self.json(name)
+                settings = whole.get("image_processor", whole)
+                if not isinstance(settings, dict):
+                    raise ModelLoadFailed(
+                        f"image_processor in {self.folder / name} is no JSON object.",
+                        advice="Fetch the checkpoint again.",
+                    )
+                return name, settings
+        raise ModelLoadFailed(
+            f"{self.folder} has neither {' nor '.join(IMAGE_PROCESSOR)}, which say how images are prepared.",
+            advice="Copy it from the checkpoint that this one was made from, or fetch the checkpoint again.",
+        )
 
     @cached_property
     def files(self) -> list[Path]:

@@ -16,6 +16,7 @@ from .checkpoint import Checkpoint
 from .conversation import Conversation
 from .language import Utterance
 from .pictures import DEFAULT_MAX_PIXELS, DEFAULT_MIN_PIXELS, Patches, QwenPictures
+from .qwen_processor import read_processor
 from .sampling import read_defaults
 
 
@@ -60,16 +61,22 @@ class QwenFront(QwenTextFront):
     """For models that see, with SAM2 (`segments`) or without."""
 
     def __init__(self, checkpoint: Checkpoint, segments: bool = True) -> None:
-        mean, std = _colours(checkpoint)
+        patch, merge, temporal_patch = (
+            _size(checkpoint, name) for name in ("patch_size", "spatial_merge_size", "temporal_patch_size")
+        )
+        declared = read_processor(
+            checkpoint, {"patch_size": patch, "merge_size": merge, "temporal_patch_size": temporal_patch}
+        )
         min_pixels, max_pixels = _pixels(checkpoint)
         self.pictures = QwenPictures(
-            patch=_size(checkpoint, "patch_size"),
-            merge=_size(checkpoint, "spatial_merge_size"),
-            temporal_patch=_size(checkpoint, "temporal_patch_size"),
-            mean=mean,
-            std=std,
+            patch=patch,
+            merge=merge,
+            temporal_patch=temporal_patch,
+            mean=declared.mean,
+            std=declared.std,
             min_pixels=min_pixels,
             max_pixels=max_pixels,
+            fast=declared.fast,
         )
         self._image_token: int = checkpoint.config["image_token_id"]
         super().__init__(checkpoint, self._image_token, segments)
@@ -106,22 +113,6 @@ def _size(checkpoint: Checkpoint, name: str) -> int:
     if not (isinstance(value, int) and value > 0):
         raise checkpoint.unusable(f"vision_config.{name}", value, "a whole number above 0")
     return value
-
-
-def _colours(checkpoint: Checkpoint) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of red, green and blue (0..1) that pictures are normalised with."""
-    file = "preprocessor_config.json"
-    settings = checkpoint.optional_json(file)
-    found: list[list[float]] = []
-    for name in ("image_mean", "image_std"):
-        values = settings.get(name, [0.5, 0.5, 0.5])
-        fits = isinstance(values, list) and len(values) == 3
-        if not (fits and all(isinstance(each, (int, float)) and 0 <= each <= 1 for each in values)):
-            raise checkpoint.unusable(name, values, "three numbers from 0 to 1", file)
-        found.append(values)
-    if 0 in found[1]:
-        raise checkpoint.unusable("image_std", found[1], "three numbers above 0", file)
-    return found[0], found[1]
 
 
 def _pixels(checkpoint: Checkpoint) -> tuple[int, int]:

@@ -51,8 +51,13 @@ HIERA_LARGE: Mapping[str, Any] = {
 }
 """What a checkpoint without `sam2_config` means: SAM2's Hiera-Large, as upstream always builds it."""
 
-PIXEL_MEAN = (0.485, 0.456, 0.406)
-PIXEL_STD = (0.229, 0.224, 0.225)
+PIXEL_MEAN = (0.484375, 0.455078125, 0.40625)
+PIXEL_STD = (0.228515625, 0.2236328125, 0.224609375)
+"""Of red, green and blue, 0..1: ImageNet's, rounded to bfloat16.
+
+Upstream makes them so in every precision, and computes with them in float32: `preprocess_image` in its `sam2.py`
+(bytedance/Sa2VA, commit 9832e1a) has bfloat16 as its default, and no caller gives another.
+"""
 STRIDE = 16
 """Pixels of the input per cell of the top feature map; mask logits have a quarter of this stride."""
 MEMORY_FRAMES = 7

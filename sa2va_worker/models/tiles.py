@@ -2,7 +2,8 @@
 
 One picture becomes a grid of tiles, whose shape is the nearest to its own, and a thumbnail of the whole where the grid
 has more than one tile; of several pictures (a video's key frames) each becomes one tile. Each tile is resized by PIL's
-bicubic filter, aspect not kept, and normalised with ImageNet's colours, as are SAM2's pictures.
+bicubic filter, aspect not kept, and normalised with ImageNet's mean and deviation, which upstream leaves unrounded here
+(SAM2's are rounded: `sam2.PIXEL_MEAN`).
 """
 
 from __future__ import annotations
@@ -16,10 +17,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+from transformers.utils.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from sa2va_host.errors import InvalidInput
-
-from .sam2 import PIXEL_MEAN, PIXEL_STD
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,9 @@ class Tiler:
         seen = self._regions(pictures, regions) if regions else None
         cuts = [self._single(pictures[0])] if len(pictures) == 1 else [self._whole(each) for each in pictures]
         values = torch.from_numpy(np.concatenate(cuts)).permute(0, 3, 1, 2).to(torch.float32) / 255.0
-        mean, std = (torch.tensor(colour).view(3, 1, 1) for colour in (PIXEL_MEAN, PIXEL_STD))
+        mean, std = (
+            torch.tensor(colour).view(3, 1, 1) for colour in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+        )
         return Tiles(
             (values - mean) / std,
             tuple(len(tiles) for tiles in cuts),

@@ -57,9 +57,11 @@ class OwnModel:
         self._processor: Any = None
         if (folder.folder / "preprocessor_config.json").is_file():
             self._processor = self._load(transformers.AutoProcessor)
-            # The one with PIL, which the checkpoint was trained and saved with: 4.57 would take another, and its pixels
-            # move the logits by a hundredth of their spread.
-            self._processor.image_processor = self._load(transformers.AutoImageProcessor, use_fast=False)
+            _, settings = folder.image_processor()
+            if not str(settings.get("image_processor_type")).endswith("Fast"):
+                # 4.57 takes the fast one for some names that declare the one with Pillow, and its pixels move the
+                # logits by a hundredth of their spread.
+                self._processor.image_processor = self._load(transformers.AutoImageProcessor, use_fast=False)
         self.model: Any = self._load(
             getattr(transformers, code.auto_class),
             dtype=dtype,

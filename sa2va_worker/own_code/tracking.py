@@ -60,7 +60,8 @@ class Tracking:
     def _encode(self, picture: Picture) -> tuple[Tensor, Any]:
         """The frame's pixels `[1, 3, image_size, image_size]` and what the image encoder makes of them."""
         channels_first = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
-        pixels = self._grounding.preprocess_image(channels_first, dtype=self._dtype)
+        # Without a dtype, as upstream's code asks for it: its mean and deviation are bfloat16 in every precision.
+        pixels = self._grounding.preprocess_image(channels_first)
         pixels = pixels.to(self._device, self._dtype).unsqueeze(0)
         return pixels, self._sam2.forward_image(pixels)
 

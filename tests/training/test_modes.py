@@ -3,13 +3,49 @@
 from __future__ import annotations
 
 import itertools
+import math
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from training.evaluate import FRAMES, SEEN_FRAMES
 from training.modes import MARKS, MODES, SITUATIONS, draw_cases, score, table
-from training.scores import boundary_f, put_block
+from training.scores import Mask, boundary_f, iou, put_block
+
+DAVIS = Path(__file__).parent / "davis.npz"
+"""Pairs of masks (shapes, noise, degenerate and tiny ones, up to 1080 x 1920) and what davis2017-evaluation (commit
+ac7c43f; NumPy 2.4.6, OpenCV 5.0.0, scikit-image 0.26.0) answers to each: `j` of `db_eval_iou`, `f` of
+`db_eval_boundary`. `masks` holds their packed bits, the truth before what was found, pair by pair."""
+
+
+def davis_pairs() -> Iterator[tuple[str, Mask, Mask, float, float]]:
+    """(name, truth, found, J, F)."""
+    with np.load(DAVIS) as stored:
+        golden = dict(stored)
+    left = golden["masks"]
+    for name, shape, j, f in zip(
+        golden["names"], golden["shapes"].tolist(), golden["j"], golden["f"], strict=True
+    ):
+        pair = []
+        for _ in range(2):
+            length = -(-math.prod(shape) // 8)
+            bits, left = np.unpackbits(left[:length]), left[length:]
+            pair.append(bits[: math.prod(shape)].reshape(shape).astype(np.bool_))
+        yield str(name), *pair, float(j), float(f)
+
+
+def test_j_and_f_are_those_of_davis_to_the_last_bit() -> None:
+    pairs = list(davis_pairs())
+    assert len(pairs) == 349
+    assert sum(0 < f < 1 for *_, f in pairs) > 100
+    different = [
+        (name, iou(found, truth), j, boundary_f(found, truth), f)
+        for name, truth, found, j, f in pairs
+        if (iou(found, truth), boundary_f(found, truth)) != (j, f)
+    ]
+    assert different == []
 
 
 def test_outlines_that_lie_on_each_other_are_worth_one_and_far_ones_nothing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,8 @@ def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def pictures(golden: Golden, case: str) -> list[Any]:
+    if case == "fast":
+        return [golden["fast.image"]]
     return {"image": [golden["image"]], "video": list(golden["frames"]), "text": []}[case]
 
 
@@ -76,7 +79,7 @@ def vectors(
 
 def check_masks(golden: Golden, case: str, logits: NDArray[np.float32], image_size: int) -> None:
     """Hold logits `[objects, frames, h, w]` and the masks made of them to upstream's."""
-    found = masks.binarise(logits, image_size, golden["image"].shape[:2])
+    found = masks.binarise(logits, image_size, golden[f"{case}.mask_shape.0"][1:])
     assert len(found) == 2
     for number in range(2):
         wanted = golden[f"{case}.low_res_logits.{number}"]
@@ -105,6 +108,29 @@ def test_logits_and_masks_are_upstreams(family: Family, case: str) -> None:
     assert heard.answer.objects == 2
     assert heard.answer.text + "<|im_end|>" == str(golden[f"{case}.text"])
     check_masks(golden, case, heard.logits, engine.info.image_size)
+
+
+@pytest.mark.parametrize("name", ["qwen3", "qwen25"])
+def test_a_folder_that_declares_the_fast_processor_is_answered_as_upstream_does(
+    name: str, tmp_path: Path
+) -> None:
+    folder = write_checkpoint(name, tmp_path / name)
+    file = folder / "preprocessor_config.json"
+    file.write_text(
+        json.dumps(json.loads(file.read_text()) | {"image_processor_type": "Qwen2VLImageProcessorFast"})
+    )
+    with np.load(HERE / name / ANSWERS) as answers:
+        family = Family(folder, dict(answers), load_engine(folder))
+    golden, engine = family.golden, family.engine
+    prompt, images = str(golden["fast.prompt"]), pictures(golden, "fast")
+    utterance, seen = engine._model.front.prepare(prompt, images)
+    assert isinstance(seen, Patches)
+    np.testing.assert_array_equal(seen.grids.numpy(), golden["fast.image_grid_thw"])
+    np.testing.assert_array_equal(seen.values.numpy(), golden["fast.pixel_values"])
+    vectors(family, utterance, seen, "fast")
+    heard = Heard(list(segment(engine, prompt, images)))
+    assert heard.answer.text + "<|im_end|>" == str(golden["fast.text"])
+    check_masks(golden, "fast", heard.logits, engine.info.image_size)
 
 
 @pytest.mark.parametrize("case", ["image", "video"])

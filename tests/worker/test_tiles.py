@@ -7,7 +7,6 @@ import pytest
 from numpy.typing import NDArray
 
 from sa2va_host.errors import InvalidInput
-from sa2va_worker.models.sam2 import PIXEL_MEAN, PIXEL_STD
 from sa2va_worker.models.tiles import Tiler, cut, grid
 
 IMAGE_TOKEN = 15
@@ -67,7 +66,8 @@ def test_a_picture_of_several_tiles_ends_with_a_thumbnail_of_the_whole(tiler: Ti
     thumbnail = tiles.values[2, :, 224]
     assert (thumbnail[:, 50] == red).all()
     assert (thumbnail[:, 400] == green).all()
-    np.testing.assert_allclose(red, (np.array([1, 0, 0]) - PIXEL_MEAN) / PIXEL_STD, rtol=1e-6)
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    np.testing.assert_allclose(red, (np.array([1, 0, 0]) - mean) / std, rtol=1e-6)
     assert tiler([flat(100, 100)]).counts == (1,)
 
 

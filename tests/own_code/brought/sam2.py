@@ -90,7 +90,7 @@ class SAM2(nn.Module):
         self.sam2_model = Predictor()
 
     def preprocess_image(self, image, dtype=torch.bfloat16):
-        return (image / 255.0 - torch.tensor(0.5, dtype=dtype, device=image.device)).to(dtype)
+        return image / 255.0 - torch.tensor(0.485, dtype=dtype, device=image.device)
 
     def get_sam2_embeddings(self, images):
         return self.sam2_model.init_state(images)
