@@ -1,6 +1,6 @@
 """The pixels of an image of Pillow as RGB bytes: its profile applied, what is transparent white, 16 bits cut to 8.
 
-Called by `sa2va_host.media`, strip by strip (`sa2va_host.opening.strips`). Imports NumPy only where arithmetic is needed.
+Called by `sa2va_host.media`, strip by strip (`sa2va_host.opening.strips`). Imports NumPy only for arithmetic.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _deep_bytes(
     image: Image.Image, stored: str, convert: icc.Conversion | None, name: str, notes: list[str]
 ) -> ToBytes:
     import numpy as np
-    from PIL import Image as pillow
+    from PIL import Image as PillowImage
 
     from .pixels import note_few_bits, of_more_bits, to_rgb, twelve_bits
 
@@ -60,10 +60,8 @@ def _deep_bytes(
     def deep_bytes(strip: Image.Image) -> bytes:
         values = of_more_bits(strip, name)
         scaled = twelve_bits(values) if twelve else values
-        if convert is None:
-            rgb = to_rgb(scaled[:, :, None], name)
-        else:
-            rgb = np.array(convert(pillow.fromarray(scaled)))
+        colours = convert(PillowImage.fromarray(scaled)) if convert else None
+        rgb = to_rgb(scaled[:, :, None], name) if colours is None else np.array(colours)
         if isinstance(transparent, int):
             rgb[values == transparent] = 255
         return rgb.tobytes()

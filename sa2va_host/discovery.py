@@ -80,7 +80,9 @@ def find(path: Path, suffixes: Collection[str], *, recursive: bool = False) -> F
         if not base.is_dir():
             return Found(base)
         # `**/**` means what `**` means, and would walk everything once for each folder.
-        parts = [part for part, before in zip(parts, ["", *parts], strict=False) if (part, before) != ("**", "**")]
+        parts = [
+            part for part, before in zip(parts, ["", *parts], strict=False) if (part, before) != ("**", "**")
+        ]
     search = _Search()
     matches = search.matches(base, parts)
     own_suffix = Path(parts[-1]).suffix
@@ -164,7 +166,8 @@ class _Search:
 
     def _everywhere(self, top: Path, rest: Sequence[str]) -> Iterator[Path]:
         """What matches in this folder and in all below it. Links come last, so that a folder has its own name."""
-        waiting, links = [top], []
+        waiting: list[Path] = [top]
+        links: list[Path] = []
         seen: set[object] = set()
         while waiting or links:
             folder = waiting.pop() if waiting else links.pop(0)
@@ -224,8 +227,14 @@ def _passed_over(source: Path, files: Sequence[Path]) -> str:
     """`shots: 12 files that look like images are passed over: a.heic, b.psd, c.cr2 and 9 more.`"""
     names = ", ".join(file.name for file in files[:_NAMED])
     more = f" and {len(files) - _NAMED} more" if len(files) > _NAMED else ""
-    count = "1 file that looks like an image is" if len(files) == 1 else f"{len(files)} files that look like images are"
+    count = (
+        "1 file that looks like an image is"
+        if len(files) == 1
+        else f"{len(files)} files that look like images are"
+    )
     suffixes = Counter(file.suffix.lower() for file in files)
     commands = dict.fromkeys(filter(None, map(missing_library, suffixes)))
-    advice = f" To read {'it' if len(files) == 1 else 'some of them'}: {', '.join(commands)}." if commands else ""
+    advice = (
+        f" To read {'it' if len(files) == 1 else 'some of them'}: {', '.join(commands)}." if commands else ""
+    )
     return f"{source}: {count} passed over: {names}{more}.{advice}"

@@ -1,8 +1,8 @@
-"""Colours as an embedded ICC profile means them become sRGB, which the model, viewers and our files take for granted.
+"""Converts the colours of an image with an embedded ICC profile to sRGB, which the model and our files assume.
 
-Called by `sa2va_host.media`. LittleCMS does the arithmetic (Pillow's `ImageCms`), with the perceptual intent: that is the
-one whose table every profile with tables must have, and the one that web browsers show. For profiles of displays, which
-are a matrix and curves, all intents are the same.
+Called by `sa2va_host.colours`. LittleCMS does the arithmetic (Pillow's `ImageCms`), with the perceptual intent: every
+profile with tables must have the table of that one, and web browsers show it. Profiles of displays, which are a matrix
+and curves, have one intent only.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def _read(profile: bytes, mode: str) -> tuple[str, ImageCms.ImageCmsTransform | 
 
 
 def _is_srgb(profile: bytes) -> bool:
-    """Whether a profile is the sRGB that nearly every file has, read from its bytes: LittleCMS would take 20 ms for it."""
+    """Whether a profile is sRGB, as nearly every one is, read from its bytes: LittleCMS takes 20 ms for that."""
     try:
         tags = _tags(profile)
         if b"A2B0" in tags:  # tables come before matrix and curves

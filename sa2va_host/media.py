@@ -38,12 +38,11 @@ Pixels: TypeAlias = "NDArray[np.uint8] | memoryview"
 class SupportsArray(Protocol):
     """What NumPy can make an array of, such as a torch tensor."""
 
-    def __array__(self, *arguments: Any) -> NDArray[Any]: ...  # noqa: PLW3201 - NumPy's name
+    def __array__(self, *arguments: Any) -> NDArray[Any]: ...
 
 
-Source: TypeAlias = (
-    "str | os.PathLike[str] | bytes | bytearray | IO[bytes] | Image.Image | NDArray[Any] | SupportsArray | memoryview"
-)
+FileContent: TypeAlias = "bytes | bytearray | memoryview | IO[bytes]"
+Source: TypeAlias = "str | os.PathLike[str] | FileContent | Image.Image | NDArray[Any] | SupportsArray"
 """What `read_image` reads: a file's name, a file's content, or the image itself."""
 
 _ORIENTATION = 0x0112
@@ -57,9 +56,9 @@ _PART = "part"
 def read_image(source: Source, *, notes: list[str] | None = None) -> Picture:
     """The image as uint8 RGB `[height, width, 3]`, C-contiguous.
 
-    A file is its name, its content (`bytes`, `bytearray`, a one-dimensional `memoryview`) or a binary file object, which
-    is read to its end and stays open. Files and PIL images are turned as their EXIF orientation says, their colours
-    converted to sRGB where an ICC profile is embedded (`sa2va_host.icc`); of an animation the first frame is read.
+    A file is its name, its content (`bytes`, `bytearray`, a `memoryview` of one dimension) or a binary file object,
+    which is read to its end and stays open. Files and PIL images are turned as their EXIF orientation says, and their
+    colours converted to sRGB from an embedded ICC profile (`sa2va_host.icc`); of an animation the first frame is read.
     Arrays and torch tensors, on any device, are `[height, width]` or `[height, width, 1, 3 or 4]`: uint8, uint16
     (0..65535) or float (0..1). Transparent parts are shown on white, as a viewer shows them. A pipe is read to its end.
 
@@ -75,7 +74,7 @@ def read_image(source: Source, *, notes: list[str] | None = None) -> Picture:
 def read_pixels(source: Source, *, notes: list[str] | None = None) -> Pixels:
     """The same, without NumPy where an image is its file's bytes and needs no arithmetic, as most do."""
     said: list[str] = [] if notes is None else notes
-    if isinstance(source, str) and not os.path.exists(source):
+    if isinstance(source, str) and "://" in source:
         expanded(source)  # which refuses URLs
     if isinstance(source, (str, os.PathLike)):
         with _refusals(os.fspath(source)):
@@ -94,14 +93,20 @@ def read_pixels(source: Source, *, notes: list[str] | None = None) -> Pixels:
     if isinstance(source, Image.Image):
         with _refusals("The picture"), opening.own_bound("The picture"):
             return _from_pil(source, "The picture", said)
-    return _from_array(to_array(source, "The picture"), "The picture", said)
+    array = to_array(source, "The picture")
+    if array is None:
+        raise InvalidInput(
+            "An image is a file's name, a file's content (bytes or a binary file object), a PIL image, or an array or"
+            f" tensor [height, width, 3], not {type(source).__name__}."
+        )
+    return _from_array(array, "The picture", said)
 
 
-def to_array(source: Any, name: str) -> NDArray[Any]:
+def to_array(source: Any, name: str) -> NDArray[Any] | None:
     """An array of NumPy of one, of a torch tensor on any device, or of what else has `__array__` or is a `memoryview`.
 
-    bfloat16, which NumPy has not, becomes float32. ``name`` is the value's in messages. Raises `InvalidInput` for
-    anything else, and where the conversion fails.
+    None for anything else. bfloat16, which NumPy has not, becomes float32. ``name`` is the value's in messages. Raises
+    `InvalidInput` where the conversion fails.
     """
     import numpy as np
 
@@ -114,10 +119,7 @@ def to_array(source: Any, name: str) -> NDArray[Any]:
             return np.asarray(tensor.cpu().resolve_conj().resolve_neg().numpy())
         if isinstance(source, memoryview) or hasattr(source, "__array__"):
             return np.asarray(source)
-    raise InvalidInput(
-        "An image is a file's name, a file's content (bytes or a binary file object), a PIL image, or an array or tensor"
-        f" [height, width, 3], not {type(source).__name__}."
-    )
+    return None
 
 
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
@@ -284,7 +286,11 @@ def _is_content(view: memoryview) -> bool:
 def _content(source: object) -> tuple[bytes, str] | None:
     """The bytes of a file that is in memory or open, and what to call it; None for anything else."""
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return (bytes(source), "The image") if not isinstance(source, memoryview) or _is_content(source) else None
+        return (
+            (bytes(source), "The image")
+            if not isinstance(source, memoryview) or _is_content(source)
+            else None
+        )
     if not callable(getattr(source, "read", None)):
         return None
     file: Any = source
@@ -296,7 +302,9 @@ def _content(source: object) -> tuple[bytes, str] | None:
             file.seek(0)
         content = file.read(MAX_BUFFER_BYTES)
         if isinstance(content, str):
-            raise InvalidInput(f"{name} was opened as text.", advice="Open it in binary mode: open(path, 'rb').")
+            raise InvalidInput(
+                f"{name} was opened as text.", advice="Open it in binary mode: open(path, 'rb')."
+            )
         return bytes(content or b""), name
 
 

@@ -95,7 +95,9 @@ def opened(file: Path | io.BytesIO, name: str) -> Image.Image:
         if _register(head, name):
             image = Image.open(file)
         elif suffix in VIDEOS or _is_video(head):
-            raise InvalidInput(f"{name} is a video file, not an image.", advice="Use `sa2va video`.") from None
+            raise InvalidInput(
+                f"{name} is a video file, not an image.", advice="Use `sa2va video`."
+            ) from None
         else:
             raise
     try:
@@ -107,12 +109,12 @@ def opened(file: Path | io.BytesIO, name: str) -> Image.Image:
 
 
 def loaded(image: Image.Image, name: str, notes: list[str]) -> Image.Image:
-    """The image with its pixels in memory: itself, or a copy of a JPEG whose end mark is missing. Raises as Pillow does."""
+    """The image with its pixels in memory, of a JPEG without its end mark a new one. Raises as Pillow does."""
     stream = getattr(image, "fp", None)
     try:
         image.load()
     except OSError:
-        fixed = _without_end_mark(stream, name) if image.format in ("JPEG", "MPO") and stream else None
+        fixed = _without_end_mark(stream) if image.format in ("JPEG", "MPO") and stream else None
         if fixed is None:
             raise
         notes.append(f"{name} lacks the mark that ends a JPEG file; its pixels are all there.")
@@ -147,7 +149,7 @@ def strips(image: Image.Image) -> Iterator[Image.Image]:
         yield image.crop((0, top, image.width, min(top + rows, image.height)))
 
 
-def _without_end_mark(stream: Any, name: str) -> Image.Image | None:
+def _without_end_mark(stream: Any) -> Image.Image | None:
     from PIL import Image
 
     from .jpeg import with_end_mark

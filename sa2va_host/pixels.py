@@ -54,8 +54,8 @@ def note_few_bits(brightest: int, name: str, notes: list[str]) -> None:
     """Add a sentence to ``notes`` where 0..65535 seems to hold 12 bits: ``brightest`` is below 1/16, but not black."""
     if 0 < brightest < 65536 // 16:
         notes.append(
-            f"{name} has 16 bits, but its brightest value is below 1/16 of white, so that it is read as nearly black. If"
-            " it holds 12 bits, multiply its values by 16 first."
+            f"{name} has 16 bits, but its brightest value is below 1/16 of white: it is read as nearly black. If it"
+            " holds 12 bits, multiply its values by 16 first."
         )
 
 
@@ -70,7 +70,8 @@ def _eight_bits(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
     if array.dtype == np.uint8:
         return array
     if array.dtype == np.uint16:
-        return _upper_bits()[array]
+        eight: NDArray[np.uint8] = _upper_bits()[array]
+        return eight
     if array.dtype.kind != "f":
         raise InvalidInput(f"{name} has dtype {array.dtype}; uint8, uint16 or float in 0..1 is needed.")
     low, high = float(array.min()), float(array.max())

@@ -32,7 +32,7 @@ class Inputs:
 
 
 def find(names: Sequence[str], *, recursive: bool = False, output: Path | None = None) -> Inputs:
-    """Every image meant, each file once by what it resolves to, in the order given and sorted within a folder or pattern.
+    """Every image meant, each file once by what it resolves to: in the order given, sorted in a folder or pattern.
 
     A folder means the images in it, with ``recursive`` those in its folders too, but not in the folder ``output``; `**`
     in a pattern means those too. A pattern that is also a file's name is the file, `-` is standard input. Raises

@@ -7,15 +7,15 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sa2va_host.errors import InvalidInput, OutOfMemory, Sa2VAError
 
-from . import editing, generation, options, pictures
-from .display import Display
+from . import editing, generation, options, pictures, standard_output
+from .display import Display, Notes
 
 if TYPE_CHECKING:
     from sa2va_host import Generation, Sa2VA
@@ -31,12 +31,15 @@ EXAMPLES = """examples:
   sa2va segment photo.jpg --prompt "the cat and the dog" -o masks --threshold 0.3
   sa2va segment shots/ --prompt "the actor" --prompt "the car" --save masks,cutout -o masks
   sa2va segment "shots/**/*.png" --prompt "hair" --process vitmatte --save probability
+  sa2va segment shots/ --recursive --prompt "the actor" -o masks
   sa2va segment photo.jpg --prompt "the cat" --model ./Sa2VA-Qwen3-VL-4B --json
+  sa2va segment - --prompt "the cat" -o - < photo.jpg > mask.png
 
 For object N of photo.jpg, `masks` writes photo.N.png (255 inside), `cutout` photo.N.cutout.png, `probability`
 photo.N.probability.png (16 bit), `exr` photo.N.probability.exr; for the picture, `overlay` writes photo.overlay.png,
 `rle` and `polygons` photo.rle.json and photo.polygons.json, `logits` photo.logits.npz. With several prompts the prompt
-stands after the name.
+stands after the name. Masks lie on the image as it is displayed: turned as its EXIF orientation says. What is found in
+the image on standard input is called stdin.
 """
 _AHEAD = 3
 """How many pictures are in work: while the worker has one, another is read and a third one written."""
@@ -52,7 +55,14 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("images", metavar="IMAGE", nargs="+", help="picture files, folders or patterns")
+    parser.add_argument(
+        "images", metavar="IMAGE", nargs="+", help="image files, folders or patterns; - is standard input"
+    )
+    parser.add_argument(
+        "--recursive",
+        action="store_true",
+        help="take the images in a folder's folders too; outputs keep these folders below DIR",
+    )
     parser.add_argument(
         "--prompt",
         dest="prompts",
@@ -67,14 +77,13 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         type=Path,
         default=Path(),
         metavar="DIR",
-        help="where to write (default: this folder)",
+        help="where to write (default: this folder); - writes the one mask to standard output",
     )
     parser.add_argument(
         "--save",
-        default="masks,overlay",
         metavar="KINDS",
         help="what to write, of masks, overlay, cutout, probability, exr, rle, polygons, logits, none"
-        " (default: %(default)s)",
+        " (default: masks,overlay; with -o - masks)",
     )
     parser.add_argument(
         "--threshold",
@@ -108,6 +117,7 @@ class Finding(NamedTuple):
     timings: Mapping[str, float]
     worker: AnsweredBy | None
     saved: Saved
+    notes: Sequence[str] = ()
 
 
 class Plan(NamedTuple):
@@ -121,14 +131,24 @@ class Plan(NamedTuple):
 
 def run(arguments: argparse.Namespace) -> int:
     """Called by `main` with the parsed arguments; returns the exit code."""
+    with standard_output.folder_for(arguments) as piped:
+        return _run(arguments, piped)
+
+
+def _run(arguments: argparse.Namespace, piped: standard_output.Piped | None) -> int:
     from sa2va_host.output.names import checked_kinds
 
-    words = arguments.save.split(",")
+    words = (arguments.save or "masks,overlay").split(",")
     kinds = checked_kinds(() if words == ["none"] else words)
     plan = Plan(kinds, arguments.threshold, editing.read(arguments), generation.read(arguments))
     editing.check_processors(plan.editing)
-    jobs = _jobs(pictures.find(arguments.images), arguments.prompts, arguments.output)
+    inputs = pictures.find(arguments.images, recursive=arguments.recursive, output=arguments.output)
+    jobs = _jobs(inputs, arguments.prompts, arguments.output)
+    if piped:
+        piped.check(len(jobs), len(arguments.prompts))
     _check_inputs_stay(jobs)
+    notes = Notes()
+    notes.say(inputs.notes)
     findings: list[Finding] = []
     failures: list[tuple[Path, Sa2VAError]] = []
     with (
@@ -143,14 +163,19 @@ def run(arguments: argparse.Namespace) -> int:
                     print(f"sa2va: {found}", file=sys.stderr)
             else:
                 findings += found
-                if not arguments.json:
+                for finding in found:
+                    notes.say(finding.notes)
+                if piped:
+                    piped.write(found[0].saved.files.get("masks", ()), found[0].size, found[0].text)
+                elif not arguments.json:
                     _print(found, with_names=len(jobs) > 1 or len(arguments.prompts) > 1)
             display.count(number)
     if arguments.json:
         import json
 
-        print(json.dumps(document(findings, failures, sa.settings.model), indent=2, ensure_ascii=False))
-    elif findings:
+        printed = {**document(findings, failures, sa.settings.model), "notes": inputs.notes}
+        print(json.dumps(printed, indent=2, ensure_ascii=False))
+    elif findings and not piped:
         worker = findings[-1].worker
         pid = worker.pid if worker else 0
         how = "started for this call" if display.started_worker else "warm"
@@ -194,16 +219,30 @@ def _import_what_masks_need() -> None:
             del os.environ[threads]
 
 
-def _jobs(images: list[Path], prompts: list[str], folder: Path) -> list[Job]:
+def _jobs(inputs: pictures.Inputs, prompts: list[str], folder: Path) -> list[Job]:
     from sa2va_host.output.names import distinct_stems
     from sa2va_host.prompts import checked_prompt
 
     prompts = [checked_prompt(prompt) for prompt in prompts]
     slugs = distinct_stems([pictures.slug(prompt) for prompt in prompts])
     endings = [f".{slug}" for slug in slugs] if len(prompts) > 1 else [""]
+    together: dict[Path, list[Path]] = {}
+    for image, below in zip(inputs.files, inputs.folders, strict=True):
+        together.setdefault(below, []).append(image)
+    stems = {below: iter(distinct_stems(images)) for below, images in together.items()}
+    named = [
+        (image, folder / below / next(stems[below]))
+        for image, below in zip(inputs.files, inputs.folders, strict=True)
+    ]
     return [
-        Job(image, [(prompt, folder / f"{stem}{end}") for prompt, end in zip(prompts, endings, strict=True)])
-        for image, stem in zip(images, distinct_stems(images), strict=True)
+        Job(
+            image,
+            [
+                (prompt, stem.parent / f"{stem.name}{end}")
+                for prompt, end in zip(prompts, endings, strict=True)
+            ],
+        )
+        for image, stem in named
     ]
 
 
@@ -245,9 +284,10 @@ def _do(
     from sa2va_host import media
 
     findings: list[Finding] = []
+    notes: list[str] = []
     try:
         with trace.span("read", image=str(job.image)):
-            picture = media.read_pixels(job.image)
+            picture = media.read_pixels(pictures.source(job.image), notes=notes)
         prompts = [prompt for prompt, _ in job.asked]
         with trace.call("segment", prompts=prompts) as details:
             results = sa.segment_each(picture, prompts, generation=plan.generation, cancellation=cancellation)
@@ -270,7 +310,16 @@ def _do(
                     probabilities=maps,
                 )
             findings.append(
-                Finding(job.image, prompt, result.text, result.size, timings, result.worker, saved)
+                Finding(
+                    job.image,
+                    prompt,
+                    result.text,
+                    result.size,
+                    timings,
+                    result.worker,
+                    saved,
+                    [*notes, *result.notes],
+                )
             )
             timings = {}
     except (InvalidInput, OutOfMemory) as error:
@@ -306,6 +355,7 @@ def document(findings: list[Finding], failures: list[tuple[Path, Sa2VAError]], m
                 "text": finding.text,
                 "objects": [asdict(found) for found in finding.saved.objects],
                 "size": list(finding.size),
+                "notes": list(finding.notes),
             }
             for finding in findings
         ],

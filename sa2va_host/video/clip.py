@@ -130,11 +130,13 @@ def open_clip(
     ``rate`` is that of single pictures, which have none of their own: 0.001 to 1000 a second (default: 24). Raises
     `InvalidInput` where there is nothing to read, `ConfigError` where a library for it is missing.
     """
+    from sa2va_host.discovery import expanded
     from sa2va_host.endings import FRAMES
 
     from .sequence import FrameSequence, is_sequence
 
     selection = selection or Selection()
+    source = expanded(source)
     if is_sequence(source):
         return FrameSequence(source, selection, rate=rate)
     path = Path(source)
