@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from PIL import Image, ImageCms
+    from PIL import Image
 
 Conversion: TypeAlias = "Callable[[Image.Image], Image.Image]"
 """An image of `source_mode` -> the same in sRGB, mode RGB."""
@@ -61,29 +61,19 @@ def conversion(image: Image.Image, name: str, notes: list[str], *, deep: bool = 
     if found is None or mode is None:
         notes.append(f"The ICC profile of {name} cannot be used; its colours are taken as sRGB.")
         return None
-    space, transform = found
+    space, convert = found
     if space != mode:
         notes.append(
             f"The ICC profile of {name} is for {_WORDS[space]} images, and this one is {_WORDS[mode]}; its colours are"
             " taken as sRGB."
         )
         return None
-    if transform is None:
-        return None
-
-    def convert(source: Image.Image) -> Image.Image:
-        from PIL import ImageCms
-
-        converted = ImageCms.applyTransform(source, transform)
-        assert converted is not None
-        return converted
-
     return convert
 
 
 @lru_cache(maxsize=8)
-def _read(profile: bytes, mode: str) -> tuple[str, ImageCms.ImageCmsTransform | None] | None:
-    """The mode that a profile is for, and its transform to sRGB from that mode or ``mode``; no transform for sRGB.
+def _read(profile: bytes, mode: str) -> tuple[str, Conversion | None] | None:
+    """The mode that a profile is for, and what converts to sRGB from that mode or ``mode``; nothing for sRGB itself.
 
     None where it is broken or of no use, such as one that links two devices.
     """
@@ -101,11 +91,30 @@ def _read(profile: bytes, mode: str) -> tuple[str, ImageCms.ImageCmsTransform | 
             mode or space,
             "RGB",
             ImageCms.Intent.PERCEPTUAL,
+            flags=ImageCms.Flags.NOOPTIMIZE if space == "L" else ImageCms.Flags.HIGHRESPRECALC,
         )
     # Refused by LittleCMS; or Pillow was built without LittleCMS.
     except (ImageCms.PyCMSError, OSError, ValueError, ImportError):
         return None
-    return space, transform
+
+    def convert(image: Image.Image) -> Image.Image:
+        converted = ImageCms.applyTransform(image, transform)
+        assert converted is not None
+        return converted
+
+    return space, (_by_table(convert, mode) if space == "L" else convert)
+
+
+def _by_table(convert: Conversion, mode: str) -> Conversion:
+    """The same for grey, by the colours of all values: LittleCMS is off by ten levels for dark grey unless it takes
+    ten times as long.
+    """
+    import numpy as np
+    from PIL import Image as PillowImage
+
+    values = np.arange(65536, dtype=np.uint16) if mode else np.arange(256, dtype=np.uint8)
+    table = np.asarray(convert(PillowImage.fromarray(values[None])))[0]
+    return lambda image: PillowImage.fromarray(table[np.asarray(image)])
 
 
 def _is_srgb(profile: bytes) -> bool:
