@@ -83,6 +83,8 @@ def find(path: Path, suffixes: Collection[str], *, recursive: bool = False) -> F
         parts = [
             part for part, before in zip(parts, ["", *parts], strict=False) if (part, before) != ("**", "**")
         ]
+    if parts[-1] == "**":
+        parts.append("*")
     search = _Search()
     matches = search.matches(base, parts)
     own_suffix = Path(parts[-1]).suffix
@@ -147,7 +149,7 @@ class _Search:
             return
         first, *rest = parts
         if first == "**":
-            yield from self._everywhere(folder, rest or ["*"])
+            yield from self._everywhere(folder, rest)
         elif not glob.has_magic(first):
             path = folder / first
             if not rest and os.path.lexists(path):

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import threading
 from collections.abc import Callable, Iterator
-from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from .discovery import is_readable, missing_library
 from .endings import CAMERA_RAW, VIDEOS
@@ -111,14 +111,10 @@ def opened(file: Path | io.BytesIO, name: str) -> Image.Image:
 def loaded(image: Image.Image, name: str, notes: list[str]) -> Image.Image:
     """The image with its pixels in memory, of a JPEG without its end mark a new one. Raises as Pillow does."""
     stream = getattr(image, "fp", None)
-    try:
-        image.load()
-    except OSError:
-        fixed = _without_end_mark(stream) if image.format in ("JPEG", "MPO") and stream else None
-        if fixed is None:
-            raise
+    if image.format in ("JPEG", "MPO") and stream is not None and (content := _without_end_mark(stream)):
+        image = _completed(content)
         notes.append(f"{name} lacks the mark that ends a JPEG file; its pixels are all there.")
-        return fixed
+    image.load()
     return image
 
 
@@ -149,27 +145,40 @@ def strips(image: Image.Image) -> Iterator[Image.Image]:
         yield image.crop((0, top, image.width, min(top + rows, image.height)))
 
 
-def _without_end_mark(stream: Any) -> Image.Image | None:
+def _without_end_mark(stream: IO[bytes]) -> bytes:
+    """The content of a JPEG file that lacks its end mark, else nothing. Most files end with it, which is quickly seen."""
+    from . import jpeg
+
+    stream.seek(0, os.SEEK_END)
+    stream.seek(max(0, stream.tell() - 2))
+    if stream.read(2) == jpeg.END:
+        return b""
+    stream.seek(0)
+    content = stream.read(MAX_BUFFER_BYTES)
+    return b"" if jpeg.is_ended(content) else content
+
+
+def _completed(content: bytes) -> Image.Image:
+    """The image of a JPEG file of which the end mark alone is missing. Raises `OSError` where more is."""
     from PIL import Image
 
     from .jpeg import with_end_mark
 
-    stream.seek(0)
-    pair = with_end_mark(stream.read(MAX_BUFFER_BYTES))
-    if pair is None:
-        return None
-    fixed, other = (Image.open(io.BytesIO(content)) for content in pair)
-    try:
-        fixed.load()
+    cut = OSError("the JPEG data ends too early")
+    files = with_end_mark(content)
+    if not files:
+        raise cut
+    complete, *others = (Image.open(io.BytesIO(file)) for file in files)
+    complete.load()
+    for other in others:
         other.load()
-    except (OSError, SyntaxError):
-        return None
-    # A generator for each, so that two strips are held at a time.
-    same = all(
-        one is not None and two is not None and one.tobytes() == two.tobytes()
-        for one, two in zip_longest(strips(fixed), strips(other))
-    )
-    return fixed if same else None
+        # One strip of each at a time.
+        if any(
+            one.tobytes() != two.tobytes() for one, two in zip(strips(complete), strips(other), strict=True)
+        ):
+            raise cut
+        other.close()
+    return complete
 
 
 def _head(file: Path | io.BytesIO) -> bytes:

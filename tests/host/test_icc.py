@@ -62,7 +62,9 @@ def test_primaries_that_are_swapped_are_swapped_back(colours, kind):
     red, green, blue = profiles.SRGB
     swapped = profiles.matrix((blue, green, red))
     stream = io.BytesIO()
-    Image.fromarray(colours).save(stream, kind, icc_profile=swapped, **({"lossless": True} if kind == "WEBP" else {}))
+    Image.fromarray(colours).save(
+        stream, kind, icc_profile=swapped, **({"lossless": True} if kind == "WEBP" else {})
+    )
     found, notes = read(stream.getvalue())
     assert np.abs(found.astype(int) - colours[:, :, ::-1]).max() <= 1
     assert notes == []
@@ -76,7 +78,11 @@ def test_a_gamma_is_applied(colours):
 @pytest.mark.parametrize("mode", ["L", "LA", "1", "I;16"])
 def test_grey_profiles(mode):
     ramp = np.tile(np.arange(256, dtype=np.uint8), (4, 1))
-    image = Image.fromarray(ramp.astype(np.uint16) * 257) if mode == "I;16" else Image.fromarray(ramp).convert(mode)
+    image = (
+        Image.fromarray(ramp.astype(np.uint16) * 257)
+        if mode == "I;16"
+        else Image.fromarray(ramp).convert(mode)
+    )
     found, notes = read(saved(image, "PNG", profiles.grey(1.0)))
     light = np.asarray(image.convert("L")) / 255 if mode != "I;16" else ramp / 255
     assert np.abs(found - encoded(light)[:, :, None]).max() <= 1
@@ -88,7 +94,10 @@ def test_cmyk_goes_through_the_tables_of_its_profile():
     found, notes = read(saved(image, "TIFF", profiles.cmyk()))
     assert np.abs(found.astype(int) - 119).max() <= 2  # Lab (50, 0, 0) in sRGB
     assert notes == []
-    assert np.abs(read(saved(Image.new("CMYK", (8, 8)), "TIFF", profiles.cmyk()))[0].astype(int) - 255).max() <= 2
+    assert (
+        np.abs(read(saved(Image.new("CMYK", (8, 8)), "TIFF", profiles.cmyk()))[0].astype(int) - 255).max()
+        <= 2
+    )
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "P"])
@@ -110,7 +119,11 @@ def test_transparency_stays(colours, mode):
 
 def test_an_srgb_profile_changes_no_bit_and_needs_no_littlecms(colours, tmp_path):
     for number, profile in enumerate(
-        (profiles.matrix(), ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(), with_curve_table())
+        (
+            profiles.matrix(),
+            ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(),
+            with_curve_table(),
+        )
     ):
         path = tmp_path / f"{number}.png"
         path.write_bytes(saved(Image.fromarray(colours), "PNG", profile))
@@ -128,7 +141,9 @@ def with_curve_table() -> bytes:
     curve = b"curv" + bytes(4) + (1024).to_bytes(4, "big") + table
     primaries = zip((b"rXYZ", b"gXYZ", b"bXYZ"), profiles.SRGB, strict=True)
     tags = {name: profiles._xyz(*xyz) for name, xyz in primaries}
-    return profiles._profile(b"mntr", b"RGB ", b"XYZ ", {**tags, b"rTRC": curve, b"gTRC": curve, b"bTRC": curve})
+    return profiles._profile(
+        b"mntr", b"RGB ", b"XYZ ", {**tags, b"rTRC": curve, b"gTRC": curve, b"bTRC": curve}
+    )
 
 
 @pytest.mark.parametrize(
