@@ -146,7 +146,7 @@ def strips(image: Image.Image) -> Iterator[Image.Image]:
 
 
 def _without_end_mark(stream: IO[bytes]) -> bytes:
-    """The content of a JPEG file that lacks its end mark, else nothing. Most files end with it, which is quickly seen."""
+    """The content of a JPEG file that lacks its end mark, else nothing."""
     from . import jpeg
 
     stream.seek(0, os.SEEK_END)

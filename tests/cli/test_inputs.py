@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from sa2va_plugins.cli.main import main
 
@@ -291,3 +291,25 @@ def test_notes_are_printed_once_and_stand_beside_their_image(sa2va, tmp_path):
 def test_help_says_how_masks_lie(capsys):
     main(["segment", "--help"])
     assert "EXIF orientation" in capsys.readouterr().out
+
+
+def test_overlay_and_cutout_have_the_colours_that_a_profile_means(sa2va, tmp_path):
+    path = CASES / "icc-p3-like.jpg"
+    done = sa2va("segment", path, "--prompt", "objects=1", "--save", "masks,cutout", "-o", "out", "--json")
+    assert done.returncode == 0, done.stderr
+    with Image.open(path) as image:
+        theirs = ImageCms.profileToProfile(
+            image,
+            ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"])),
+            ImageCms.createProfile("sRGB"),
+            outputMode="RGB",
+        )
+    shown = np.asarray(theirs).astype(int)
+    mask = mask_of(tmp_path / "out" / "icc-p3-like.0.png")
+    with Image.open(tmp_path / "out" / "icc-p3-like.0.cutout.png") as cutout:
+        assert "icc_profile" not in cutout.info
+        assert mask.any()
+        assert np.abs(np.asarray(cutout)[mask][:, :3] - shown[mask]).max() == 0
+    sa2va("segment", path, "--prompt", "objects=1", "--threshold", "1", "--save", "overlay", "-o", "out")
+    with Image.open(tmp_path / "out" / "icc-p3-like.overlay.png") as overlay:  # no mask lies on it
+        assert np.array_equal(np.asarray(overlay), shown)

@@ -158,7 +158,7 @@ def test_the_home_folder_and_urls(tree, monkeypatch, tmp_path):
     tree("~/a.png")
     assert discovery.expanded("~/a.png") == Path("~/a.png")
     for url in ("https://host/a.png", "S3://bucket/a.png", "ftp://host/*"):
-        with pytest.raises(InvalidInput, match="is a URL; only files are read. Download it first"):
+        with pytest.raises(InvalidInput, match=r"is a URL; only files are read\. Download it first"):
             discovery.expanded(url)
     with pytest.raises(InvalidInput, match="Name the file itself"):
         discovery.expanded("file:///a.png")

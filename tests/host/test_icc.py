@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -128,7 +129,10 @@ def test_an_srgb_profile_changes_no_bit_and_needs_no_littlecms(colours, tmp_path
         path = tmp_path / f"{number}.png"
         path.write_bytes(saved(Image.fromarray(colours), "PNG", profile))
         assert np.array_equal(media.read_image(path), colours)
-        code = f"import sys; from sa2va_host import media; media.read_pixels({str(path)!r}); print('PIL.ImageCms' in sys.modules)"
+        code = (
+            f"import sys; from sa2va_host import media; media.read_pixels({str(path)!r});"
+            "print('PIL.ImageCms' in sys.modules)"
+        )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert done.stdout.split() == ["False"]
 
@@ -161,8 +165,6 @@ def test_a_profile_that_a_png_does_not_unpack_to_is_a_note(colours, tmp_path):
     start = content.index(b"iCCP")
     length = int.from_bytes(content[start - 4 : start], "big")
     chunk = b"iCCPICC Profile\0\0" + b"no zlib stream".ljust(length - 13, b"!")
-    import zlib
-
     broken = content[:start] + chunk + zlib.crc32(chunk).to_bytes(4, "big") + content[start + length + 8 :]
     path = tmp_path / "a.png"
     path.write_bytes(broken)
