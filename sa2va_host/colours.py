@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 from . import icc
+from .opening import strips
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -55,7 +56,7 @@ def _deep_bytes(
     transparent = image.info.get("transparency")
     twelve = stored == "I;12"
     if image.mode != "F" and not twelve:
-        note_few_bits(int(image.getextrema()[1]), name, notes)  # type: ignore[arg-type]
+        note_few_bits(max(int(np.asarray(strip).max()) for strip in strips(image)), name, notes)
 
     def deep_bytes(strip: Image.Image) -> bytes:
         values = of_more_bits(strip, name)

@@ -49,6 +49,8 @@ _ORIENTATION = 0x0112
 """The EXIF tag; 1 is upright."""
 _REFUSED = (ENOSPC, EDQUOT, EFBIG, EACCES)
 """What the system refuses a writer, which OpenEXR tells in words alone."""
+_PIECE = 1 << 20
+"""How many bytes are read from a file object at a time."""
 _PART = "part"
 """The ending of a file that is not whole yet."""
 
@@ -300,12 +302,15 @@ def _content(source: object) -> tuple[bytes, str] | None:
         # Whoever has just written into a BytesIO stands at its end.
         if callable(getattr(file, "seekable", None)) and file.seekable():
             file.seek(0)
-        content = file.read(MAX_BUFFER_BYTES)
-        if isinstance(content, str):
-            raise InvalidInput(
-                f"{name} was opened as text.", advice="Open it in binary mode: open(path, 'rb')."
-            )
-        return bytes(content or b""), name
+        content = bytearray()
+        while len(content) <= MAX_BUFFER_BYTES and (
+            piece := file.read(_PIECE)
+        ):  # sockets give less than asked for
+            if isinstance(piece, str):
+                advice = "Open it in binary mode: open(path, 'rb')."
+                raise InvalidInput(f"{name} was opened as text.", advice=advice)
+            content += piece
+        return bytes(content), name
 
 
 def _stream(path: Path) -> Path | io.BytesIO:

@@ -31,6 +31,8 @@ _JXL = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
 
 _reading = threading.local()
 _lock = threading.Lock()
+_asked = threading.Event()
+"""Whether Pillow asks here. Not looked up in Pillow: a process may hold two copies of this package."""
 
 
 def check_size(height: int, width: int, name: str) -> None:
@@ -62,7 +64,7 @@ def _let_pillow_ask() -> None:
 
     with _lock:
         pillows: Callable[..., None] | None = getattr(Image, "_decompression_bomb_check", None)
-        if pillows is None or hasattr(pillows, "of_sa2va"):
+        if pillows is None or _asked.is_set():
             return
 
         def check(size: tuple[int, int], *more: Any, **named: Any) -> None:
@@ -72,7 +74,7 @@ def _let_pillow_ask() -> None:
             else:
                 check_size(size[1], size[0], name)
 
-        check.of_sa2va = True  # type: ignore[attr-defined]
+        _asked.set()
         Image._decompression_bomb_check = check  # noqa: SLF001 - the only place that all formats come through
 
 

@@ -98,8 +98,8 @@ def test_loops_of_links_are_walked_once(tree):
         "self": "self",
     }.items():
         Path("loop", place).symlink_to(target)
-    for place in range(12):  # each doubles the walk of whoever follows them all
-        Path("loop", f"again{place}").symlink_to(".")
+    for number in range(12):  # each doubles the walk of whoever follows them all
+        Path("loop", f"again{number}").symlink_to(".")
     wanted = ["loop/a/x.jpg", "loop/b/y.jpg", "loop/z.jpg"]
     for name in ("loop/**/*.jpg", "loop/**/**/*.jpg", "loop/**"):
         assert sorted(found(name)) == wanted

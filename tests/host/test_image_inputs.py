@@ -12,6 +12,7 @@ import threading
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,7 +55,7 @@ def png(width, height, bits, colour, rows, key=b"", level=9):
 
 
 def read(source):
-    notes = []
+    notes: list[str] = []
     return media.read_image(source, notes=notes), notes
 
 
@@ -182,7 +183,7 @@ def test_other_threads_keep_pillow_s_limit_meanwhile(tmp_path, monkeypatch):
 # JPEG without its end mark
 
 
-JPEGS = {
+JPEGS: dict[str, dict[str, Any]] = {
     "baseline": {},
     "progressive": {"progressive": True},
     "restarts": {"restart_marker_blocks": 3},
@@ -202,7 +203,7 @@ def test_a_jpeg_without_its_end_mark_has_all_its_pixels(jpeg, rest, tmp_path):
     path = tmp_path / "a.jpg"
     path.write_bytes(jpeg.removesuffix(b"\xff\xd9") + rest)
     whole = media.read_image(jpeg)
-    notes = []
+    notes: list[str] = []
     assert np.array_equal(media.read_image(path, notes=notes), whole)
     assert notes == [f"{path} lacks the mark that ends a JPEG file; its pixels are all there."]
     with Image.open(path) as image:
@@ -241,6 +242,38 @@ def test_twelve_bits_in_sixteen_are_a_note(kind, brightest, noted, tmp_path):
     if noted:
         assert "below 1/16 of white" in notes[0]
     assert abs(int(found.max()) - brightest / 257) <= 1
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I;16B"])
+def test_both_orders_of_bytes_are_sixteen_bits(mode):
+    values = np.arange(0, 65536, 257, dtype=np.uint16)
+    image = Image.frombytes(mode, (256, 1), values.astype("<u2" if mode == "I;16" else ">u2").tobytes())
+    for source in (image, encoded(image, "TIFF")):
+        found, notes = read(source)
+        assert found[0, :, 0].tolist() == list(range(256))
+        assert notes == []
+
+
+def test_a_tiff_of_twelve_bits_is_scaled_by_its_own_range():
+    """Two pixels, 4095 and 2048, in three bytes; the fields are those of TIFF 6.0, section 3."""
+    fields = {
+        256: (4, 2),
+        257: (4, 1),
+        258: (3, 12),
+        259: (3, 1),
+        262: (3, 1),
+        273: (4, 8),
+        277: (3, 1),
+        278: (4, 1),
+    }
+    fields[279] = (4, 3)
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, (kind, value) in fields.items())
+    pixels = bytes((0xFF, 0xF8, 0x00))
+    content = b"II*\0" + struct.pack("<I", 12) + pixels + b"\0"
+    content += struct.pack("<H", len(fields)) + entries + bytes(4)
+    found, notes = read(content)
+    assert found[0, :, 0].tolist() == [255, 128]
+    assert notes == []
 
 
 # What else a file may be
@@ -355,11 +388,22 @@ def test_content_and_open_files(picture, tmp_path):
             assert np.array_equal(np.asarray(media.read_pixels(source)), picture)
         assert not file.closed
     assert len(media.read_images([content, written, path])) == 3
+    assert np.array_equal(media.read_image(Trickling(content)), picture)
 
 
 def closed(file):
     file.close()
     return file
+
+
+class Trickling(io.RawIOBase):
+    """A stream without a way back that gives a little at a time, as a socket does."""
+
+    def __init__(self, content):
+        self._inner = io.BytesIO(content)
+
+    def read(self, size=-1):
+        return self._inner.read(min(size, 1000))
 
 
 class Broken:
@@ -446,7 +490,8 @@ def test_regions_and_guides_may_be_tensors(torch, picture):
     assert mask.sum() == 24
     (mask,) = region_masks([torch.tensor([4, 3, 8, 9])], [picture])
     assert np.array_equal(mask, box.numpy())
-    for wrong in (box.to_sparse(), box.bfloat16().requires_grad_(), object()):
+    wrongs: list[Any] = [box.to_sparse(), box.bfloat16().requires_grad_(), object()]
+    for wrong in wrongs:
         with pytest.raises(InvalidInput, match="Region 1"):
             region_masks([wrong], [picture])
     from sa2va_host.masks.refinement import Refinement
