@@ -41,7 +41,13 @@ class SupportsArray(Protocol):
     def __array__(self, *arguments: Any) -> NDArray[Any]: ...
 
 
-FileContent: TypeAlias = "bytes | bytearray | memoryview | IO[bytes]"
+class SupportsRead(Protocol):
+    """A binary file object, as far as it is used."""
+
+    def read(self, size: int, /) -> bytes | None: ...
+
+
+FileContent: TypeAlias = "bytes | bytearray | memoryview | SupportsRead"
 Source: TypeAlias = "str | os.PathLike[str] | FileContent | Image.Image | NDArray[Any] | SupportsArray"
 """What `read_image` reads: a file's name, a file's content, or the image itself."""
 
