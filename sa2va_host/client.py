@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from .lifecycle.rendezvous import Record, RunDirectory
     from .lifecycle.status import WorkerStatus
     from .lifecycle.stopping import Stopped
-    from .media import Source
+    from .media import Pixels, Source
     from .plugins.hookspecs import Options
     from .region_prompts import Region
     from .results import Segmentation
@@ -115,7 +115,9 @@ class Sa2VA:
         timeout: float | None = None,
         cancellation: Cancellation | None = None,
     ) -> Segmentation:
-        """Find what ``prompt`` describes in one picture (a file, a PIL image, or an array `[height, width, 3]`)."""
+        """Find what ``prompt`` describes in one image: whatever `sa2va_host.media.read_image` reads, whose sentences
+        about it stand in the result's ``notes``.
+        """
         return self._segment(image, [checked_prompt(prompt)], generation, timeout, cancellation)[0]
 
     def segment_each(
@@ -146,6 +148,12 @@ class Sa2VA:
         from .media import read_pixels
         from .protocol import wire
 
+        notes: list[str] = []
+
+        def read() -> Sequence[Pixels]:
+            notes.clear()
+            return [read_pixels(image, notes=notes)]
+
         outcome = self._session.call(
             lambda call, key_frames: wire.Segment(
                 call=call,
@@ -154,11 +162,12 @@ class Sa2VA:
                 key_frames=key_frames,
                 generation=generation,
             ),
-            lambda: [read_pixels(image)],
+            read,
             timeout,
             cancellation,
         )
-        return to_segmentation(outcome, tuple(outcome.arrays[0].shape[:2]), 1, is_video=False), outcome
+        size = tuple(outcome.arrays[0].shape[:2])
+        return to_segmentation(outcome, size, 1, is_video=False, notes=notes), outcome
 
     def track(
         self,
@@ -246,8 +255,11 @@ class Sa2VA:
         one = images is not None and not isinstance(images, (list, tuple))
         sources: Any = [images] if one else images or ()
 
+        notes: list[str] = []
+
         def read() -> Sequence[NDArray[Any]]:
-            pictures = read_images(sources)
+            notes.clear()
+            pictures = read_images(sources, notes=notes)
             if not regions:
                 return pictures
             from .region_prompts import region_masks
@@ -268,7 +280,7 @@ class Sa2VA:
             timeout,
             cancellation,
         )
-        return to_chat_answer(outcome)
+        return to_chat_answer(outcome, notes)
 
     def process(
         self,
@@ -287,12 +299,13 @@ class Sa2VA:
         """
         from .calls.outcomes import to_probabilities
         from .masks.processors import choose_processor
-        from .media import read_image
+        from .media import read_image, to_array
         from .plugins.processing import probabilities_of, process_here
         from .protocol import wire
 
         picture = read_image(image)
-        given = probabilities_of(probabilities, picture.shape[:2])
+        array = to_array(probabilities, "The array of probabilities")
+        given = probabilities_of(probabilities if array is None else array, picture.shape[:2])
         chosen, values = choose_processor(processor, options or {}, self.settings.model_folders)
         if chosen is not None and not chosen.in_worker:
             return process_here(chosen, given, picture, values)

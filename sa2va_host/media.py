@@ -9,11 +9,14 @@ import contextlib
 import io
 import json
 import os
-import warnings
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from . import opening
+from .colours import to_bytes
+from .discovery import expanded
 from .errors import InvalidInput, Sa2VAError
 from .image_depth import LINEAR, depth_of
 from .protocol.limits import MAX_BUFFER_BYTES, MAX_BUFFERS, MAX_MESSAGE_BYTES
@@ -31,27 +34,47 @@ Picture: TypeAlias = "NDArray[np.uint8]"
 """RGB `[height, width, 3]`, 0..255."""
 Pixels: TypeAlias = "NDArray[np.uint8] | memoryview"
 """The same, or its bytes, C-contiguous, in a view that has this shape."""
-Source: TypeAlias = "str | os.PathLike[str] | Image.Image | NDArray[Any] | memoryview"
-"""What `read_image` reads: a file's name, or the picture itself."""
+
+
+class SupportsArray(Protocol):
+    """What NumPy can make an array of, such as a torch tensor."""
+
+    def __array__(self, *arguments: Any) -> NDArray[Any]: ...
+
+
+class SupportsRead(Protocol):
+    """A binary file object, as far as it is used."""
+
+    def read(self, size: int, /) -> bytes | None: ...
+
+
+FileContent: TypeAlias = "bytes | bytearray | memoryview | SupportsRead"
+Source: TypeAlias = "str | os.PathLike[str] | FileContent | Image.Image | NDArray[Any] | SupportsArray"
+"""What `read_image` reads: a file's name, a file's content, or the image itself."""
 
 _ORIENTATION = 0x0112
 """The EXIF tag; 1 is upright."""
+_PIECE = 1 << 20
+"""How many bytes are read from a file object at a time."""
 _PART = "part"
 """The ending of a file that is not whole yet."""
 
 
 def read_image(source: Source, *, layer: str | None = None, notes: list[str] | None = None) -> Picture:
-    """The picture as uint8 RGB `[height, width, 3]`, C-contiguous.
+    """The image as uint8 RGB `[height, width, 3]`, C-contiguous.
 
-    A file or PIL image is turned as its EXIF orientation says, and of an animation it is the first frame.
-    Arrays are `[height, width]` or `[height, width, 1, 3 or 4]`: uint8, uint16 (0..65535) or float (0..1).
-    Transparent parts are shown on white, as a viewer shows them. A pipe is read to its end. Files of scene-linear light
-    (OpenEXR, Radiance HDR, float TIFF) go through the curve of sRGB as `sa2va_host.light.Light.to_srgb` says; ``layer``
-    chooses among those of an OpenEXR file (`sa2va_host.exr.read_exr`). ``notes`` gets a sentence for each thing that
-    the user should know of.
+    A file is its name, its content (`bytes`, `bytearray`, a `memoryview` of one dimension) or a binary file object,
+    which is read to its end and stays open. Files and PIL images are turned as their EXIF orientation says, and their
+    colours converted to sRGB from an embedded ICC profile (`sa2va_host.icc`); of an animation the first frame is read.
+    Arrays and torch tensors, on any device, are `[height, width]` or `[height, width, 1, 3 or 4]`: uint8, uint16
+    (0..65535) or float (0..1). Transparent parts are shown on white, as a viewer shows them. A pipe is read to its end.
 
-    Raises `InvalidInput` for everything that is not a picture, for one of more than 1 GiB, and for a layer that is not
-    there; `ConfigError` where the package for OpenEXR is missing.
+    Files of scene-linear light (OpenEXR, Radiance HDR, float TIFF) go through the curve of sRGB as
+    `sa2va_host.light.Light.to_srgb` says; ``layer`` chooses among those of an OpenEXR file (`sa2va_host.exr.read_exr`).
+
+    Sentences about what is unusual are appended to ``notes``: a profile that cannot be used, a JPEG without its end
+    mark, an animation, 16 bits that hold 12. Raises `InvalidInput` for everything that is not an image, for one of more
+    than 1 GiB as RGB, and for a layer that is not there; `ConfigError` where the package for OpenEXR is missing.
     """
     import numpy as np
 
@@ -59,52 +82,78 @@ def read_image(source: Source, *, layer: str | None = None, notes: list[str] | N
 
 
 def read_pixels(source: Source, *, layer: str | None = None, notes: list[str] | None = None) -> Pixels:
-    """The same, without NumPy where a picture is its file's bytes and needs no arithmetic, as most do."""
+    """The same, without NumPy where an image is its file's bytes and needs no arithmetic, as most do."""
+    said: list[str] = [] if notes is None else notes
+    if isinstance(source, str) and "://" in source:
+        expanded(source)  # which refuses URLs
     if isinstance(source, (str, os.PathLike)):
-        return _read_file(Path(source), layer, notes)
-    if layer is not None:
-        raise InvalidInput("Only OpenEXR files have layers, and the picture is not a file.")
-    from PIL import Image
-
-    if isinstance(source, Image.Image):
-        with _refusals("The picture"):
-            return _from_pil(source, "The picture")
-    if isinstance(source, memoryview):
+        with _refusals(os.fspath(source)):
+            path = Path(source)
+        return _read_file(path, layer, said)
+    if isinstance(source, memoryview) and not _is_content(source):
+        check_no_layer(layer, "The image")
         with _refusals("The picture"):
             if _is_rgb(source):
                 _check_size(source.shape or (), "The picture")
                 return source
-    # Arrays of NumPy, and what can become one, such as a torch tensor.
-    if isinstance(source, memoryview) or hasattr(source, "__array__"):
-        import numpy as np
+    content = _content(source)
+    if content is not None:
+        return _read_content(content[0], layer, content[1], said)
+    check_no_layer(layer, "The image")
+    from PIL import Image
 
-        return _from_array(np.asarray(source))
-    raise InvalidInput(
-        f"A picture is a file name, a PIL image or an array [height, width, 3], not {type(source).__name__}."
-    )
+    if isinstance(source, Image.Image):
+        with _refusals("The picture"), opening.own_bound("The picture"):
+            return _from_pil(source, "The picture", said)
+    array = to_array(source, "The picture")
+    if array is None:
+        raise InvalidInput(
+            "An image is a file's name, a file's content (bytes or a binary file object), a PIL image, or an array or"
+            f" tensor [height, width, 3], not {type(source).__name__}."
+        )
+    return _from_array(array, "The picture", said)
+
+
+def to_array(source: Any, name: str) -> NDArray[Any] | None:
+    """An array of NumPy of one, of a torch tensor on any device, or of what else has `__array__` or is a `memoryview`.
+
+    None for anything else. bfloat16, which NumPy has not, becomes float32. ``name`` is the value's in messages. Raises
+    `InvalidInput` where the conversion fails.
+    """
+    import numpy as np
+
+    torch = sys.modules.get("torch")  # whoever has a tensor has imported it
+    with _refusals(name):
+        if torch is not None and isinstance(source, torch.Tensor):
+            tensor = source.detach()
+            if tensor.dtype == torch.bfloat16:
+                tensor = tensor.float()
+            return np.asarray(tensor.cpu().resolve_conj().resolve_neg().numpy())
+        if isinstance(source, memoryview) or hasattr(source, "__array__"):
+            return np.asarray(source)
+    return None
 
 
 def image_size(path: str | os.PathLike[str], *, layer: str | None = None) -> tuple[int, int]:
     """`(height, width)` of what `read_image` would give for a file, from its header. Raises `InvalidInput` alike."""
-    from PIL import Image
-
     file = Path(path)
-    with _refusals(str(file)):
+    name = str(file)
+    with _refusals(name):
         depth = depth_of(file) if file.is_file() else "other"
         if depth in LINEAR:
             from .plate import light_size
 
-            return light_size(file, depth, layer, str(file))
-        check_no_layer(layer, str(file))
-    with _refusals(str(file)), Image.open(_stream(file)) as image:
+            return light_size(file, depth, layer, name)
+        check_no_layer(layer, name)
+    with _refusals(name), opening.own_bound(name), opening.opened(_stream(file), name) as image:
         width, height = image.size
         # To look for the EXIF of a PNG, which hardly has any, Pillow would decode it.
         turned = image.format != "PNG" and image.getexif().get(_ORIENTATION, 1) >= 5
         return (width, height) if turned else (height, width)
 
 
-def read_images(sources: Iterable[Source]) -> list[Picture]:
-    """The pictures of one message, each as `read_image` gives it.
+def read_images(sources: Iterable[Source], *, notes: list[str] | None = None) -> list[Picture]:
+    """The images of one message, each as `read_image` gives it, with its ``notes``.
 
     Raises `InvalidInput` as that does, and for more than 64 pictures or 2 GiB, which is what a message holds
     (`sa2va_host.protocol.limits`).
@@ -115,7 +164,7 @@ def read_images(sources: Iterable[Source]) -> list[Picture]:
             raise InvalidInput(
                 f"More than {MAX_BUFFERS} pictures were given.", advice="Ask about fewer at a time."
             )
-        pictures.append(read_image(source))
+        pictures.append(read_image(source, notes=notes))
         if sum(picture.nbytes for picture in pictures) > MAX_MESSAGE_BYTES:
             raise InvalidInput(
                 f"The first {len(pictures)} pictures take more than {MAX_MESSAGE_BYTES >> 20} MiB together.",
@@ -193,30 +242,73 @@ def remove_parts(folder: Path, *, inside: bool = False) -> None:
         rest.unlink(missing_ok=True)
 
 
-def _read_file(path: Path, layer: str | None, notes: list[str] | None) -> Pixels:
-    from PIL import Image
+def _read_file(path: Path, layer: str | None, notes: list[str]) -> Pixels:
+    with _refusals(str(path)):
+        return _read_opened(_stream(path), layer, str(path), notes)
 
-    with _refusals(str(path)), warnings.catch_warnings():
-        stream = _stream(path)
-        depth = depth_of(stream)
-        if depth in LINEAR:
-            return _read_light(stream, depth, layer, str(path), notes)
-        check_no_layer(layer, str(path))
-        # Pillow warns of large pictures and refuses huge ones; the refusal is what counts here.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        with Image.open(stream) as image:
-            return _from_pil(image, str(path))
+
+def _read_content(content: bytes, layer: str | None, name: str, notes: list[str]) -> Pixels:
+    with _refusals(name):
+        if not content:
+            raise InvalidInput(f"{name} is empty (0 bytes).")
+        return _read_opened(io.BytesIO(content), layer, name, notes)
+
+
+def _read_opened(file: Path | io.BytesIO, layer: str | None, name: str, notes: list[str]) -> Pixels:
+    depth = depth_of(file)
+    if depth in LINEAR:
+        return _read_light(file, depth, layer, name, notes)
+    check_no_layer(layer, name)
+    with opening.own_bound(name), opening.opened(file, name) as image:
+        opening.note_further_images(image, name, notes)
+        return _from_pil(image, name, notes)
+
+
+def _is_content(view: memoryview) -> bool:
+    """Whether a view holds a file's bytes: an image itself has two dimensions or three."""
+    try:
+        return view.ndim == 1 and view.itemsize == 1
+    except ValueError:  # released
+        return False
+
+
+def _content(source: object) -> tuple[bytes, str] | None:
+    """The bytes of a file that is in memory or open, and what to call it; None for anything else."""
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return (
+            (bytes(source), "The image")
+            if not isinstance(source, memoryview) or _is_content(source)
+            else None
+        )
+    if not callable(getattr(source, "read", None)):
+        return None
+    file: Any = source
+    given = getattr(file, "name", None)
+    name = given if isinstance(given, str) else "The image"
+    with _refusals(name):
+        # Whoever has just written into a BytesIO stands at its end.
+        if callable(getattr(file, "seekable", None)) and file.seekable():
+            file.seek(0)
+        content = bytearray()
+        while len(content) <= MAX_BUFFER_BYTES and (
+            piece := file.read(_PIECE)
+        ):  # sockets give less than asked for
+            if isinstance(piece, str):
+                advice = "Open it in binary mode: open(path, 'rb')."
+                raise InvalidInput(f"{name} was opened as text.", advice=advice)
+            content += piece
+        return bytes(content), name
 
 
 def _read_light(
-    source: Path | io.BytesIO, depth: Depth, layer: str | None, name: str, notes: list[str] | None
+    source: Path | io.BytesIO, depth: Depth, layer: str | None, name: str, notes: list[str]
 ) -> Picture:
     """A scene-linear image as sRGB."""
     from .plate import light_size, read_light
 
     _check_size(light_size(source, depth, layer, name), name)
     light = read_light(source, depth, layer, name)
-    if light.is_hidden and notes is not None:
+    if light.is_hidden:
         notes.append(
             f"The alpha of {name} is 0 everywhere, so the model sees white. Fill it with 1 if the image is opaque."
         )
@@ -274,20 +366,24 @@ def _refusals(name: str) -> Iterator[None]:
         raise InvalidInput(f"{name} cannot be read: {str(error) or type(error).__name__}.") from error
 
 
-def _from_pil(image: Image.Image, name: str) -> Pixels:
-    image.load()
-    upright = _upright(image)
-    if upright.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I", "F"):
-        from .pixels import of_more_bits
-
-        return _from_array(of_more_bits(upright, name), name)
-    if upright.has_transparency_data:
-        import numpy as np
-
-        return _from_array(np.asarray(upright.convert("RGBA")), name)
-    shape = (upright.height, upright.width, 3)
-    _check_size(shape, name)
-    return memoryview(upright.convert("RGB").tobytes()).cast("B", shape)
+def _from_pil(image: Image.Image, name: str, notes: list[str]) -> Pixels:
+    opening.check_size(image.height, image.width, name)
+    stored = opening.stored_as(image)
+    upright = _upright(opening.loaded(image, name, notes))
+    _check_size((upright.height, upright.width, 3), name)
+    convert = to_bytes(upright, stored, name, notes)
+    content: bytes | bytearray = b""
+    size = upright.width * upright.height * 3
+    place = 0
+    for strip in opening.strips(upright):
+        rgb = convert(strip)
+        if len(rgb) == size:
+            content = rgb
+            break
+        content = content or bytearray(size)
+        content[place : place + len(rgb)] = rgb  # type: ignore[index]
+        place += len(rgb)
+    return memoryview(content).cast("B", (upright.height, upright.width, 3))
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -308,15 +404,15 @@ def _check_size(shape: tuple[int, ...], name: str) -> None:
     """``shape`` begins with height and width."""
     if 0 in shape:
         raise InvalidInput(f"{name} has shape {list(shape)}: no pixels.")
-    if shape[0] * shape[1] * 3 > MAX_BUFFER_BYTES:
-        raise InvalidInput(
-            f"{name} has {shape[1]} x {shape[0]} pixels, more than {MAX_BUFFER_BYTES >> 20} MiB as RGB.",
-            advice="Scale it down first.",
-        )
+    opening.check_size(shape[0], shape[1], name)
 
 
-def _from_array(array: NDArray[Any], name: str = "The picture") -> Picture:
+def _from_array(array: NDArray[Any], name: str, notes: list[str]) -> Picture:
     shape = list(array.shape)
+    if array.dtype == "uint16" and array.size:
+        from .pixels import note_few_bits
+
+        note_few_bits(int(array.max()), name, notes)
     if array.ndim == 2:
         array = array[:, :, None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
@@ -324,7 +420,7 @@ def _from_array(array: NDArray[Any], name: str = "The picture") -> Picture:
         if array.ndim == 4:
             advice = " Pass one picture of a batch at a time, or a video to segment_video."
         elif array.ndim == 3 and array.shape[0] in (1, 3, 4):
-            advice = " The channels come last: transpose it with array.transpose(1, 2, 0)."
+            advice = " The channels come last: use array.transpose(1, 2, 0), or tensor.permute(1, 2, 0)."
         raise InvalidInput(f"{name} has shape {shape}; [height, width, 3] is needed.{advice}")
     _check_size(array.shape, name)
     from .pixels import to_rgb

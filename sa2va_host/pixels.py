@@ -5,6 +5,7 @@ Called by `sa2va_host.media`, which has looked at their shape. ``name`` is the p
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,12 +45,33 @@ def of_more_bits(image: Image.Image, name: str) -> NDArray[Any]:
     return values
 
 
+def twelve_bits(values: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    """Values of 0..4095 as 0..65535."""
+    return ((values.astype(np.uint32) * 65535 + 2047) // 4095).astype(np.uint16)
+
+
+def note_few_bits(brightest: int, name: str, notes: list[str]) -> None:
+    """Add a sentence to ``notes`` where 0..65535 seems to hold 12 bits: ``brightest`` is below 1/16, but not black."""
+    if 0 < brightest < 65536 // 16:
+        notes.append(
+            f"{name} has 16 bits, but its brightest value is below 1/16 of white: it is read as nearly black. If it"
+            " holds 12 bits, multiply its values by 16 first."
+        )
+
+
+@lru_cache(maxsize=1)
+def _upper_bits() -> NDArray[np.uint8]:
+    """For each value of 16 bits the nearest of 8."""
+    return ((np.arange(65536, dtype=np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+
+
 def _eight_bits(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if array.dtype == np.uint8:
         return array
     if array.dtype == np.uint16:
-        return ((array.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+        eight: NDArray[np.uint8] = _upper_bits()[array]
+        return eight
     if array.dtype.kind != "f":
         raise InvalidInput(f"{name} has dtype {array.dtype}; uint8, uint16 or float in 0..1 is needed.")
     low, high = float(array.min()), float(array.max())

@@ -10,12 +10,15 @@ from numpy.typing import NDArray
 
 from .errors import InvalidInput
 from .masks.masks import Mask
+from .media import to_array
 from .protocol.limits import MAX_BUFFERS
 
 MAX_REGIONS = MAX_BUFFERS - 1
 """Of one picture, which travels with them."""
 Region: TypeAlias = "NDArray[Any] | Sequence[int]"
-"""A mask, bool `[height, width]` at the picture's size, or a box `(x0, y0, x1, y1)` in pixels, ends exclusive."""
+"""A mask, bool `[height, width]` at the image's size, array or tensor, or a box `(x0, y0, x1, y1)` in pixels, ends
+exclusive.
+"""
 
 
 def region_masks(regions: Sequence[Region], pictures: Sequence[NDArray[Any]]) -> list[Mask]:
@@ -37,8 +40,11 @@ def region_masks(regions: Sequence[Region], pictures: Sequence[NDArray[Any]]) ->
 def _mask(region: Region, size: tuple[int, ...], number: int) -> Mask:
     height, width = size
     try:
-        values = np.asarray(region)
-    except ValueError as error:  # lists of different lengths
+        array = to_array(region, f"Region {number}")
+        values = np.asarray(region) if array is None else array
+    except InvalidInput:
+        raise
+    except (TypeError, ValueError) as error:  # lists of different lengths
         raise _unusable(number, repr(region), height, width) from error
     if values.shape == (4,) and values.dtype.kind in "iu":
         x0, y0, x1, y1 = values.tolist()

@@ -12,7 +12,7 @@ from sa2va_host.errors import InvalidInput
 from sa2va_host.events import TextPiece
 
 from . import generation, options, pictures
-from .display import Display
+from .display import Display, Notes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +38,9 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("images", metavar="IMAGE", nargs="*", help="picture files, folders or patterns")
+    parser.add_argument(
+        "images", metavar="IMAGE", nargs="*", help="image files, folders or patterns; - is standard input"
+    )
     parser.add_argument(
         "--prompt", dest="prompts", action="append", metavar="TEXT", help="the question; may be repeated"
     )
@@ -64,8 +66,17 @@ def run(arguments: argparse.Namespace) -> int:
     from sa2va_host import media
 
     settings = generation.read(arguments)
-    files = pictures.find(arguments.images)
-    shown = [media.read_image(file, layer=arguments.layer) for file in files]
+    inputs = pictures.find(arguments.images)
+    if not arguments.prompts and any(file is pictures.STDIN for file in inputs.files):
+        raise InvalidInput(
+            "Standard input cannot hold both the image and the questions.", advice="Give --prompt TEXT."
+        )
+    said = Notes()
+    notes = inputs.notes
+    shown = [
+        media.read_image(pictures.source(file), layer=arguments.layer, notes=notes) for file in inputs.files
+    ]
+    said.say(notes)
     regions = [_region(text) for text in arguments.regions]
     history: list[tuple[str, str]] = []
     answer: ChatAnswer | None = None
@@ -82,14 +93,20 @@ def run(arguments: argparse.Namespace) -> int:
                 )
                 details["timings"] = answer.timings
             history.append((prompt, answer.text))
+            notes += [note for note in answer.notes if note not in notes]
             speech.rest()
             if not arguments.json:
                 speech.finish(answer.text)
+            said.say(notes)
         if answer is None:
             raise InvalidInput("There is no question.", advice="Give --prompt TEXT, or type one.")
         if arguments.json:
             print(
-                json.dumps(document(files, history, sa.settings.model, answer), indent=2, ensure_ascii=False)
+                json.dumps(
+                    document(inputs.files, history, sa.settings.model, answer, notes),
+                    indent=2,
+                    ensure_ascii=False,
+                )
             )
     return 0
 
@@ -148,16 +165,17 @@ def _prompts(arguments: argparse.Namespace) -> Iterator[str]:
 def _region(text: str) -> Region:
     """A box of four numbers, or what is bright in the picture of a file."""
     from sa2va_host import media
+    from sa2va_host.discovery import expanded
 
     numbers = text.split(",")
     if len(numbers) == 4 and all(number.strip().isdecimal() for number in numbers):
         return [int(number) for number in numbers]
-    bright: Region = media.read_image(text).max(axis=2) > 127
+    bright: Region = media.read_image(expanded(text)).max(axis=2) > 127
     return bright
 
 
 def document(
-    files: list[Path], history: list[tuple[str, str]], model: str, answer: ChatAnswer
+    files: list[Path], history: list[tuple[str, str]], model: str, answer: ChatAnswer, notes: list[str]
 ) -> dict[str, Any]:
     """The one document that `--json` prints. `prompt` and `text` are the last turn; `turns` are all of them."""
     return {
@@ -168,4 +186,5 @@ def document(
         "model": model,
         "worker": options.worker_document(answer.worker),
         "timings": answer.timings,
+        "notes": notes,
     }

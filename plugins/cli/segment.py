@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sa2va_host.errors import InvalidInput, OutOfMemory, Sa2VAError
 
-from . import editing, generation, options, pictures
-from .display import Display
+from . import editing, generation, options, pictures, standard_output
+from .display import Display, Notes
 
 if TYPE_CHECKING:
     from sa2va_host import Generation, Sa2VA
@@ -33,12 +33,16 @@ EXAMPLES = """examples:
   sa2va segment photo.jpg --prompt "the cat and the dog" -o masks --threshold 0.3
   sa2va segment shots/ --prompt "the actor" --prompt "the car" --save masks,cutout -o masks
   sa2va segment "shots/**/*.png" --prompt "hair" --process vitmatte --save probability
+  sa2va segment shots/ --recursive --prompt "the actor" -o masks
   sa2va segment photo.jpg --prompt "the cat" --model ./Sa2VA-Qwen3-VL-4B --json
+  sa2va segment - --prompt "the cat" -o - < photo.jpg > mask.png
 
 For object N of photo.jpg, `masks` writes photo.N.png (255 inside), `cutout` photo.N.cutout.png, `probability`
 photo.N.probability.png (16 bit), `exr` photo.N.probability.exr; for the picture, `overlay` writes photo.overlay.png,
 `exr-layers` photo.layers.exr with a channel for each object of all prompts, `rle` and `polygons` photo.rle.json and
-photo.polygons.json, `logits` photo.logits.npz. With several prompts the prompt stands after the name.
+photo.polygons.json, `logits` photo.logits.npz. With several prompts the prompt stands after the name. Masks lie on the
+image as it is displayed: turned as its EXIF orientation says. What is found in the image on standard input is called
+stdin.
 
 OpenEXR, Radiance HDR and float TIFF are scene-linear and shown to the model through the curve of sRGB, clipped above 1.
 Their cut-outs are EXR with premultiplied alpha, those of 16-bit PNG and TIFF are 16-bit PNG.
@@ -57,7 +61,14 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("images", metavar="IMAGE", nargs="+", help="picture files, folders or patterns")
+    parser.add_argument(
+        "images", metavar="IMAGE", nargs="+", help="image files, folders or patterns; - is standard input"
+    )
+    parser.add_argument(
+        "--recursive",
+        action="store_true",
+        help="take the images in a folder's folders too; outputs keep these folders below DIR",
+    )
     parser.add_argument(
         "--prompt",
         dest="prompts",
@@ -72,14 +83,13 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         type=Path,
         default=Path(),
         metavar="DIR",
-        help="where to write (default: this folder)",
+        help="where to write (default: this folder); - writes the one mask to standard output",
     )
     parser.add_argument(
         "--save",
-        default="masks,overlay",
         metavar="KINDS",
         help="what to write, of masks, overlay, cutout, probability, exr, exr-layers, rle, polygons, logits, none"
-        " (default: %(default)s)",
+        " (default: masks,overlay; with -o - masks)",
     )
     parser.add_argument(
         "--threshold",
@@ -117,6 +127,7 @@ class Finding(NamedTuple):
     timings: Mapping[str, float]
     worker: AnsweredBy | None
     saved: Saved
+    notes: Sequence[str] = ()
 
 
 class Plan(NamedTuple):
@@ -133,9 +144,14 @@ class Plan(NamedTuple):
 
 def run(arguments: argparse.Namespace) -> int:
     """Called by `main` with the parsed arguments; returns the exit code."""
+    with standard_output.folder_for(arguments) as piped:
+        return _run(arguments, piped)
+
+
+def _run(arguments: argparse.Namespace, piped: standard_output.Piped | None) -> int:
     from sa2va_host.output.names import checked_kinds
 
-    words = arguments.save.split(",")
+    words = (arguments.save or "masks,overlay").split(",")
     kinds = checked_kinds(() if words == ["none"] else words)
     plan = Plan(
         kinds,
@@ -148,9 +164,14 @@ def run(arguments: argparse.Namespace) -> int:
     )
     options.check_output_depth(arguments, kinds)
     editing.check_processors(plan.editing)
-    jobs = _jobs(pictures.find(arguments.images), arguments.prompts, arguments.output)
+    inputs = pictures.find(arguments.images, recursive=arguments.recursive, output=arguments.output)
+    jobs = _jobs(inputs, arguments.prompts, arguments.output)
+    if piped:
+        piped.check(len(jobs), len(arguments.prompts))
     _check_inputs_stay(jobs)
     _check_packages(jobs, kinds)
+    notes = Notes()
+    notes.say(inputs.notes)
     findings: list[Finding] = []
     failures: list[tuple[Path, Sa2VAError]] = []
     with (
@@ -165,14 +186,19 @@ def run(arguments: argparse.Namespace) -> int:
                     print(f"sa2va: {found}", file=sys.stderr)
             else:
                 findings += found
-                if not arguments.json:
+                for finding in found:
+                    notes.say(finding.notes)
+                if piped:
+                    piped.write(found[0].saved.files.get("masks", ()), found[0].size, found[0].text)
+                elif not arguments.json:
                     _print(found, with_names=len(jobs) > 1 or len(arguments.prompts) > 1)
             display.count(number)
     if arguments.json:
         import json
 
-        print(json.dumps(document(findings, failures, sa.settings.model), indent=2, ensure_ascii=False))
-    elif findings:
+        printed = {**document(findings, failures, sa.settings.model), "notes": inputs.notes}
+        print(json.dumps(printed, indent=2, ensure_ascii=False))
+    elif findings and not piped:
         worker = findings[-1].worker
         pid = worker.pid if worker else 0
         how = "started for this call" if display.started_worker else "warm"
@@ -216,20 +242,31 @@ def _import_what_masks_need() -> None:
             del os.environ[threads]
 
 
-def _jobs(images: list[Path], prompts: list[str], folder: Path) -> list[Job]:
+def _jobs(inputs: pictures.Inputs, prompts: list[str], folder: Path) -> list[Job]:
     from sa2va_host.output.names import distinct_stems
     from sa2va_host.prompts import checked_prompt
 
     prompts = [checked_prompt(prompt) for prompt in prompts]
     slugs = distinct_stems([pictures.slug(prompt) for prompt in prompts])
     endings = [f".{slug}" for slug in slugs] if len(prompts) > 1 else [""]
+    together: dict[Path, list[Path]] = {}
+    for image, below in zip(inputs.files, inputs.folders, strict=True):
+        together.setdefault(below, []).append(image)
+    stems = {below: iter(distinct_stems(images)) for below, images in together.items()}
+    named = [
+        (image, folder / below / next(stems[below]))
+        for image, below in zip(inputs.files, inputs.folders, strict=True)
+    ]
     return [
         Job(
             image,
-            [(prompt, folder / f"{stem}{end}") for prompt, end in zip(prompts, endings, strict=True)],
-            folder / stem,
+            [
+                (prompt, stem.parent / f"{stem.name}{end}")
+                for prompt, end in zip(prompts, endings, strict=True)
+            ],
+            stem,
         )
-        for image, stem in zip(images, distinct_stems(images), strict=True)
+        for image, stem in named
     ]
 
 
@@ -287,22 +324,22 @@ def _do(
     from sa2va_host import media
 
     findings: list[Finding] = []
+    notes: list[str] = []
     try:
         with trace.span("read", image=str(job.image)):
-            notes: list[str] = []
-            picture = media.read_pixels(job.image, layer=plan.layer, notes=notes)
-        for note in notes:
-            print(f"sa2va: {note}", file=sys.stderr)
+            picture = media.read_pixels(pictures.source(job.image), layer=plan.layer, notes=notes)
         prompts = [prompt for prompt, _ in job.asked]
         with trace.call("segment", prompts=prompts) as details:
             results = sa.segment_each(picture, prompts, generation=plan.generation, cancellation=cancellation)
             timings = results[0].timings  # of the call, which all prompts share
             details["timings"] = timings
+        from sa2va_host.light import Window
         from sa2va_host.output.exr_layers import ObjectChannels
         from sa2va_host.output.saving import save
         from sa2va_host.plate import Plate
 
-        plate = Plate(job.image, plan.layer)
+        # What came through standard input cannot be read again at full depth.
+        plate = None if job.image is pictures.STDIN else Plate(job.image, plan.layer)
         channels = ObjectChannels(plan.exr_depth)
         for (prompt, stem), result in zip(job.asked, results, strict=True):
             with trace.call("edit"):
@@ -323,12 +360,22 @@ def _do(
                     channels=channels,
                 )
             findings.append(
-                Finding(job.image, prompt, result.text, result.size, timings, result.worker, saved)
+                Finding(
+                    job.image,
+                    prompt,
+                    result.text,
+                    result.size,
+                    timings,
+                    result.worker,
+                    saved,
+                    [*notes, *result.notes],
+                )
             )
             timings = {}
         if "exr-layers" in plan.kinds:
             with trace.span("save"):
-                file = channels.write(f"{job.stem}.layers.exr", window=plate.window())
+                window = plate.window() if plate else Window()
+                file = channels.write(f"{job.stem}.layers.exr", window=window)
             last = findings[-1]
             files = {**last.saved.files, "exr-layers": (file,)}
             findings[-1] = last._replace(saved=replace(last.saved, files=files))
@@ -365,6 +412,7 @@ def document(findings: list[Finding], failures: list[tuple[Path, Sa2VAError]], m
                 "text": finding.text,
                 "objects": [asdict(found) for found in finding.saved.objects],
                 "size": list(finding.size),
+                "notes": list(finding.notes),
             }
             for finding in findings
         ],

@@ -169,6 +169,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def run(arguments: argparse.Namespace) -> int:
     """Called by `main` with the parsed arguments; returns the exit code."""
+    from sa2va_host.discovery import expanded
     from sa2va_host.output.recording import ALPHA_CODECS, Recording, checked_kinds
     from sa2va_host.output.run_note import RunNote
     from sa2va_host.video.clip import Selection, open_clip
@@ -178,6 +179,7 @@ def run(arguments: argparse.Namespace) -> int:
     options.check_output_depth(arguments, kinds)
     plan = _plan(arguments)
     selection = Selection(arguments.start, arguments.end, arguments.stride, arguments.max_size)
+    arguments.input = str(expanded(arguments.input))
     clip = open_clip(
         arguments.input,
         selection,

@@ -146,11 +146,13 @@ def open_clip(
     first frame (default: 0), by which the selection goes, too; single pictures keep their own numbers. Raises
     `InvalidInput` where there is nothing to read, `ConfigError` where a library for it is missing.
     """
+    from sa2va_host.discovery import expanded
     from sa2va_host.endings import FRAMES
 
     from .sequence import FrameSequence, is_sequence
 
     selection = selection or Selection()
+    source = expanded(source)
     if is_sequence(source):
         if first_frame is not None:
             raise InvalidInput(

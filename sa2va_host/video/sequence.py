@@ -15,6 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from sa2va_host import media
+from sa2va_host.discovery import find
 from sa2va_host.endings import FRAMES
 from sa2va_host.errors import InvalidInput
 from sa2va_host.extras import check_exr
@@ -59,16 +60,18 @@ class FrameSequence:
         self.time_base = 1 / self.rate
         self.audio = None
         self.begins = Fraction(0)
-        self.warnings: list[str] = []
+        self._warnings: list[str] = []
+        self._noted: dict[str, tuple[str, set[int]]] = {}
+        """By kind the sentence about the first frame that was read, and the places of all frames that it holds for."""
         self._selection = selection
         self._layer = layer
-        found = _find(source)
+        found = _find(source, self._warnings)
         self.name = _name(source)
         numbers = [number for number, _ in found]
         self.digits = _digits(found)
         holes = _holes(numbers)
         if holes:
-            self.warnings.append(f"Frames are missing from {source}: {_few(holes)}. They are passed over.")
+            self._warnings.append(f"Frames are missing from {source}: {_few(holes)}. They are passed over.")
         first = numbers[0] if selection.start is None else selection.start
         last = numbers[-1] if selection.end is None else selection.end
         wanted = [(number, path) for number, path in found if first <= number <= last]
@@ -91,6 +94,10 @@ class FrameSequence:
     def plate(self) -> Plate | None:
         return Plate(self._frames[0][1], self._layer)
 
+    @property
+    def warnings(self) -> list[str]:
+        return [*self._warnings, *(_once(note, len(places)) for note, places in list(self._noted.values()))]
+
     def __iter__(self) -> Frames:
         return ahead(map(self._frame, range(self.frame_count)))
 
@@ -102,8 +109,8 @@ class FrameSequence:
         number, path = self._frames[place]
         notes: list[str] = []
         picture = media.read_image(path, layer=self._layer, notes=notes)
-        if not place:  # what is true of one plate is mostly true of all
-            self.warnings += [note for note in notes if note not in self.warnings]
+        for note in notes:
+            self._noted.setdefault(note.replace(str(path), ""), (note, set()))[1].add(place)
         scaled = self._selection.scaled(picture)
         size = None if scaled is picture else (scaled.shape[0], scaled.shape[1])
         plate = Plate(path, self._layer, size)
@@ -121,14 +128,14 @@ def _checked_rate(rate: Fraction | None) -> Fraction:
     return rate.limit_denominator(_FINEST)
 
 
-def _find(source: str | os.PathLike[str]) -> list[tuple[int, Path]]:
-    """Number and file of each frame, in order. Raises `InvalidInput` where there is none."""
+def _find(source: str | os.PathLike[str], notes: list[str]) -> list[tuple[int, Path]]:
+    """Number and file of each frame, in order. Raises `InvalidInput` where there is none.
+
+    What looks like a frame and is passed over is added to ``notes``. A link to another frame is a frame of its own.
+    """
     path = Path(source)
     numbered = None if path.is_dir() else _NUMBER.search(path.name)
-    if path.is_dir():
-        files = [one for one in path.iterdir() if one.suffix.lower() in FRAMES]
-        nothing = f"The folder {source} has no pictures in it."
-    elif numbered:
+    if numbered:
         fewest = len(numbered[0]) if numbered[0][0] == "#" else int(numbered[1] or 1)
         before, after = path.name[: numbered.start()], path.name[numbered.end() :]
         pattern = re.compile(rf"{re.escape(before)}(\d{{{fewest},}}){re.escape(after)}")
@@ -137,13 +144,12 @@ def _find(source: str | os.PathLike[str]) -> list[tuple[int, Path]]:
         if not frames:
             raise InvalidInput(f"No frame matches {os.fspath(source)!r}.")
         return frames
-    else:
-        files = [Path(one) for one in glob.glob(os.fspath(source), recursive=True)]  # noqa: PTH207 - absolute patterns too
-        nothing = f"No frame matches {os.fspath(source)!r}."
-    files = [one for one in files if one.is_file()]
-    if not files:
-        raise InvalidInput(nothing)
-    return _numbered(files)
+    found = find(path, FRAMES)
+    if not found.files:
+        nothing = "The folder {} has no pictures in it." if path.is_dir() else "No frame matches {!r}."
+        raise InvalidInput(nothing.format(os.fspath(source)), advice=" ".join(found.notes))
+    notes.extend(found.notes)
+    return _numbered(found.files)
 
 
 def _listing(folder: Path) -> list[Path]:
@@ -205,3 +211,9 @@ def _check_sizes(files: Sequence[Path], layer: str | None) -> None:
                 " frames of one video.",
                 advice="Pictures that do not belong together go through `sa2va segment`.",
             )
+
+
+def _once(note: str, frames: int) -> str:
+    """The sentence about the first of several frames, with the number of the others."""
+    more = "" if frames == 2 else "s"
+    return note if frames == 1 else f"{note} The same holds for {frames - 1} other frame{more}."

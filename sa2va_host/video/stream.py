@@ -116,6 +116,8 @@ def check_frames(frames: object) -> None:
     shape = getattr(frames, "shape", None)
     if isinstance(frames, (str, os.PathLike)):
         what, advice = "one file name", "Pass a list of picture files, or the frames that you read from it."
+    elif isinstance(frames, (bytes, bytearray)) or callable(getattr(frames, "read", None)):
+        what, advice = "the content of one file", "Pass a list of images, each a file's content if you like."
     elif isinstance(shape, Sequence) and (len(shape) < 3 or (len(shape) == 3 and shape[-1] in {1, 3, 4})):
         what, advice = f"one picture of shape {list(shape)}", "Pass [frames, height, width, 3]."
     elif not isinstance(frames, Iterable):

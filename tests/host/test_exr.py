@@ -268,7 +268,7 @@ def test_other_files_have_no_layers(tmp_path):
     for call in (media.read_image, media.image_size):
         with pytest.raises(InvalidInput, match="has no layers"):
             call(tmp_path / "a.png", layer="beauty")
-    with pytest.raises(InvalidInput, match="Only OpenEXR files have layers"):
+    with pytest.raises(InvalidInput, match="has no layers, which only OpenEXR files have"):
         media.read_image(np.zeros((4, 4, 3), np.uint8), layer="beauty")
 
 

@@ -55,8 +55,8 @@ def test_a_view_is_a_picture_if_an_array_of_its_shape_is(picture):
     assert media.read_pixels(view) is view
     assert np.array_equal(media.read_image(view[::2]), picture[::2])
     assert np.array_equal(media.read_image((picture.astype(np.uint16) * 257).data), picture)
-    with pytest.raises(InvalidInput, match=r"shape \[9\]"):
-        media.read_pixels(memoryview(bytes(9)))
+    with pytest.raises(InvalidInput, match="not a picture in a format"):
+        media.read_pixels(memoryview(bytes(9)))  # a file's content, as one row of bytes always is
     with pytest.raises(InvalidInput, match="no pixels"):
         media.read_pixels(np.zeros((0, 5, 3), np.uint8).data)
     with pytest.raises(InvalidInput, match="more than 1024 MiB"):
@@ -183,17 +183,6 @@ def test_a_folder_and_a_null_byte(tmp_path):
         media.read_image("a\0b.png")
 
 
-def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
-    path = save(Image.new("L", (100, 100)), tmp_path / "bomb.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4000)
-    with pytest.raises(InvalidInput, match="more than 8,000 pixels"):
-        media.read_image(path)
-    monkeypatch.setattr(
-        Image, "MAX_IMAGE_PIXELS", 9000
-    )  # large, but below Pillow's refusal: no warning either
-    assert media.read_image(path).shape == (100, 100, 3)
-
-
 @pytest.mark.parametrize(
     ("array", "message"),
     [
@@ -209,7 +198,9 @@ def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
         (np.full((4, 5, 3), np.inf), "not numbers"),
         ([[1, 2], [3, 4]], "not list"),
         (None, "not NoneType"),
-        (b"bytes", "not bytes"),
+        (b"bytes", "not a picture in a format"),
+        (np.zeros((4, 5, 3), np.bool_), "dtype bool"),
+        (7, "not int"),
     ],
 )
 def test_bad_arrays(array, message):

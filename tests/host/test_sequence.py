@@ -151,3 +151,44 @@ def test_a_frame_that_is_damaged_ends_what_came_before_it(tmp_path: Path) -> Non
     with pytest.raises(InvalidInput, match="damaged or cut short"):
         found.extend(open_clip(tmp_path / "frames"))
     assert [frame.number for frame in found] == [0, 1]
+
+
+def test_what_frames_have_in_common_is_said_once(tmp_path: Path) -> None:
+    for number in range(4):
+        write(tmp_path / "frames" / f"{number}.jpg", 200)
+        path = tmp_path / "frames" / f"{number}.jpg"
+        if number != 1:
+            path.write_bytes(path.read_bytes().removesuffix(b"\xff\xd9"))
+    (tmp_path / "frames" / "5.psd").write_bytes(b"x")
+    (tmp_path / "frames" / "._0.jpg").write_bytes(b"x")
+    clip = open_clip(tmp_path / "frames")
+    passed_over = f"{tmp_path / 'frames'}: 1 file that looks like an image is passed over: 5.psd."
+    assert clip.warnings == [passed_over]
+    for _ in range(2):  # two passes over the frames are no more frames
+        assert [frame.number for frame in clip] == [0, 1, 2, 3]
+        first, note = clip.warnings
+        assert first == passed_over
+        assert note.startswith(f"{tmp_path / 'frames' / '0.jpg'} lacks the mark that ends a JPEG file;")
+        assert note.endswith(" The same holds for 2 other frames.")
+
+
+def test_a_link_to_another_frame_is_a_frame(tmp_path: Path) -> None:
+    """Held frames; but a folder that several links lead to is walked once."""
+    write(tmp_path / "frames" / "1.png", 10)
+    try:
+        (tmp_path / "frames" / "2.png").symlink_to("1.png")
+        (tmp_path / "frames" / "up").symlink_to("..")
+    except OSError:
+        pytest.skip("links need rights on Windows")
+    assert seen(open_clip(tmp_path / "frames")) == [(1, 10), (2, 10)]
+    assert seen(open_clip(f"{tmp_path}/frames/**/*.png")) == [(1, 10), (2, 10)]
+
+
+def test_folders_with_brackets_and_shared_cases(tmp_path: Path) -> None:
+    for number in (1, 2):
+        write(tmp_path / "shots [v2]" / f"{number}.png", number)
+    for name in ("", "/*.png", "/#.png", "/[12].png"):
+        assert seen(open_clip(f"{tmp_path}/shots [v2]{name}")) == [(1, 1), (2, 2)]
+    cases = Path(__file__).parents[1] / "cases"
+    for case in ("appledouble", "appledouble/*", "jfif", "jfif/*"):
+        assert len(seen(open_clip(cases / case))) == 3

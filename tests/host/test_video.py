@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ def test_the_key_frames_come_first_and_no_frame_is_lost(frames: Any) -> None:
         (Path("clip.mp4"), "one file name"),
         (Image.new("RGB", (4, 4)), "one Image"),
         (None, "one NoneType"),
+        (b"content", "the content of one file"),
+        (io.BytesIO(b"content"), "the content of one file"),
     ],
 )
 def test_one_picture_is_no_video(frames: Any, said: str) -> None:

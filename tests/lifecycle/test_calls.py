@@ -3,6 +3,7 @@
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -76,6 +77,48 @@ def test_a_file_is_a_picture(connect, picture, tmp_path):
     Image.fromarray(picture).save(path)
     result = connect().segment(path, "objects=1")
     np.testing.assert_array_equal(result.logits[:, 0], expected(read_image(path), 1))
+
+
+def test_what_is_unusual_about_an_image_is_in_the_notes_of_the_answer(connect, tmp_path):
+    from PIL import Image
+
+    path = tmp_path / "a.jpg"
+    Image.new("RGB", (32, 32), "white").save(path)
+    sa = connect()
+    assert sa.segment(path, "objects=1").notes == sa.chat("what?", path).notes == []
+    path.write_bytes(path.read_bytes().removesuffix(b"\xff\xd9"))
+    note = f"{path} lacks the mark that ends a JPEG file; its pixels are all there."
+    assert sa.segment(path, "objects=1").notes == [note]
+    assert [result.notes for result in sa.segment_each(path, ["objects=1", "objects=2"])] == [[note], [note]]
+    assert sa.chat("what?", [path, Image.new("RGB", (8, 8))]).notes == [note]
+    assert sa.chat("what?").notes == []
+
+
+def test_an_image_may_be_content_an_open_file_or_a_tensor(connect, picture):
+    import io
+
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, "PNG")
+    sa = connect()
+    wanted = expected(picture, 1)
+    sources = [stream.getvalue(), bytearray(stream.getvalue()), stream]
+    torch = pytest.importorskip("torch", reason="the host works without torch")
+    sources.append((torch.from_numpy(picture).float() / 255).requires_grad_())
+    for source in sources:
+        np.testing.assert_array_equal(sa.segment(source, "objects=1").logits[:, 0], wanted)
+        assert sa.chat("what?", source).text
+
+
+def test_the_model_sees_the_colours_that_a_profile_means(connect):
+    path = Path(__file__).parents[1] / "cases" / "icc-p3-like.jpg"
+    from PIL import Image
+
+    logits = connect().segment(path, "objects=1").logits[:, 0]
+    np.testing.assert_array_equal(logits, expected(read_image(path), 1))
+    with Image.open(path) as image:
+        assert (logits != expected(np.asarray(image), 1)).any()
 
 
 @pytest.mark.parametrize("count", [1, 5, 40])
