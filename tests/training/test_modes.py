@@ -28,12 +28,14 @@ def davis_pairs() -> Iterator[tuple[str, Mask, Mask, float, float]]:
     for name, shape, j, f in zip(
         golden["names"], golden["shapes"].tolist(), golden["j"], golden["f"], strict=True
     ):
-        pair = []
+        pixels = math.prod(shape)
+        pair: list[Mask] = []
         for _ in range(2):
-            length = -(-math.prod(shape) // 8)
+            length = -(-pixels // 8)
             bits, left = np.unpackbits(left[:length]), left[length:]
-            pair.append(bits[: math.prod(shape)].reshape(shape).astype(np.bool_))
-        yield str(name), *pair, float(j), float(f)
+            pair.append(bits[:pixels].reshape(shape).astype(np.bool_))
+        truth, found = pair
+        yield str(name), truth, found, float(j), float(f)
 
 
 def test_j_and_f_are_those_of_davis_to_the_last_bit() -> None:

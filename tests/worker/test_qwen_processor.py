@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from sa2va_host.errors import InvalidInput, ModelLoadFailed
 from sa2va_worker.models.checkpoint import Checkpoint
@@ -44,7 +44,7 @@ Write = Callable[..., Checkpoint]
 
 def image(height: int, width: int) -> NDArray[np.uint8]:
     y, x, channel = np.ogrid[:height, :width, :3]
-    return ((y * 7 + x * 13 + channel * 50 ^ x * y // 3) % 256).astype(np.uint8)
+    return np.asarray((y * 7 + x * 13 + channel * 50 ^ x * y // 3) % 256, np.uint8)
 
 
 @pytest.mark.parametrize("case", CASES)
