@@ -29,6 +29,8 @@ class Frame:
     """uint8 RGB `[height, width, 3]`, upright and sRGB, at most as large as was asked for."""
     time: Fraction
     """Seconds since the clip's first frame, exactly."""
+    pixel_aspect: Fraction = Fraction(1)
+    """Width of a pixel as it is to be shown, divided by its height; models see the pixels as they are."""
 
 
 Frames: TypeAlias = Generator[Frame, None, None]
@@ -58,6 +60,16 @@ class Selection:
                 raise InvalidInput(f"The {name} frame is {number}. Frames are counted from 0.")
         if self.start is not None and self.end is not None and self.start > self.end:
             raise InvalidInput(f"The first frame, {self.start}, comes after the last one, {self.end}.")
+
+    def wants(self, number: int) -> bool:
+        """Whether the frame with this number is one of them, in a video that counts from 0."""
+        start = self.start or 0
+        return number >= start and (number - start) % self.stride == 0 and (self.end is None or number <= self.end)
+
+    def count(self, total: int) -> int:
+        """How many of so many frames are wanted, counted from 0."""
+        last = total - 1 if self.end is None else min(self.end, total - 1)
+        return max(0, (last - (self.start or 0)) // self.stride + 1)
 
     def scaled(self, picture: Picture) -> Picture:
         """The picture, scaled down where it is too large (each pixel the mean of those it stands for)."""
@@ -123,28 +135,41 @@ class Clip(Protocol):
 
 
 def open_clip(
-    source: str | os.PathLike[str], selection: Selection | None = None, *, rate: Fraction | None = None
+    source: str | os.PathLike[str],
+    selection: Selection | None = None,
+    *,
+    rate: Fraction | None = None,
+    deinterlace: bool = False,
 ) -> Clip:
-    """A video file, a folder of frames, a pattern such as `shots/*.png`, or a numbered one such as `shot.####.exr`.
+    """A video file, an animated image, a folder of frames, a pattern such as `shots/*.png`, or a numbered one such as
+    `shot.####.exr`.
 
-    ``rate`` is that of single pictures, which have none of their own: 0.001 to 1000 a second (default: 24). Raises
-    `InvalidInput` where there is nothing to read, `ConfigError` where a library for it is missing.
+    ``rate`` is that of single images, which have none of their own: 0.001 to 1000 a second (default: 24).
+    ``deinterlace`` makes whole frames of interlaced ones. Raises `InvalidInput` where there is nothing to read,
+    `ConfigError` where a library for it is missing.
     """
     from sa2va_host.endings import FRAMES
 
+    from .animation import Animation, animation_reader
     from .sequence import FrameSequence, is_sequence
 
     selection = selection or Selection()
-    if is_sequence(source):
+    sequence = is_sequence(source)
+    if deinterlace and sequence:
+        raise InvalidInput(f"{os.fspath(source)} are single images.", advice="--deinterlace is for video files.")
+    if sequence:
         return FrameSequence(source, selection, rate=rate)
     path = Path(source)
-    if path.suffix.lower() in FRAMES and path.is_file():
+    reader = animation_reader(path)
+    if reader is None and path.suffix.lower() in FRAMES and path.is_file():
         raise InvalidInput(
             f"{path} is a picture file, of which only the first frame would be read.",
             advice="Name a video, a folder of frames or a pattern, or use `sa2va segment`.",
         )
     if rate is not None:
         raise InvalidInput(f"{path} is a video and has a rate of its own.", advice="Name none (--fps).")
+    if reader == "pillow":
+        return Animation(path, selection)
     from .footage import Footage
 
-    return Footage(path, selection)
+    return Footage(path, selection, deinterlace=deinterlace)
