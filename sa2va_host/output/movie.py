@@ -188,7 +188,9 @@ class Movie:
         if sound is None or not self._finish(sound):
             self._finish(None)
             if sound is not None and _has_audio(sound.path):
-                remarks.append(f"The sound of {sound.path} does not fit into {self.path.name} and was left out.")
+                remarks.append(
+                    f"The sound of {sound.path} does not fit into {self.path.name} and was left out."
+                )
         self.unfinished.unlink()
         return " ".join(remarks)
 

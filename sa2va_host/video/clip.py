@@ -64,7 +64,11 @@ class Selection:
     def wants(self, number: int) -> bool:
         """Whether the frame with this number is one of them, in a video that counts from 0."""
         start = self.start or 0
-        return number >= start and (number - start) % self.stride == 0 and (self.end is None or number <= self.end)
+        return (
+            number >= start
+            and (number - start) % self.stride == 0
+            and (self.end is None or number <= self.end)
+        )
 
     def count(self, total: int) -> int:
         """How many of so many frames are wanted, counted from 0."""
@@ -156,7 +160,9 @@ def open_clip(
     selection = selection or Selection()
     sequence = is_sequence(source)
     if deinterlace and sequence:
-        raise InvalidInput(f"{os.fspath(source)} are single images.", advice="--deinterlace is for video files.")
+        raise InvalidInput(
+            f"{os.fspath(source)} are single images.", advice="--deinterlace is for video files."
+        )
     if sequence:
         return FrameSequence(source, selection, rate=rate)
     path = Path(source)

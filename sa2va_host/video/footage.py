@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sa2va_host.errors import ConfigError, InvalidInput
-
 from sa2va_host.media import read_image
 
 from .clip import Frame, Frames, Selection
@@ -62,7 +61,7 @@ def metadata_options(version: str) -> dict[str, str]:
     """The arguments of `av.open` with which PyAV of this version opens a file whose title is not UTF-8: from 19 on it
     keeps such bytes as surrogates by itself, and has no argument for it.
     """
-    return {"metadata_errors": "replace"} if int(version.split(".")[0]) < 19 else {}
+    return {"metadata_errors": "replace"} if int(version.partition(".")[0]) < 19 else {}
 
 
 def open_input(path: Path) -> InputContainer:
@@ -171,9 +170,7 @@ class Footage:
                 raise InvalidInput(f"{self.path} has no video in it that can be decoded.")
             yield container, streams[0]
 
-    def _decode(
-        self, container: InputContainer, stream: VideoStream, turn: _Turn
-    ) -> Iterator[VideoFrame]:
+    def _decode(self, container: InputContainer, stream: VideoStream, turn: _Turn) -> Iterator[VideoFrame]:
         """Every frame that can be had, whole, and for ``turn`` how it lies; a note at the end counts what could not."""
         frames = self._as_stored(container, stream)
         first = next(frames, None)
@@ -282,7 +279,9 @@ def _one_of_several(path: Path, container: InputContainer, stream: VideoStream) 
     count = len(_films(container))
     if count == 1:
         return []
-    return [f"{path} has {count} video streams; number {stream.index}, {stream.width} x {stream.height}, is read."]
+    return [
+        f"{path} has {count} video streams; number {stream.index}, {stream.width} x {stream.height}, is read."
+    ]
 
 
 def _decoder(stream: VideoStream) -> Callable[[Packet[VideoStream]], Sequence[VideoFrame]]:
@@ -306,9 +305,12 @@ def _picture(frame: VideoFrame) -> Picture:
         rgb = frame.reformat(format=form)
     else:
         usual = _BT709 if frame.height >= _HD_LINES else _BT601
+        matrix = _MATRICES.get(frame.colorspace, usual)
         rgb = frame.reformat(
             format=form,
-            src_colorspace=_MATRICES.get(frame.colorspace, usual),
+            src_colorspace=matrix,
+            # RGB has none, but PyAV before 17 looks at the matrix of the source only where this is another one.
+            dst_colorspace=_BT601 if matrix == _BT709 else _BT709,
             src_color_range=_FULL if frame.color_range == _FULL else _LIMITED,
             dst_color_range=_FULL,
         )

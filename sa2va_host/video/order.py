@@ -288,7 +288,8 @@ def _doubt(one: Frames, way: str, other: Frames, other_way: str, advice: str) ->
     place = next(index for index, pair in enumerate(zip(one, other, strict=True)) if pair[0] != pair[1])
     begin = max(0, min(place, len(one) - _SHOWN))
     names = [
-        ", ".join(path.name for _, path in frames[begin : begin + _SHOWN]) + (", ..." if len(one) > begin + _SHOWN else "")
+        ", ".join(path.name for _, path in frames[begin : begin + _SHOWN])
+        + (", ..." if len(one) > begin + _SHOWN else "")
         for frames in (one, other)
     ]
     return InvalidInput(

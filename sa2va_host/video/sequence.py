@@ -252,7 +252,8 @@ def _nothing_readable(source: str | os.PathLike[str], errors: Sequence[InvalidIn
     if len(errors) == 1:
         return errors[0]
     return InvalidInput(
-        f"None of the {len(errors)} frames of {source} can be read. {errors[0].message}", advice=errors[0].advice
+        f"None of the {len(errors)} frames of {source} can be read. {errors[0].message}",
+        advice=errors[0].advice,
     )
 
 
