@@ -29,10 +29,8 @@ if TYPE_CHECKING:
 
 _BT709, _LIMITED, _FULL = 1, 1, 2
 """H.273 and swscale agree on these numbers."""
-_LONGEST_FRAME = Fraction(3600)
-"""Seconds. MP4 holds the length of a frame in 32 bits (ISO/IEC 14496-12, 8.6.1.2), of units that may be as small as a
-millionth of a second.
-"""
+_LONGEST_FRAME, _MOST_UNITS = Fraction(3600), 2**31 - 1
+"""Seconds, and units of the time base: FFmpeg keeps the length of an MP4's frame in a signed number of 32 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,9 +156,9 @@ class Movie:
         if self._output is None:
             self._before, self._pixel_aspect = time, pixel_aspect
         step, self._before = time - self._before, time
-        # Shown later by what no container can hold, and no viewer waits for.
-        self._cut_short += max(Fraction(0), step - _LONGEST_FRAME)
-        self._last += min(step, _LONGEST_FRAME)
+        longest = min(_LONGEST_FRAME, _MOST_UNITS * self._time_base)
+        self._cut_short += max(Fraction(0), step - longest)
+        self._last += min(step, longest)
         frame.pts, frame.time_base = round(self._last / self._time_base), self._time_base
         with _errors(self.unfinished):
             if self._output is None:
@@ -183,7 +181,7 @@ class Movie:
         remarks = []
         if self._cut_short:
             remarks.append(
-                f"{self.path.name} shows no frame longer than an hour; {float(self._cut_short):.0f} s are left out."
+                f"{self.path.name} cannot show a frame for so long; {float(self._cut_short):.0f} s are left out of it."
             )
         if sound is None or not self._finish(sound):
             self._finish(None)

@@ -184,7 +184,7 @@ def test_a_closed_or_failed_track_lets_go_of_the_frames(connect, frames):
         ({"frames": [], "ask_again": "cuts"}, "has no frames"),
         ({"frames": iter([]), "ask_again": "every:2"}, "has no frames"),
         ({"frames": np.zeros((48, 64, 3), np.uint8), "ask_again": "every:2"}, "one picture of shape"),
-        ({"frames": "clip.mp4", "ask_again": "cuts"}, "one file name"),
+        ({"frames": "clip.mp4", "ask_again": "cuts"}, r"clip\.mp4 cannot be read: No such file"),
         ({"frames": None, "ask_again": "cuts"}, "one NoneType"),
         ({"ask_again": 5}, "ask_again is 5"),
         ({"condition_on": "boxes"}, "condition_on is 'boxes'"),
