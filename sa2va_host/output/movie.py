@@ -21,6 +21,8 @@ from sa2va_host import media
 from sa2va_host.errors import ConfigError
 from sa2va_host.video.footage import as_url, check_av, open_input
 
+from .webm import set_pixel_aspect
+
 if TYPE_CHECKING:
     from av import Packet
     from av.container import OutputContainer
@@ -29,8 +31,8 @@ if TYPE_CHECKING:
 
 _BT709, _LIMITED, _FULL = 1, 1, 2
 """H.273 and swscale agree on these numbers."""
-_LONGEST_FRAME, _MOST_UNITS = Fraction(3600), 2**31 - 1
-"""Seconds, and units of the time base: FFmpeg keeps the length of an MP4's frame in a signed number of 32 bits."""
+_LONGEST_FRAME, _MOST_UNITS = Fraction(3600), 2**30
+"""Seconds, and units of the time base: FFmpeg keeps the length of two frames of an MP4 in a signed number of 32 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +255,8 @@ class Movie:
                     parts.append(_moved(source.demux(audio), copy, sound.begins, self._last + 1 / self._rate))
                 for packet in heapq.merge(*parts, key=_decoded_at):
                     output.mux(packet)
+            if self._codec.container == "webm" and self._pixel_aspect != 1:
+                set_pixel_aspect(Path(stream.name), self._pixel_aspect)
 
         try:
             media.write_whole(self.path, write)
