@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _BT709, _LIMITED, _FULL = 1, 1, 2
 """H.273 and swscale agree on these numbers."""
 _LONGEST_FRAME, _MOST_UNITS = Fraction(3600), 2**30
-"""Seconds, and units of the time base: FFmpeg keeps the length of two frames of an MP4 in a signed number of 32 bits."""
+"""Seconds, and units of the time base: of an MP4 FFmpeg keeps the length of two frames in a signed 32-bit number."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -306,6 +306,7 @@ def test_a_cover_is_never_read(tmp_path: Path) -> None:
             stream: Any = output.add_stream(codec, rate=25)
             stream.width = stream.height = size
             stream.pix_fmt = "yuv420p" if size == 32 else "yuvj420p"
+        cover: Any
         cover, film = output.streams.video
         cover.disposition = Disposition.attached_pic.value
         for stream in (cover, film):
