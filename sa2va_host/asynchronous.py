@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import threading
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from .protocol.specification import ModelInfo
     from .region_prompts import Region
     from .results import Segmentation
+    from .video.clip import Clip
     from .video.stream import WhichFrames
     from .video.tracked_frame import TrackedFrame
     from .video.tracks import Track
@@ -72,7 +74,7 @@ class AsyncSa2VA:
 
     def track(
         self,
-        frames: Iterable[Source] | AsyncIterable[Source],
+        frames: Iterable[Source] | AsyncIterable[Source] | str | os.PathLike[str] | Clip,
         prompt: str | Sequence[str],
         key_frames: WhichFrames = "first:5",
         *,
@@ -101,7 +103,7 @@ class AsyncSa2VA:
 
     async def segment_video(
         self,
-        frames: Iterable[Source] | AsyncIterable[Source],
+        frames: Iterable[Source] | AsyncIterable[Source] | str | os.PathLike[str] | Clip,
         prompt: str,
         key_frames: WhichFrames = "first:5",
         *,
@@ -267,7 +269,9 @@ async def _on_thread(call: Callable[[], Result]) -> Result:
     return await asyncio.wrap_future(future)
 
 
-def _on_this_loop(frames: Iterable[Source] | AsyncIterable[Source]) -> Iterable[Source]:
+def _on_this_loop(
+    frames: Iterable[Source] | AsyncIterable[Source] | str | os.PathLike[str] | Clip,
+) -> Iterable[Source] | str | os.PathLike[str] | Clip:
     """Frames for the thread of a call, wherever they come from."""
     return _pulled(frames, asyncio.get_running_loop()) if isinstance(frames, AsyncIterable) else frames
 

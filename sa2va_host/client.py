@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .plugins.hookspecs import Options
     from .region_prompts import Region
     from .results import Segmentation
+    from .video.clip import Clip
     from .video.stream import WhichFrames
     from .video.tracks import Track
 
@@ -171,7 +172,7 @@ class Sa2VA:
 
     def track(
         self,
-        frames: Iterable[Source],
+        frames: Iterable[Source] | str | os.PathLike[str] | Clip,
         prompt: str | Sequence[str],
         key_frames: WhichFrames = "first:5",
         *,
@@ -183,7 +184,8 @@ class Sa2VA:
         cancellation: Cancellation | None = None,
     ) -> Track:
         """Find what ``prompt`` describes and follow it through the frames: an iterator of one result for each frame,
-        as the worker tracks them, in constant memory. Several prompts share one pass over the frames.
+        as the worker tracks them, in constant memory. Several prompts share one pass over the frames, which may be
+        the path of a video file, of a folder of frames or of numbered ones.
 
         `sa2va_host.video.tracks.Track` says what ``key_frames``, ``condition_on``, ``ask_again`` and ``frame_count``
         mean.
@@ -206,7 +208,7 @@ class Sa2VA:
 
     def segment_video(
         self,
-        frames: Iterable[Source],
+        frames: Iterable[Source] | str | os.PathLike[str] | Clip,
         prompt: str,
         key_frames: WhichFrames = "first:5",
         *,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -38,21 +38,27 @@ def write_clip(
     transfer: int | None = None,
     ticks: Sequence[int] | None = None,
     sound: str | None = None,
+    options: Mapping[str, str] | None = None,
+    aspect: Fraction | None = None,
     **container: str,
 ) -> Path:
-    """A video of the pictures at 30000/1001 a second, or at times in `TICK`, nearly lossless.
+    """A video of the pictures, RGB or RGBA, at 30000/1001 a second, or at times in `TICK`, nearly lossless.
 
     ``matrix`` and ``transfer`` are H.273's numbers, which the file names unless ``named`` is false. ``sound`` is an
-    audio codec: a tone of 44.1 kHz, as long as the video.
+    audio codec: a tone of 44.1 kHz, as long as the video. ``aspect`` is that of the pixels.
     """
     with av.open(str(path), "w", container_options=container) as output:
-        stream: Any = output.add_stream(codec, rate=Fraction(30000, 1001), options={"crf": "1"})
+        stream: Any = output.add_stream(
+            codec, rate=Fraction(30000, 1001), options={"crf": "1", **(options or {})}
+        )
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = pixels
         context = stream.codec_context
         context.time_base = TICK
         if matrix is not None and named:
             context.colorspace, context.color_range = matrix, 2 if full_range else 1
+        if aspect is not None:
+            context.sample_aspect_ratio = aspect
         if transfer is not None:
             context.color_trc = transfer
         audio: Any = None
@@ -60,7 +66,8 @@ def write_clip(
             audio = output.add_stream(sound, rate=44100)
             audio.layout = "mono"
         for index, picture in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(
+            form = "rgba" if picture.shape[2] == 4 else "rgb24"
+            frame = av.VideoFrame.from_ndarray(picture, format=form).reformat(
                 format=pixels, dst_colorspace=matrix or 5, dst_color_range=2 if full_range else 1
             )
             frame.pts, frame.time_base = index * 1001 if ticks is None else ticks[index], TICK

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from sa2va_host.protocol.limits import ConditionOn
     from sa2va_host.results import AnsweredBy
     from sa2va_host.video.clip import Clip, Frame
-    from sa2va_host.video.stream import WhichFrames
 
     from .editing import Editing
 
@@ -84,9 +82,10 @@ def follow(
     told to ``outcome`` as it comes.
     """
     from sa2va_host.cancellation import Cancellation
+    from sa2va_host.video.clip_frames import key_frames_of
 
     cancellation = Cancellation()
-    key_frames = _key_frames(clip, plan.key_frames, on_event)
+    key_frames = key_frames_of(clip, plan.key_frames, on_event)
     frames = iter(clip)
     # Not `tee`, which lets go of what it holds by the several dozen: of 4K, gigabytes.
     asked: deque[Frame] = deque()
@@ -120,37 +119,6 @@ def follow(
             outcome.size = tracked.size
     outcome.answers, outcome.timings, outcome.worker = track.answers, track.timings, track.worker
     outcome.notes = track.notes
-
-
-def _key_frames(clip: Clip, words: str, on_event: Callable[[Progress], object]) -> WhichFrames:
-    """Key frames that lie further on are read now, in a pass of their own; the first ones need none."""
-    from sa2va_host.video.key_frames import KeyFrames
-
-    wanted = KeyFrames.parse(words)
-    if wanted.kind == "first":
-        return words
-    if clip.frame_count is None:
-        _look_for(clip, [sys.maxsize], on_event)  # what is looked for behind the end counts the frames
-    promised = clip.frame_count
-    chosen = _look_for(clip, wanted.positions(promised), on_event)
-    if clip.frame_count != promised:  # it was read to its end, which came sooner
-        chosen = _look_for(clip, wanted.positions(clip.frame_count), on_event)
-    return chosen
-
-
-def _look_for(
-    clip: Clip, places: Sequence[int], on_event: Callable[[Progress], object]
-) -> dict[int, Picture]:
-    from sa2va_host.calls.pace import Pace
-    from sa2va_host.events import Progress
-
-    pace, found = Pace(), {}
-    total = None if clip.frame_count is None else places[-1] + 1
-    for place, frame in enumerate(clip.look_at(places)):
-        if frame is not None:
-            found[place] = frame.picture
-        on_event(pace.of(Progress("reading", place + 1, total, "frames")))
-    return found
 
 
 def _layers(

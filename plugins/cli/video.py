@@ -36,9 +36,13 @@ video of each object alone (alpha/OBJECT.mov or .webm), `rle` rle.jsonl with COC
 DAVIS and YouTube-VOS. run.json says how it was made and what was found. OBJECT is the prompt in short; frames keep the
 numbers of their files, and count from 0 in a video, or from --first-frame.
 
-For the model 16-bit pictures are cut to 8 bits; EXR, Radiance HDR and float TIFF are taken as scene-linear and shown as
+Single images are ordered by every number in their names. Where two orders are equally plausible (8.9, 8.10), the
+command names both and does nothing. A frame that cannot be read is named and passed over.
+
+For the model 16-bit images are cut to 8 bits; EXR, Radiance HDR and float TIFF are taken as scene-linear and shown as
 sRGB, clipped above 1. Cut-outs keep the depth of the frames: EXR with premultiplied alpha of scene-linear ones, 16-bit
-PNG of 16-bit ones. 10-bit and HDR video is brought to 8 bits without tone mapping, which is said.
+PNG of 16-bit ones. 10-bit and HDR video is brought to 8 bits without tone mapping, with a note. Transparent parts are
+white for the model.
 """
 
 _SEEN_EARLY = (
@@ -60,7 +64,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser.add_argument(
         "input",
         metavar="INPUT",
-        help="a video file, a folder of frames, a pattern, or numbers: shot.####.exr",
+        help="a video file, an animated image, a folder of frames, a pattern, or numbers: shot.####.exr",
     )
     parser.add_argument(
         "--prompt",
@@ -107,7 +111,12 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "--fps",
         type=_rate,
         metavar="N",
-        help="frames per second of single pictures: 25, 24000/1001 (default: 24)",
+        help="frames per second of single images: 25, 24000/1001 (default: 24)",
+    )
+    frames.add_argument(
+        "--deinterlace",
+        action="store_true",
+        help="of interlaced video make whole frames, one for each (FFmpeg's bwdif)",
     )
     frames.add_argument(
         "--key-frames",
@@ -186,6 +195,7 @@ def run(arguments: argparse.Namespace) -> int:
         rate=arguments.fps,
         layer=arguments.layer,
         first_frame=arguments.first_frame,
+        deinterlace=arguments.deinterlace,
     )
     folder = arguments.output or Path(f"{clip.name}-tracked")
     _check_input_stays(Path(arguments.input), folder, kinds)
@@ -292,6 +302,7 @@ def _settings(arguments: argparse.Namespace, clip: Clip, sa: Sa2VA, plan: Plan) 
         "fps": str(arguments.fps),
         "layer": arguments.layer,
         "first_frame": arguments.first_frame,
+        "deinterlace": arguments.deinterlace,
         "model": [sa.settings.model, sa.settings.revision, sa.settings.dtype, sa.settings.quantization],
         "tracker_decoder": sa.specification.tracker_decoder,
         "prompts": plan.prompts,

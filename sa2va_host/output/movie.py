@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 
 from sa2va_host import media
 from sa2va_host.errors import ConfigError
-from sa2va_host.video.footage import as_url, check_av
+from sa2va_host.video.footage import as_url, check_av, open_input
+
+from .webm import set_pixel_aspect
 
 if TYPE_CHECKING:
     from av import Packet
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 _BT709, _LIMITED, _FULL = 1, 1, 2
 """H.273 and swscale agree on these numbers."""
+_LONGEST_FRAME, _MOST_UNITS = Fraction(3600), 2**30
+"""Seconds, and units of the time base: of an MP4 FFmpeg keeps the length of two frames in a signed 32-bit number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,10 @@ class Codec:
     """Options of the file while it grows."""
     finished: Mapping[str, str] = field(default_factory=dict)
     """Options of its final form."""
+    tag: str = ""
+    """FourCC, which FFmpeg would choose by the codec alone when packets are copied."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """Of the stream."""
     even: bool = False
     """Whether both sides must be even; then the last column or row is doubled."""
 
@@ -88,6 +96,7 @@ PRORES_4444 = Codec(
     {"profile": "4444", "alpha_bits": "16"},
     _FRAGMENTS,
     _INDEXED,
+    tag="ap4h",
 )
 VP9_ALPHA = Codec(
     ("libvpx-vp9",),
@@ -97,6 +106,8 @@ VP9_ALPHA = Codec(
     # libvpx has alpha only without alternate reference frames.
     {"crf": "20", "b": "0", "auto-alt-ref": "0", "lag-in-frames": "0", "deadline": "good", "cpu-used": "4"},
     {"cluster_time_limit": "0", "flush_packets": "1"},
+    # Matroska's element AlphaMode, without which players do not look for alpha.
+    metadata={"alpha_mode": "1"},
 )
 
 
@@ -121,12 +132,13 @@ class Movie:
         self._time_base = time_base
         self._output: OutputContainer | None = None
         self._stream: Any = None
-        self._first: Fraction | None = None
-        self._last = Fraction(0)
+        self._pixel_aspect = Fraction(1)
+        self._before = self._last = Fraction(0)
+        self._cut_short = Fraction(0)
 
-    def add(self, picture: NDArray[np.uint8], time: Fraction) -> None:
+    def add(self, picture: NDArray[np.uint8], time: Fraction, pixel_aspect: Fraction = Fraction(1)) -> None:
         """Append a frame, uint8 `[height, width, 3]` or with straight alpha `[height, width, 4]`, shown at ``time``
-        seconds; the first one begins the video.
+        seconds; the first one begins the video, and its pixels' aspect is that of the video.
         """
         import av
 
@@ -143,9 +155,12 @@ class Movie:
             src_color_range=_FULL,
             dst_color_range=_LIMITED,
         )
-        if self._first is None:
-            self._first = time
-        self._last = time - self._first
+        if self._output is None:
+            self._before, self._pixel_aspect = time, pixel_aspect
+        step, self._before = time - self._before, time
+        longest = min(_LONGEST_FRAME, _MOST_UNITS * self._time_base)
+        self._cut_short += max(Fraction(0), step - longest)
+        self._last += min(step, longest)
         frame.pts, frame.time_base = round(self._last / self._time_base), self._time_base
         with _errors(self.unfinished):
             if self._output is None:
@@ -165,13 +180,19 @@ class Movie:
                 self._mux(self._stream.encode(None), output)
             finally:
                 output.close()
-        remark = ""
+        remarks = []
+        if self._cut_short:
+            remarks.append(
+                f"{self.path.name} cannot show a frame for so long; {float(self._cut_short):.0f} s are left out of it."
+            )
         if sound is None or not self._finish(sound):
             self._finish(None)
             if sound is not None and _has_audio(sound.path):
-                remark = f"The sound of {sound.path} does not fit into {self.path.name} and was left out."
+                remarks.append(
+                    f"The sound of {sound.path} does not fit into {self.path.name} and was left out."
+                )
         self.unfinished.unlink()
-        return remark
+        return " ".join(remarks)
 
     def _begin(self, width: int, height: int) -> None:
         import av
@@ -191,7 +212,15 @@ class Movie:
         context.time_base = self._time_base
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         context.color_range = _LIMITED
+        self._label(stream)
         self._stream = stream
+
+    def _label(self, stream: Any) -> None:
+        """What a player must know of the stream, and copying its packets forgets."""
+        stream.metadata.update(self._codec.metadata)
+        stream.codec_context.sample_aspect_ratio = self._pixel_aspect
+        if self._codec.tag:
+            stream.codec_context.codec_tag = self._codec.tag
 
     def _mux(self, packets: list[Packet[VideoStream]], output: OutputContainer | None = None) -> None:
         for packet in packets:
@@ -213,18 +242,21 @@ class Movie:
                         container_options=dict(self._codec.finished),
                     )
                 )
-                grown = stack.enter_context(av.open(as_url(self.unfinished)))
+                grown = stack.enter_context(open_input(self.unfinished))
                 video = grown.streams.video[0]
-                parts = [
-                    _moved(grown.demux(video), output.add_stream_from_template(video), Fraction(0), None)
-                ]
+                # Opaque: PyAV 15 and 16 would look for an encoder of ProRes, and take one that has no alpha.
+                copied = output.add_stream_from_template(video, opaque=True)
+                self._label(copied)
+                parts = [_moved(grown.demux(video), copied, Fraction(0), None)]
                 if sound is not None:
-                    source = stack.enter_context(av.open(as_url(sound.path)))
+                    source = stack.enter_context(open_input(sound.path))
                     audio = source.streams.audio[0]
                     copy = output.add_stream_from_template(audio)
                     parts.append(_moved(source.demux(audio), copy, sound.begins, self._last + 1 / self._rate))
                 for packet in heapq.merge(*parts, key=_decoded_at):
                     output.mux(packet)
+            if self._codec.container == "webm" and self._pixel_aspect != 1:
+                set_pixel_aspect(Path(stream.name), self._pixel_aspect)
 
         try:
             media.write_whole(self.path, write)
@@ -260,9 +292,7 @@ def _decoded_at(packet: Packet[Any]) -> Fraction:
 
 
 def _has_audio(path: Path) -> bool:
-    import av
-
-    with av.open(as_url(path)) as container:
+    with open_input(path) as container:
         return bool(container.streams.audio)
 
 

@@ -44,7 +44,8 @@ class Overlay:
         """Append the frame. An object's colour goes by its place among the layers."""
         if self._empty:
             self._first, self._empty = frame.time, False
-        self._movie.add(masks.overlay(frame.picture, [layer.mask for layer in layers]), frame.time)
+        drawn = masks.overlay(frame.picture, [layer.mask for layer in layers])
+        self._movie.add(drawn, frame.time, frame.pixel_aspect)
 
     def close(self) -> str:
         """Bring the sound in. Returns what is to be said where it does not fit."""
@@ -70,13 +71,11 @@ class AlphaMovies:
                 self._movies[layer.name] = Movie(
                     self.path / layer.name, self._codec, rate=self._clip.rate, time_base=self._clip.time_base
                 )
-            self._movies[layer.name].add(self._cut(frame, layer), frame.time)
+            self._movies[layer.name].add(self._cut(frame, layer), frame.time, frame.pixel_aspect)
 
     def close(self) -> str:
-        """Give each its final form."""
-        for movie in self._movies.values():
-            movie.close()
-        return ""
+        """Give each its final form. Returns what is to be said of them."""
+        return " ".join(filter(None, [movie.close() for movie in self._movies.values()]))
 
     def _cut(self, frame: Frame, layer: Layer) -> NDArray[np.uint8]:
         return cut_out(frame.picture, layer.probability, decontaminated=self._decontaminated)

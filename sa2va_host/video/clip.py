@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias
@@ -18,6 +18,11 @@ from sa2va_host.errors import InvalidInput
 if TYPE_CHECKING:
     from sa2va_host.media import Picture
     from sa2va_host.plate import Plate
+
+
+_DIGITS, _FEWEST_DIGITS = 5, 4
+"""Of frames that count from 0, as in DAVIS and YouTube-VOS (00000); of those that begin elsewhere (1001)."""
+_LARGEST_NUMBER = 10**9
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -32,6 +37,8 @@ class Frame:
     """uint8 RGB `[height, width, 3]`, upright and sRGB, at most as large as was asked for."""
     time: Fraction
     """Seconds since the clip's first frame, exactly."""
+    pixel_aspect: Fraction = Fraction(1)
+    """Width of a pixel as it is to be shown, divided by its height; models see the pixels as they are."""
     plate: Plate | None = None
     """Its file, from which outputs take what 8 bits cannot hold; None of a frame of a video file."""
 
@@ -64,6 +71,33 @@ class Selection:
         if self.start is not None and self.end is not None and self.start > self.end:
             raise InvalidInput(f"The first frame, {self.start}, comes after the last one, {self.end}.")
 
+    def from_zero(self, first: int) -> Selection:
+        """The same frames of a video whose first one is called ``first``, counted from 0. Raises `InvalidInput` where
+        the video begins after the last of them.
+        """
+        if self.end is not None and self.end < first:
+            raise InvalidInput(
+                f"The last frame is {self.end}, but the first one of the file is called {first}.",
+                advice="--start and --end go by the numbers that --first-frame begins.",
+            )
+        start = None if self.start is None else max(0, self.start - first)
+        end = None if self.end is None else self.end - first
+        return replace(self, start=start, end=end)
+
+    def wants(self, number: int) -> bool:
+        """Whether the frame with this number is one of them, in a video that counts from 0."""
+        start = self.start or 0
+        return (
+            number >= start
+            and (number - start) % self.stride == 0
+            and (self.end is None or number <= self.end)
+        )
+
+    def count(self, total: int) -> int:
+        """How many of so many frames are wanted, counted from 0."""
+        last = total - 1 if self.end is None else min(self.end, total - 1)
+        return max(0, (last - (self.start or 0)) // self.stride + 1)
+
     def scaled(self, picture: Picture) -> Picture:
         """The picture, scaled down where it is too large (each pixel the mean of those it stands for)."""
         height, width = picture.shape[:2]
@@ -75,6 +109,19 @@ class Selection:
         scale = self.max_size / max(height, width)
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def numbering(first_frame: int | None) -> tuple[int, int]:
+    """The number of a file's first frame, and with how many digits its frames are numbered at least. Raises
+    `InvalidInput` for a number that is none.
+    """
+    if first_frame is None:
+        return 0, _DIGITS
+    if not 0 <= first_frame <= _LARGEST_NUMBER:
+        raise InvalidInput(
+            f"The first frame's number is {first_frame}.", advice=f"Use one from 0 to {_LARGEST_NUMBER:,}."
+        )
+    return first_frame, max(_FEWEST_DIGITS, len(str(first_frame)))
 
 
 class Clip(Protocol):
@@ -138,17 +185,21 @@ def open_clip(
     rate: Fraction | None = None,
     layer: str | None = None,
     first_frame: int | None = None,
+    deinterlace: bool = False,
 ) -> Clip:
-    """A video file, a folder of frames, a pattern such as `shots/*.png`, or a numbered one such as `shot.####.exr`.
+    """A video file, an animated image, a folder of frames, a pattern such as `shots/*.png`, or a numbered one such as
+    `shot.####.exr`.
 
-    ``rate`` is that of single pictures, which have none of their own: 0.001 to 1000 a second (default: 24). ``layer``
+    ``rate`` is that of single images, which have none of their own: 0.001 to 1000 a second (default: 24). ``layer``
     is that of OpenEXR frames, as `sa2va_host.exr.read_exr` takes it. ``first_frame`` is the number of a video file's
-    first frame (default: 0), by which the selection goes, too; single pictures keep their own numbers. Raises
-    `InvalidInput` where there is nothing to read, `ConfigError` where a library for it is missing.
+    first frame (default: 0), by which the selection goes, too; single images keep their own numbers. ``deinterlace``
+    makes whole frames of interlaced ones. Raises `InvalidInput` where there is nothing to read, `ConfigError` where a
+    library for it is missing.
     """
     from sa2va_host.discovery import expanded
     from sa2va_host.endings import FRAMES
 
+    from .animation import Animation, animation_reader
     from .sequence import FrameSequence, is_sequence
 
     selection = selection or Selection()
@@ -156,12 +207,15 @@ def open_clip(
     if is_sequence(source):
         if first_frame is not None:
             raise InvalidInput(
-                f"{source} holds single pictures, which keep the numbers of their names.",
+                f"{source} holds single images, which keep the numbers of their names.",
                 advice="Leave out --first-frame, which is for video files.",
             )
+        if deinterlace:
+            raise InvalidInput(f"{source} holds single images.", advice="--deinterlace is for video files.")
         return FrameSequence(source, selection, rate=rate, layer=layer)
     path = Path(source)
-    if path.suffix.lower() in FRAMES and path.is_file():
+    reader = animation_reader(path)
+    if reader is None and path.suffix.lower() in FRAMES and path.is_file():
         raise InvalidInput(
             f"{path} is a picture file, of which only the first frame would be read.",
             advice="Name a video, a folder of frames or a pattern, or use `sa2va segment`.",
@@ -172,6 +226,8 @@ def open_clip(
         raise InvalidInput(
             f"{path} has no layers, which only OpenEXR frames have.", advice="Leave out --layer."
         )
+    if reader == "pillow":
+        return Animation(path, selection, first_frame=first_frame)
     from .footage import Footage
 
-    return Footage(path, selection, first_frame=first_frame)
+    return Footage(path, selection, first_frame=first_frame, deinterlace=deinterlace)

@@ -1,30 +1,33 @@
 """Video files, read frame by frame through PyAV: upright, in sRGB's 8 bits, with the time at which each is shown.
 
 A `sa2va_host.video.clip.Clip`. Colours go by what the file says of its matrix and range; a file that does not say is
-taken for BT.709 from 720 lines on and for BT.601 below, limited range, as players do. What is damaged is passed over
-and said.
+taken for BT.709 from 720 lines on and for BT.601 below, limited range, as players do. Transparent parts are shown on
+white. What is damaged is passed over, with a note.
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
-from collections.abc import Collection, Iterator
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Sequence
 from fractions import Fraction
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sa2va_host.errors import ConfigError, InvalidInput
+from sa2va_host.media import read_image
 
-from .clip import Frame, Frames, Selection
+from .clip import Frame, Frames, Selection, numbering
+from .deinterlace import deinterlaced
 from .readahead import ahead
 
 if TYPE_CHECKING:
-    from av import VideoFrame
+    from collections.abc import Callable
+
+    from av import Packet, VideoFrame
     from av.container import InputContainer
     from av.video.stream import VideoStream
     from numpy.typing import NDArray
@@ -38,7 +41,6 @@ _HD_LINES = 720
 _HDR = {16: "PQ", 18: "HLG"}
 """H.273 TransferCharacteristics whose pictures are brighter than sRGB can show."""
 _LIMITED, _FULL = 1, 2
-_LARGEST_NUMBER = 10**9
 _UNKNOWN_RATE = Fraction(25)
 _TOLERANCE, _TOLERATED = Fraction(1), Fraction(1, 20)
 """Seconds, and the share of a video, by which its header may be wrong about the length: sound often ends later."""
@@ -55,30 +57,57 @@ def as_url(path: Path) -> str:
     return f"file:{path}"
 
 
-class Footage:
-    """The best video stream of a file. Raises `InvalidInput` for what is no video, `ConfigError` without PyAV."""
+def metadata_options(version: str) -> dict[str, str]:
+    """The arguments of `av.open` with which PyAV of this version opens a file whose title is not UTF-8: from 19 on it
+    keeps such bytes as surrogates by itself, and has no argument for it.
+    """
+    return {"metadata_errors": "replace"} if int(version.partition(".")[0]) < 19 else {}
 
-    def __init__(self, path: Path, selection: Selection, *, first_frame: int | None = None) -> None:
+
+def open_input(path: Path) -> InputContainer:
+    """The file, opened by PyAV. Raises what PyAV does."""
+    import av
+
+    options: Any = metadata_options(av.__version__)
+    container: InputContainer = av.open(as_url(path), **options)
+    return container
+
+
+class Footage:
+    """The best video stream of a file: the one that is marked as default, else the one of most pixels; never a cover.
+
+    With ``deinterlace`` interlaced frames become whole ones, one for each (FFmpeg's bwdif). Raises `InvalidInput` for
+    what is no video, `ConfigError` without PyAV.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        selection: Selection,
+        *,
+        first_frame: int | None = None,
+        deinterlace: bool = False,
+    ) -> None:
         """``first_frame`` is the number of the file's first frame, by which the selection goes."""
         check_av()
         self.path = path
         self.name = path.stem
-        self._first = _checked_number(first_frame)
         # Where somebody numbers frames, they are mostly called as in film: 1001.
-        self.digits = 5 if first_frame is None else max(4, len(str(first_frame)))
+        self._first, self.digits = numbering(first_frame)
         self.warnings: list[str] = []
         self.plate = None
         self.begins = Fraction(0)
-        self._selection = _from_zero(selection, self._first)
+        self._selection = selection.from_zero(self._first)
+        self._deinterlace = deinterlace
         with self._open() as (container, stream):
             self.rate = stream.average_rate or stream.guessed_rate or _UNKNOWN_RATE
             self.time_base = stream.time_base or 1 / self.rate
             self.audio = path if container.streams.audio else None
             self._promised = stream.frames
-            self.warnings += _beyond_srgb(path, stream)
+            self.warnings += [*_one_of_several(path, container, stream), *_beyond_srgb(path, stream)]
             self._lasts = _duration(container, stream)
             total = stream.frames or round((self._lasts or 0) * self.rate)
-        self.frame_count: int | None = self._count(total) if total else None
+        self.frame_count: int | None = selection.count(total) if total else None
         known = path.stat()
         self.version: list[int | str] = [known.st_size, known.st_mtime_ns]
 
@@ -88,28 +117,23 @@ class Footage:
     def look_at(self, places: Collection[int]) -> Iterator[Frame | None]:
         return self._read(places)
 
-    def _count(self, total: int) -> int:
-        """How many of so many frames are wanted."""
-        last = total - 1 if self._selection.end is None else min(self._selection.end, total - 1)
-        return max(0, math.ceil((last + 1 - (self._selection.start or 0)) / self._selection.stride))
-
     def _read(self, places: Collection[int] | None = None) -> Iterator[Frame | None]:
         """The wanted frames; of ``places`` among them as `look_at` says."""
         start, end = self._selection.start or 0, self._selection.end
-        number, given, until, matrix = -1, 0, Fraction(0), None
+        number, given, until, turn = -1, 0, Fraction(0), _Turn()
         with self._open() as (container, stream):
-            stream.thread_type = "AUTO"
-            for number, (frame, time) in enumerate(self._timed(self._decode(container, stream), stream)):
+            aspect = stream.sample_aspect_ratio or Fraction(1)
+            decoded = self._decode(container, stream, turn)
+            for number, (frame, time) in enumerate(self._timed(decoded, stream)):
                 until = time + 1 / self.rate
-                if not number:
-                    # Of the first frame alone: to ask a frame for it makes it live until garbage is collected.
-                    matrix = frame.side_data.get("DISPLAYMATRIX")
                 if end is not None and number > end:
                     break
-                if number < start or (number - start) % self._selection.stride:
+                if not self._selection.wants(number):
                     continue
                 if places is None or given in places:
-                    yield Frame(self._first + number, self._selection.scaled(_picture(frame, matrix)), time)
+                    picture = self._selection.scaled(turn.upright(_picture(frame)))
+                    shown = 1 / aspect if turn.sideways else aspect
+                    yield Frame(self._first + number, picture, time, shown)
                 else:
                     yield None
                 given += 1
@@ -145,7 +169,7 @@ class Footage:
         if self.path.is_file() and not self.path.stat().st_size:
             raise InvalidInput(f"{self.path} is empty (0 bytes).")
         try:
-            container = av.open(as_url(self.path), metadata_errors="replace")
+            container = open_input(self.path)
         except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
             raise InvalidInput(f"{self.path} cannot be read: {error.strerror}.") from error
         except (av.FFmpegError, OSError) as error:
@@ -153,18 +177,38 @@ class Footage:
                 f"{self.path} is no video that can be read, or it is cut short: {error.strerror}."
             ) from error
         with container:
-            streams = [
-                one for one in container.streams.video if not one.disposition & one.disposition.attached_pic
-            ]
-            if not streams or streams[0].codec_context is None:
+            streams = _films(container)
+            if not streams:
                 raise InvalidInput(f"{self.path} has no video in it that can be decoded.")
             yield container, streams[0]
 
-    def _decode(self, container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
-        """Every frame that can be had; what cannot is counted, and said at the end."""
+    def _decode(self, container: InputContainer, stream: VideoStream, turn: _Turn) -> Iterator[VideoFrame]:
+        """Every frame that can be had, whole, and for ``turn`` how it lies; a note at the end counts what could not."""
+        frames = self._as_stored(container, stream)
+        first = next(frames, None)
+        if first is None:
+            return
+        # Of the first frame alone: to ask a frame for it makes it live until garbage is collected.
+        turn.read(first.side_data.get("DISPLAYMATRIX"))
+        frames = chain([first], frames)
+        del first
+        yield from deinterlaced(frames) if self._deinterlace else self._whole(frames)
+
+    def _whole(self, frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
+        """The frames as they are, with a note where they are interlaced."""
+        for frame in frames:
+            if frame.interlaced_frame:
+                self._warn(
+                    f"{self.path} is interlaced: what moves has combed edges, in which the model finds less."
+                    " --deinterlace makes whole frames of it."
+                )
+            yield frame
+
+    def _as_stored(self, container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
         import av
 
         damaged = 0
+        decode = _decoder(stream)
         packets = container.demux(stream)
         while True:
             try:
@@ -175,7 +219,7 @@ class Footage:
             if packet is None:
                 break
             try:
-                frames = packet.decode()
+                frames = decode(packet)
             except av.FFmpegError:
                 damaged += 1
                 continue
@@ -204,26 +248,6 @@ class Footage:
             yield frame, time
 
 
-def _checked_number(first_frame: int | None) -> int:
-    if first_frame is not None and not 0 <= first_frame <= _LARGEST_NUMBER:
-        raise InvalidInput(
-            f"The first frame's number is {first_frame}.", advice=f"Use one from 0 to {_LARGEST_NUMBER:,}."
-        )
-    return first_frame or 0
-
-
-def _from_zero(selection: Selection, first: int) -> Selection:
-    """The same frames, counted from 0."""
-    if selection.end is not None and selection.end < first:
-        raise InvalidInput(
-            f"The last frame is {selection.end}, but the first one of the file is called {first}.",
-            advice="--start and --end go by the numbers that --first-frame begins.",
-        )
-    start = None if selection.start is None else max(0, selection.start - first)
-    end = None if selection.end is None else selection.end - first
-    return replace(selection, start=start, end=end)
-
-
 def _duration(container: InputContainer, stream: VideoStream) -> Fraction | None:
     """Seconds; of containers that name no video's own length, as Matroska, their whole one."""
     import av
@@ -245,28 +269,91 @@ def _beyond_srgb(path: Path, stream: VideoStream) -> list[str]:
     return [f"{path} has {bits} bits; the model sees 8 of them."] if bits > 8 else []
 
 
-def _picture(frame: VideoFrame, matrix: Any) -> Picture:
-    """uint8 RGB `[height, width, 3]`, upright."""
+def _films(container: InputContainer) -> list[VideoStream]:
+    """The video streams that can be decoded, the best one first; covers and thumbnails are none."""
+    from av.stream import Disposition
+
+    stills = Disposition.attached_pic | Disposition.timed_thumbnails
+    films = [
+        one
+        for one in container.streams.video
+        if getattr(one, "codec_context", None) is not None and not one.disposition & stills
+    ]
+    return sorted(
+        films,
+        key=lambda one: (bool(one.disposition & Disposition.default), one.width * one.height),
+        reverse=True,
+    )
+
+
+def _one_of_several(path: Path, container: InputContainer, stream: VideoStream) -> list[str]:
+    """Which stream is read, in a sentence, where there are others."""
+    count = len(_films(container))
+    if count == 1:
+        return []
+    return [
+        f"{path} has {count} video streams; number {stream.index}, {stream.width} x {stream.height}, is read."
+    ]
+
+
+def _decoder(stream: VideoStream) -> Callable[[Packet[VideoStream]], Sequence[VideoFrame]]:
+    """What makes frames of packets: libvpx where a VP8 or VP9 stream has alpha, which FFmpeg's own decoders drop."""
+    import av
+
+    name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(stream.codec_context.name)
+    if name is None or stream.metadata.get("alpha_mode") != "1" or name not in av.codecs_available:
+        stream.thread_type = "AUTO"
+        return lambda packet: packet.decode()
+    context: Any = av.CodecContext.create(name, "r")
+    context.extradata = stream.codec_context.extradata
+    context.thread_type = "AUTO"
+    return lambda packet: context.decode(packet if packet.size else None)
+
+
+def _picture(frame: VideoFrame) -> Picture:
+    """uint8 RGB `[height, width, 3]`, as it lies in the file; transparent parts on white."""
+    form = "rgba" if _has_alpha(frame) else "rgb24"
     if frame.format.is_rgb:
-        rgb = frame.reformat(format="rgb24")
+        rgb = frame.reformat(format=form)
     else:
         usual = _BT709 if frame.height >= _HD_LINES else _BT601
+        matrix = _MATRICES.get(frame.colorspace, usual)
         rgb = frame.reformat(
-            format="rgb24",
-            src_colorspace=_MATRICES.get(frame.colorspace, usual),
+            format=form,
+            src_colorspace=matrix,
+            # RGB has none, but PyAV before 17 looks at the matrix of the source only where this is another one.
+            dst_colorspace=_BT601 if matrix == _BT709 else _BT709,
             src_color_range=_FULL if frame.color_range == _FULL else _LIMITED,
             dst_color_range=_FULL,
         )
-    return np.ascontiguousarray(_upright(rgb.to_ndarray(), matrix), dtype=np.uint8)
+    return read_image(rgb.to_ndarray())
 
 
-def _upright(picture: NDArray[Any], matrix: Any) -> NDArray[Any]:
-    """Turned and mirrored as the file's display matrix says: `x' = ax + cy`, `y' = bx + dy` (ISO/IEC 14496-12, 6.2.2),
-    whose angle is taken for the nearest quarter turn.
+def _has_alpha(frame: VideoFrame) -> bool:
+    """Whether it has a channel for it, or a palette, whose colours may be transparent."""
+    return frame.format.name == "pal8" or any(component.is_alpha for component in frame.format.components)
+
+
+class _Turn:
+    """How frames lie in a file: a display matrix, `x' = ax + cy`, `y' = bx + dy` (ISO/IEC 14496-12, 6.2.2), whose angle
+    is taken for the nearest quarter turn.
     """
-    if matrix is None:
-        return picture
-    (a, b, _), (c, d, _), _ = np.frombuffer(matrix, np.int32).reshape(3, 3).tolist()
-    if abs(a) + abs(d) < abs(b) + abs(c):
-        picture, a, d = picture.swapaxes(0, 1), c, b
-    return picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+
+    def __init__(self) -> None:
+        self.sideways = False
+        """Whether width and height change places."""
+        self._mirrored = self._upside_down = False
+
+    def read(self, matrix: Any) -> None:
+        """From a frame's side data, or None."""
+        if matrix is None:
+            return
+        (a, b, _), (c, d, _), _ = np.frombuffer(matrix, np.int32).reshape(3, 3).tolist()
+        self.sideways = abs(a) + abs(d) < abs(b) + abs(c)
+        across, down = (c, b) if self.sideways else (a, d)
+        self._mirrored, self._upside_down = across < 0, down < 0
+
+    def upright(self, picture: Picture) -> Picture:
+        """The picture turned and mirrored as it is to be shown, C-contiguous."""
+        turned: NDArray[np.uint8] = picture.swapaxes(0, 1) if self.sideways else picture
+        return np.ascontiguousarray(turned[:: -1 if self._upside_down else 1, :: -1 if self._mirrored else 1])

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from io import IOBase
 from itertools import chain, islice
 from operator import index
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -18,10 +19,8 @@ from sa2va_host.errors import InvalidInput
 from sa2va_host.media import Picture, Source, read_image, read_images
 from sa2va_host.protocol.limits import MAX_BUFFERS
 
+from .clip_frames import ClipFrames, key_frames_of
 from .key_frames import KeyFrames, pick
-
-if TYPE_CHECKING:
-    pass
 
 WhichFrames: TypeAlias = "str | Mapping[int, Source]"
 """``"first:5"``, ``"uniform:12"``, or the key frames themselves by their places, of which the first is 0."""
@@ -46,6 +45,12 @@ class Video:
         check_frames(frames)
         self._begin = begin
         self.length = len(frames) if isinstance(frames, Sized) else None
+        if isinstance(frames, ClipFrames):
+            if isinstance(key_frames, str):
+                key_frames = key_frames_of(frames.clip, key_frames)
+            frame_count = frames.clip.frame_count
+        self.frame_count = frame_count if self.length is None else self.length
+        """How many frames are expected; None where nobody knows."""
         self.taken = 0
         if self.length == 0:
             raise InvalidInput("The video has no frames.")
@@ -58,7 +63,7 @@ class Video:
             chosen = dict(enumerate(leading))
             self._frames = chain(leading, rest)
         else:
-            positions = wanted.positions(frame_count if self.length is None else self.length)
+            positions = wanted.positions(self.frame_count)
             if rest is frames:
                 raise InvalidInput(
                     f"Key frames {key_frames!r} lie ahead in frames that can be read only once.",
@@ -112,7 +117,7 @@ def _kept(frame: Source) -> Source:
 
 
 def check_frames(frames: object) -> None:
-    """Refuse one picture in the place of several, which may well be iterable: letters, rows of pixels."""
+    """Refuse what is not several pictures, and may well be iterable: letters, rows of pixels, bytes, sets."""
     shape = getattr(frames, "shape", None)
     if isinstance(frames, (str, os.PathLike)):
         what, advice = "one file name", "Pass a list of picture files, or the frames that you read from it."
@@ -120,6 +125,10 @@ def check_frames(frames: object) -> None:
         what, advice = "the content of one file", "Pass a list of images, each a file's content if you like."
     elif isinstance(shape, Sequence) and (len(shape) < 3 or (len(shape) == 3 and shape[-1] in {1, 3, 4})):
         what, advice = f"one picture of shape {list(shape)}", "Pass [frames, height, width, 3]."
+    elif isinstance(frames, (bytes, bytearray, IOBase)):
+        what, advice = "the bytes of a file", "Pass the video's path; write the bytes to a file first."
+    elif isinstance(frames, (Mapping, set, frozenset)):
+        what, advice = f"one {type(frames).__name__}, which has no order", "Pass a list."
     elif not isinstance(frames, Iterable):
         what, advice = f"one {type(frames).__name__}", "Pass a list; PIL.ImageSequence.all_frames makes one."
     else:

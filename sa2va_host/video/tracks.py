@@ -7,6 +7,7 @@ a time, so a video of any length passes through in constant memory.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Generator, Iterable, Mapping, Sized
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -30,6 +31,7 @@ from sa2va_host.protocol.limits import ConditionOn
 from sa2va_host.results import AnsweredBy, Segmentation
 from sa2va_host.timings import together
 
+from .clip_frames import ClipFrames, frames_of
 from .key_frames import KeyFrames
 from .shots import split
 from .stream import Video, WhichFrames, check_frames, wrong_size
@@ -42,10 +44,15 @@ if TYPE_CHECKING:
     from sa2va_host.calls.session import Session
     from sa2va_host.cancellation import Cancellation
 
+    from .clip import Clip
+
 
 class Track:
     """An iterator of `TrackedFrame`, in order; of none where nothing is found at all. Where the model is asked again,
     what it does not find is an object with empty masks.
+
+    The frames are anything that yields images, the path of a video file or of a folder of frames, or a clip that
+    `sa2va_host.video.clip.open_clip` opened.
 
     ``key_frames`` are those that the language model sees; the tracker is conditioned on them, and sees all.
     ``"first:5"`` takes the first ones, as upstream does, ``"uniform:12"`` as many evenly over the video, which must
@@ -66,7 +73,7 @@ class Track:
     def __init__(
         self,
         session: Session,
-        frames: Iterable[Source],
+        frames: Iterable[Source] | str | os.PathLike[str] | Clip,
         prompts: list[str],
         key_frames: WhichFrames,
         *,
@@ -83,7 +90,9 @@ class Track:
                 f"condition_on is {condition_on!r}.", advice=f"Use one of {', '.join(get_args(ConditionOn))}."
             )
         frame_count = _checked_count(frame_count)
+        frames = frames_of(frames)
         check_frames(frames)
+        self._clip = frames if isinstance(frames, ClipFrames) else None
         self._answer = _Answer()
         self._begun = False
         shots = split(frames, ask_again)
@@ -168,7 +177,8 @@ class Track:
     @property
     def notes(self) -> list[str]:
         """What there is to know about how it was done, a sentence each; empty before the end."""
-        return self._answer.outcome.notes
+        outcome = self._answer.outcome
+        return [*(self._clip.notes if self._clip and outcome.pid else ()), *outcome.notes]
 
     @property
     def worker(self) -> AnsweredBy | None:
@@ -186,7 +196,7 @@ class Track:
         video = self._answer.video
         if video is None or (begun and not masks):
             raise InvalidInput("Nothing is left of this track to collect.", advice="Track the video again.")
-        outcome = replaced(self._answer.outcome, masks=masks)
+        outcome = replaced(self._answer.outcome, masks=masks, notes=self.notes)
         # Where nothing is found the frames were not read, but there are as many all the same.
         length = video.length or sum(1 for _ in video.skip())
         return to_segmentation(outcome, video.size, length, is_video=True)
@@ -240,7 +250,7 @@ def _follow(
     with session.reserve() as room:
         answer.video = video = Video(frames, key_frames, opening.frame_count, begin)
         headers, buffers = room.pack(video.key_frames)
-        frame_count = video.length or opening.frame_count
+        frame_count = video.frame_count
         notes = session.follow(
             room,
             lambda call: replaced(

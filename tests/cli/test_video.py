@@ -6,13 +6,19 @@ import gc
 import json
 import os
 import sys
+import tempfile
 import threading
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from sa2va_host import Sa2VA
+from sa2va_host.config import load_settings
 from sa2va_host.events import Progress
+from sa2va_host.masks.masks import box
 from sa2va_host.protocol.limits import MAX_PROMPTS
 from sa2va_host.video.clip import open_clip
 from sa2va_plugins.cli.display import Display
@@ -283,3 +289,81 @@ def test_progress_on_a_plain_stream_tells_frames_rate_and_time_left(capsys):
         "tracking 180 of 300 frames, 12.0/s, 2 h 30 min left ...",
         "tracking 300 of 300 frames, 12.0/s ...",
     ]
+
+
+CASES = Path(__file__).parents[1] / "cases"
+
+
+def test_a_damaged_frame_costs_itself_alone(sa2va, tmp_path):
+    """It is named, the eleven others have masks, and a run that is resumed gets past it."""
+    asked = (
+        "video",
+        CASES / "cut-frame",
+        "--prompt",
+        "objects=1",
+        "--save",
+        "masks,rle,overlay",
+        "-o",
+        "out",
+    )
+    done = sa2va(*asked)
+    assert done.returncode == 0, done.stderr
+    assert "f011.jpg" in done.stderr
+    masks = tmp_path / "out/masks/objects-1"
+    assert sorted(path.name for path in masks.iterdir()) == [f"{number:03d}.png" for number in range(11)]
+    assert len(list(open_clip(tmp_path / "out/overlay.mp4"))) == 11
+    (masks / "010.png").unlink()
+    resumed = sa2va(*asked, "--resume", "--json")
+    assert resumed.returncode == 0, resumed.stderr
+    assert (masks / "010.png").exists()
+    document = json.loads(resumed.stdout)
+    assert document["frames"] == 11
+    assert "f011.jpg" in document["warnings"][0]
+
+
+def test_stamps_in_names_are_no_times_of_the_overlay(sa2va, tmp_path):
+    done = sa2va("video", CASES / "epoch-ns", "--prompt", "objects=1", "--save", "overlay", "-o", "out")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("cannot count frames") == 1
+    times = [frame.time for frame in open_clip(tmp_path / "out/overlay.mp4")]
+    assert [float(time) for time in times] == pytest.approx([number / 24 for number in range(6)], abs=1e-4)
+
+
+def test_two_plausible_orders_end_the_command_before_the_model_is_asked(sa2va, tmp_path):
+    (tmp_path / "frames").mkdir()
+    for name in ("8.9", "8.10"):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"frames/{name}.png")
+    done = sa2va("video", "frames", "--prompt", "objects=1")
+    assert done.returncode == 2
+    assert "two plausible orders: 8.9.png, 8.10.png" in done.stderr
+    assert not (tmp_path / "frames-tracked").exists()
+    assert sa2va("video", "frames/8.#.png", "--prompt", "objects=1", "--save", "masks").returncode == 0
+
+
+def test_deinterlacing_belongs_to_the_settings_of_a_run(sa2va, clip):
+    asked = ("video", clip, "--prompt", "objects=1", "--save", "masks", "-o", "out")
+    assert sa2va(*asked, "--deinterlace").returncode == 0
+    other = sa2va(*asked, "--resume")
+    assert other.returncode == 2
+    assert "other settings: deinterlace" in other.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "case", ["order-suffix", "order-decimal", "epoch-ns", "animated.webp", "anamorphic.mp4"]
+)
+def test_the_circle_of_the_shared_cases_moves_right(case, connect_bundled):
+    """The real small model, which sees all six frames, finds it where it is."""
+    red = connect_bundled.segment_video(CASES / case, "the red circle", "first:6").masks()
+    edges = [found[0] for found in map(box, red[0]) if found is not None]
+    assert len(edges) == 6
+    assert all(before < after for before, after in pairwise(edges)), edges
+
+
+@pytest.fixture(scope="module")
+def connect_bundled(tmp_path_factory):
+    with tempfile.TemporaryDirectory(prefix="r-") as folder:
+        settings = load_settings(run_dir=folder, model="sa2va-tiny", device="cpu")
+        with Sa2VA(settings=settings) as sa:
+            yield sa
+            sa.unload(force=True)

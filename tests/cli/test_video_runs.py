@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -84,16 +85,27 @@ def test_an_interrupted_run_keeps_its_frames_and_resumed_is_whole(sa2va, environ
     assert contents(tmp_path / "broken") == contents(tmp_path / "whole")
 
 
-def test_a_frame_that_cannot_be_read_leaves_those_before_it(sa2va, tmp_path):
+def test_a_frame_that_cannot_be_read_is_passed_over(sa2va, tmp_path):
     (tmp_path / "shots").mkdir()
     noise = np.random.default_rng(0).integers(0, 256, (40, 48, 64, 3), dtype=np.uint8)
     for number, picture in enumerate(noise):
         Image.fromarray(picture).save(tmp_path / f"shots/{number}.png")
     (tmp_path / "shots/30.png").write_bytes((tmp_path / "shots/30.png").read_bytes()[:3000])
     done = sa2va("video", "shots", "--prompt", "objects=1", "--save", "rle", "-o", "out")
-    assert done.returncode == 2
+    assert done.returncode == 0, done.stderr
     assert "30.png is damaged or cut short" in done.stderr
+    lines = (tmp_path / "out/rle.jsonl").read_text().splitlines()
+    assert [json.loads(line)["frame"] for line in lines] == [*range(30), *range(31, 40)]
+
+
+def test_a_video_that_changes_its_size_leaves_the_frames_before_that(sa2va, tmp_path):
+    large = write_clip(tmp_path / "large.ts", pictures(40)).read_bytes()
+    small = write_clip(tmp_path / "small.ts", pictures(10, (32, 32))).read_bytes()
+    (tmp_path / "both.ts").write_bytes(large + small)
+    done = sa2va("video", "both.ts", "--prompt", "objects=1", "--save", "rle", "-o", "out")
+    assert done.returncode == 2
+    assert "is 32 x 32 pixels, the first one 64 x 48" in done.stderr
     kept = len((tmp_path / "out/rle.jsonl").read_text().splitlines())
-    assert 15 <= kept < 30
+    assert 25 <= kept < 41
     assert f"{kept} frames are in out" in done.stderr
-    assert "--resume" not in done.stderr, "the frame will be as damaged again"
+    assert "--resume" not in done.stderr, "the frame will be of that size again"

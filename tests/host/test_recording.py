@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import struct
+import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +19,7 @@ from PIL import Image
 from sa2va_host.errors import ConfigError, InvalidInput
 from sa2va_host.masks import regions
 from sa2va_host.output.layers import Layer
+from sa2va_host.output.movie import H264, PRORES_4444, VP9_ALPHA, Codec, Movie
 from sa2va_host.output.recording import ALPHA_CODECS, Recording, checked_kinds
 from sa2va_host.video.clip import Selection, open_clip
 from sa2va_host.video.footage import Footage
@@ -185,3 +189,75 @@ def test_numbers_of_files_are_numbers_of_outputs(tmp_path: Path) -> None:
         "1002.png",
     ]
     assert (tmp_path / "out/Annotations/shot/1001.png").exists()
+
+
+def probe(path: Path, *entries: str) -> dict[str, str]:
+    """What Debian's ffprobe, another program than the one that wrote it, says of the video stream."""
+    program = shutil.which("ffprobe")
+    if program is None:
+        pytest.skip("ffprobe is not installed (apt-get install ffmpeg)")
+    said = subprocess.run(
+        [program, "-v", "error", "-select_streams", "v:0", "-show_streams", "-of", "json", str(path)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    (stream,) = json.loads(said.stdout)["streams"]
+    tags = {f"tag:{name.lower()}": value for name, value in stream.get("tags", {}).items()}
+    return {entry: {**stream, **tags}.get(entry, "") for entry in entries}
+
+
+def test_alpha_videos_say_that_they_have_alpha(tmp_path: Path, source: Path) -> None:
+    for name, codec in ALPHA_CODECS.items():
+        with Recording(tmp_path / name, open_clip(source), ["alpha"], alpha=codec) as recording:
+            for frame in open_clip(source):
+                recording.add(frame, layers(frame))
+    mov = probe(tmp_path / "prores/alpha/corner.mov", "codec_tag_string", "pix_fmt", "profile")
+    assert (mov["codec_tag_string"], mov["profile"]) == ("ap4h", "4444")
+    assert mov["pix_fmt"].startswith("yuva444p")
+    assert probe(tmp_path / "vp9/alpha/corner.webm", "tag:alpha_mode") == {"tag:alpha_mode": "1"}
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_videos_have_the_pixels_aspect_of_their_source(tmp_path: Path, turned: bool) -> None:
+    source = write_clip(tmp_path / "wide.mp4", pictures(3), aspect=Fraction(32, 27))
+    if turned:
+        data = bytearray(source.read_bytes())
+        matrix = data.index(b"tkhd") + 44
+        data[matrix : matrix + 36] = struct.pack(">9i", 0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30)
+        source.write_bytes(data)
+    for name, codec in ALPHA_CODECS.items():
+        with Recording(tmp_path / name, open_clip(source), ["overlay", "alpha"], alpha=codec) as recording:
+            for frame in open_clip(source):
+                recording.add(frame, layers(frame))
+    aspect = "27:32" if turned else "32:27"
+    for path in ("prores/overlay.mp4", "prores/alpha/corner.mov", "vp9/alpha/corner.webm"):
+        width, height = (48, 64) if turned else (64, 48)
+        assert probe(tmp_path / path, "sample_aspect_ratio", "width", "height") == {
+            "sample_aspect_ratio": aspect, "width": width, "height": height,
+        }  # fmt: skip
+        assert next(iter(open_clip(tmp_path / path))).pixel_aspect == Fraction(aspect.replace(":", "/"))
+        assert len(list(open_clip(tmp_path / path))) == 3
+
+
+@pytest.mark.parametrize(("codec", "unit"), [(H264, 24), (PRORES_4444, 10_000_000), (VP9_ALPHA, 24)])
+def test_no_video_holds_a_time_that_its_container_cannot_represent(
+    tmp_path: Path, codec: Codec, unit: int
+) -> None:
+    movie = Movie(tmp_path / "long", codec, rate=Fraction(24), time_base=Fraction(1, unit))
+    picture = np.zeros((32, 32, 4 if codec.tag or codec.metadata else 3), np.uint8)
+    for time in (0, 1, 2_083_334, 2_083_335):
+        movie.add(picture, Fraction(time))
+    remark = movie.close()
+    assert "cannot show a frame for so long" in remark
+    times = [frame.time for frame in Footage(movie.path, Selection())]
+    longest = min(3600, 2**30 / unit)
+    assert [float(time) for time in times] == pytest.approx([0, 1, 1 + longest, 2 + longest], abs=0.002)
+
+
+def test_a_source_whose_title_is_no_utf8_gives_its_sound(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "clip.mp4", pictures(30), sound="aac")
+    named = path.read_bytes()
+    assert named.count(b"VideoHandler") == 1
+    path.write_bytes(named.replace(b"VideoHandler", b"Vid\xe9oHandler"))
+    recording = record(tmp_path / "out", open_clip(path), ["overlay"])
+    assert recording.warnings == []
+    assert Footage(tmp_path / "out/overlay.mp4", Selection()).audio is not None

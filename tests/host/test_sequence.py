@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,10 @@ from PIL import Image
 
 from sa2va_host.errors import InvalidInput
 from sa2va_host.light import to_srgb
-from sa2va_host.video.clip import Clip, Frame, Selection, open_clip
+from sa2va_host.video.clip import Clip, Selection, open_clip
+from sa2va_host.video.clip_frames import key_frames_of
+
+CASES = Path(__file__).parents[1] / "cases"
 
 
 def write(path: Path, value: int = 0, size: tuple[int, int] = (8, 12)) -> None:
@@ -142,17 +146,6 @@ def test_nothing_to_read_is_said(tmp_path: Path) -> None:
             open_clip(source)
 
 
-def test_a_frame_that_is_damaged_ends_what_came_before_it(tmp_path: Path) -> None:
-    for number in range(3):
-        write(tmp_path / "frames" / f"{number}.png", number)
-    whole = (tmp_path / "frames" / "2.png").read_bytes()
-    (tmp_path / "frames" / "2.png").write_bytes(whole[:-20])
-    found: list[Frame] = []
-    with pytest.raises(InvalidInput, match="damaged or cut short"):
-        found.extend(open_clip(tmp_path / "frames"))
-    assert [frame.number for frame in found] == [0, 1]
-
-
 def test_what_frames_have_in_common_is_said_once(tmp_path: Path) -> None:
     for number in range(4):
         write(tmp_path / "frames" / f"{number}.jpg", 200)
@@ -192,3 +185,136 @@ def test_folders_with_brackets_and_shared_cases(tmp_path: Path) -> None:
     cases = Path(__file__).parents[1] / "cases"
     for case in ("appledouble", "appledouble/*", "jfif", "jfif/*"):
         assert len(seen(open_clip(cases / case))) == 3
+
+
+def damage(path: Path) -> None:
+    """Leave the header, and half of the rest."""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+
+
+@pytest.fixture
+def noise(tmp_path: Path) -> Path:
+    """Twelve frames, 0 to 11, whose files are large enough to be cut."""
+    (tmp_path / "noise").mkdir()
+    grains = np.random.default_rng(0).integers(0, 256, (12, 48, 64, 3), dtype=np.uint8)
+    for number, picture in enumerate(grains):
+        Image.fromarray(picture).save(tmp_path / "noise" / f"f{number:03d}.jpg")
+    return tmp_path / "noise"
+
+
+def test_a_damaged_frame_is_passed_over_and_named(noise: Path) -> None:
+    damage(noise / "f005.jpg")
+    clip = open_clip(noise, rate=Fraction(25))
+    frames = list(clip)
+    assert [frame.number for frame in frames] == [0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11]
+    assert [frame.time for frame in frames] == [Fraction(frame.number, 25) for frame in frames]
+    (warning,) = clip.warnings
+    assert "f005.jpg" in warning
+    assert "passed over" in warning
+    assert clip.frame_count == 11
+    assert list(clip)[5].number == 6
+    assert clip.warnings == [warning]
+
+
+def test_whatever_is_wrong_with_single_frames_the_others_are_read(noise: Path) -> None:
+    damage(noise / "f000.jpg")
+    (noise / "f003.jpg").write_bytes(b"")
+    (noise / "f004.jpg").write_text("no image at all")
+    clip = open_clip(noise)
+    (noise / "f008.jpg").unlink()
+    frames = list(clip)
+    assert [frame.number for frame in frames] == [1, 2, 5, 6, 7, 9, 10, 11]
+    assert frames[0].time == 0
+    at_first, later = clip.warnings
+    assert "2 frames" in at_first
+    assert "f003.jpg, f004.jpg" in at_first
+    assert "2 frames" in later
+    assert "f000.jpg, f008.jpg" in later
+
+
+def test_where_no_frame_can_be_read_that_is_an_error(noise: Path) -> None:
+    for path in noise.iterdir():
+        damage(path)
+    with pytest.raises(InvalidInput, match=r"None of the 12 frames .*f000\.jpg is damaged or cut short"):
+        list(open_clip(noise))
+    for path in noise.iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(InvalidInput, match="None of the 12 frames"):
+        open_clip(noise)
+
+
+def test_key_frames_that_were_looked_at_keep_their_places(noise: Path) -> None:
+    """A damaged frame between them, which nobody opened by then, shows the one before it."""
+    for number in (4, 7):
+        damage(noise / f"f{number:03d}.jpg")
+    clip = open_clip(noise)
+    key_frames = key_frames_of(clip, "uniform:4")
+    assert isinstance(key_frames, dict)
+    frames = list(clip)
+    assert len(frames) == clip.frame_count == 11
+    assert list(key_frames) == [0, 3, 6, 10]
+    for place, picture in key_frames.items():
+        np.testing.assert_array_equal(frames[place].picture, picture)
+    assert [frame.number for frame in frames] == [0, 1, 2, 3, 4, 5, 6, 8, 9, 10, 11]
+    np.testing.assert_array_equal(frames[4].picture, frames[3].picture)
+    passed, held = clip.warnings
+    assert "f007.jpg" in passed
+    assert "f004.jpg" in held
+    assert "shown as the frame before" in held
+
+
+def test_the_shared_case_of_a_cut_frame() -> None:
+    clip = open_clip(CASES / "cut-frame")
+    assert [frame.number for frame in clip] == list(range(11))
+    (warning,) = clip.warnings
+    assert "f011.jpg" in warning
+
+
+def test_stamps_in_nanoseconds_are_no_times() -> None:
+    clip = open_clip(CASES / "epoch-ns")
+    frames = list(clip)
+    assert [frame.number for frame in frames] == [1403636579763555584 + 50_000_000 * n for n in range(6)]
+    assert [frame.time for frame in frames] == [Fraction(n, 24) for n in range(6)]
+    (warning,) = clip.warnings
+    assert "cannot count frames" in warning
+    assert "24 a second" in warning
+    part = Selection(start=1403636579813555584, stride=2)
+    assert [frame.time for frame in open_clip(CASES / "epoch-ns", part, rate=Fraction(10))] == [
+        0,
+        Fraction(1, 5),
+        Fraction(2, 5),
+    ]
+
+
+def left_edges(clip: Clip) -> list[int]:
+    """Where the red circle begins in each frame."""
+    reds = [frame.picture.astype(int) for frame in clip]
+    return [int(np.nonzero((red[..., 0] - red[..., 1] > 80).any(axis=0))[0][0]) for red in reds]
+
+
+@pytest.mark.parametrize("case", ["order-suffix", "order-decimal", "epoch-ns"])
+def test_what_moves_right_moves_right(case: str) -> None:
+    clip = open_clip(CASES / case)
+    edges = left_edges(clip)
+    assert len(edges) == 6
+    assert all(after - before > 5 for before, after in pairwise(edges))
+
+
+def test_decimals_order_frames_and_say_nothing_of_time() -> None:
+    clip = open_clip(CASES / "order-decimal", rate=Fraction(10))
+    assert [(frame.number, frame.time) for frame in clip] == [(n, Fraction(n, 10)) for n in range(6)]
+    assert clip.warnings == []
+
+
+def test_two_files_of_one_number_are_refused(tmp_path: Path) -> None:
+    for name in ("1.png", "01.png", "2.png"):
+        write(tmp_path / name)
+    with pytest.raises(InvalidInput, match="have the same number"):
+        open_clip(tmp_path / "#.png")
+    with pytest.raises(InvalidInput, match="have the same number"):
+        open_clip(tmp_path)
+
+
+def test_single_images_are_not_deinterlaced(shots: Path) -> None:
+    with pytest.raises(InvalidInput, match="--deinterlace is for video files"):
+        open_clip(shots / "shot.#.png", deinterlace=True)

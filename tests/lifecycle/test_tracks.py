@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import io
 import threading
 import time
 import weakref
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +15,12 @@ import pytest
 from sa2va_host import AsyncSa2VA, Cancellation, Cancelled, InvalidInput, OutOfMemory
 from sa2va_host.events import Event, Progress
 from sa2va_host.protocol.limits import FRAME_WINDOW
+from sa2va_host.video.clip import Selection, open_clip
+from tests.clips import pictures, write_clip
 
 from .conftest import COMMAND
+
+CASES = Path(__file__).parents[1] / "cases"
 
 
 @pytest.fixture
@@ -184,8 +190,14 @@ def test_a_closed_or_failed_track_lets_go_of_the_frames(connect, frames):
         ({"frames": [], "ask_again": "cuts"}, "has no frames"),
         ({"frames": iter([]), "ask_again": "every:2"}, "has no frames"),
         ({"frames": np.zeros((48, 64, 3), np.uint8), "ask_again": "every:2"}, "one picture of shape"),
-        ({"frames": "clip.mp4", "ask_again": "cuts"}, "one file name"),
+        ({"frames": "clip.mp4", "ask_again": "cuts"}, r"clip\.mp4 cannot be read: No such file"),
         ({"frames": None, "ask_again": "cuts"}, "one NoneType"),
+        ({"frames": b"\x00\x00ftyp"}, "not the bytes of a file"),
+        ({"frames": io.BytesIO(b"\x00\x00ftyp")}, "not the bytes of a file"),
+        ({"frames": {"a.png", "b.png"}}, "one set, which has no order"),
+        ({"frames": 5}, "one int"),
+        ({"frames": CASES / "animated.png"}, r"animated\.png cannot be read: No such file"),
+        ({"frames": CASES / "cut-frame" / "f000.jpg"}, "is a picture file, of which only the first"),
         ({"ask_again": 5}, "ask_again is 5"),
         ({"condition_on": "boxes"}, "condition_on is 'boxes'"),
         ({"frame_count": -4}, "frame_count is -4"),
@@ -343,3 +355,71 @@ def test_an_event_loop_ends_it_by_leaving_and_by_cancelling(settings, connect, f
             await asyncio.to_thread(eventually, lambda: not sync.status().active, 6.0)
 
     asyncio.run(asyncio.wait_for(body(), 30))
+
+
+@pytest.fixture
+def film(tmp_path):
+    """A file of twelve frames."""
+    return write_clip(tmp_path / "film.mp4", pictures(12))
+
+
+@pytest.mark.parametrize("key_frames", ["first:5", "uniform:4"])
+@pytest.mark.parametrize("as_path", [str, Path, open_clip])
+def test_a_video_s_path_stands_for_its_frames(connect, film, key_frames, as_path):
+    sa = connect()
+    expected = sa.segment_video([frame.picture for frame in open_clip(film)], "objects=2", key_frames)
+    whole = sa.segment_video(as_path(film), "objects=2", key_frames)
+    np.testing.assert_array_equal(whole.logits, expected.logits)
+    assert (whole.text, whole.size) == (expected.text, (48, 64))
+    with sa.track(as_path(film), ["objects=2", "objects=1"], key_frames) as track:
+        assert [frame.index for frame in track] == list(range(12))
+    assert track.notes == []
+
+
+def test_the_length_of_a_file_is_that_of_the_progress(connect, film):
+    totals = set()
+
+    def note(event):
+        if isinstance(event, Progress) and event.phase == "tracking":
+            totals.add(event.total)
+
+    connect(on_event=note).segment_video(film, "objects=1 step=0.05")
+    assert totals == {12}
+
+
+def test_folders_and_patterns_are_videos_by_their_paths_too(connect):
+    sa = connect()
+    assert sa.segment_video(CASES / "order-suffix", "objects=1").logits.shape[1] == 6
+    assert (
+        sa.segment_video(f"{CASES}/order-decimal/*.png", "objects=1", ask_again="every:2").logits.shape[1]
+        == 6
+    )
+    assert sa.segment_video(CASES / "animated.webp", "objects=1", "uniform:3").logits.shape[1] == 6
+    some = open_clip(CASES / "order-suffix", Selection(start=10))
+    assert sa.segment_video(some, "objects=1").logits.shape[1] == 4
+    assert sa.segment_video(CASES / "order-suffix", "objects=0").logits.shape[:2] == (0, 6)
+
+
+def test_notes_name_what_of_a_clip_was_passed_over(connect):
+    sa = connect()
+    result = sa.segment_video(CASES / "cut-frame", "objects=1")
+    assert result.logits.shape[1] == 11
+    assert ["f011.jpg" in note for note in result.notes] == [True]
+    spread = sa.segment_video(CASES / "cut-frame", "objects=1", "uniform:3")
+    assert spread.logits.shape[1] == 11
+    assert "f011.jpg" in spread.notes[0]
+
+
+def test_a_path_is_a_video_for_asyncio_too(settings, connect, film):
+    expected = connect().segment_video(film, "objects=1", "uniform:3")
+
+    async def main():
+        async with AsyncSa2VA("scripted:", settings=settings, command=COMMAND) as sa:
+            whole = await sa.segment_video(film, "objects=1", "uniform:3")
+            np.testing.assert_array_equal(whole.logits, expected.logits)
+            async with sa.track(str(film), "objects=1") as track:
+                assert [frame.index async for frame in track] == list(range(12))
+            with pytest.raises(InvalidInput, match="No such file"):
+                await sa.segment_video("nowhere.mp4", "objects=1")
+
+    asyncio.run(main())
