@@ -137,7 +137,7 @@ def test_a_video_of_pictures_of_two_sizes_is_sent_elsewhere(tmp_path: Path) -> N
 def test_nothing_to_read_is_said(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for source, said in {
-        tmp_path / "empty": "has no pictures",
+        tmp_path / "empty": "has no images",
         tmp_path / "*.png": "No frame matches",
         tmp_path / "shot.####.png": "No frame matches",
         tmp_path / "none" / "shot.####.png": "There is no folder",
