@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from sa2va_host.masks.refine import refine, to_mask
 from sa2va_host.masks.refinement import Refinement
 from sa2va_host.plugins import processing
 
-from .names import checked_kinds
+from .names import OBJECT_ENDINGS, PICTURE_ENDINGS, checked_kinds
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -64,7 +65,9 @@ class Saved:
 
     objects: tuple[FoundObject, ...]
     files: Mapping[Kind, tuple[Path, ...]]
-    """By kind, in the order of `names.KINDS`; a kind of the objects has a file for each, in their order."""
+    """By kind, in the order of `names.KINDS`; a kind of the objects has a file for each, in their order, and one that
+    is all 0 where there is no object.
+    """
 
 
 def save(
@@ -77,13 +80,22 @@ def save(
     threshold: float = 0.5,
     refinement: Refinement | None = None,
     probabilities: NDArray[Any] | None = None,
+    skip_empty: bool = False,
+    polygon_tolerance: float = 0.0,
 ) -> Saved:
     """Write what was found in a picture, which is anything that `media.read_image` reads.
 
     ``stem`` is the path that all names begin with, ``prompt`` is noted in the files that have room for words.
     ``probabilities`` `[objects, height, width]`, 0..1, stand for the result's own (mask processors and combinations
-    make such); they are refined like those. Logits are the model's in any case. Raises `InvalidInput` for a picture or
-    probabilities of another size, what `checked_kinds` and `refine` raise, and `OSError` as the system does.
+    make such); they are refined like those. Logits are the model's in any case. ``polygon_tolerance`` is that of
+    `sa2va_host.masks.regions.polygons`, in pixels.
+
+    Where nothing was found, the kinds that have a file for each object get one for object 0 that is all 0, so that
+    who comes after can tell "not there" from "failed"; ``skip_empty`` leaves it out. The files of object 0 are written
+    after those of the other objects, and the picture's own after them: who finds them all finds a whole set.
+
+    Raises `InvalidInput` for a picture or probabilities of another size, what `checked_kinds`, `refine` and `polygons`
+    raise, and `OSError` as the system does.
     """
     if result.is_video:
         raise TypeError("A video has a mask in each frame: save its frames one by one.")
@@ -94,24 +106,34 @@ def save(
             f" {result.size[1]} x {result.size[0]}."
         )
     masks.threshold_logit(threshold)
+    regions.check_tolerance(polygon_tolerance)
     refinement = refinement or Refinement()
     files: dict[Kind, list[Path]] = {kind: [] for kind in checked_kinds(kinds)}
     objects: list[FoundObject] = []
     drawn: list[Mask] = []
-    shapes: dict[Kind, list[Any]] = {kind: [] for kind in _REGIONS if kind in files}
+    describe: Mapping[Kind, Callable[[Mask], Any]] = {
+        "rle": regions.encode,
+        "polygons": partial(regions.polygons, tolerance=polygon_tolerance),
+    }
+    shapes: dict[Kind, list[Any]] = {kind: [] for kind in describe if kind in files}
+    writes = {kind: write for kind, write in _OBJECT_WRITERS.items() if kind in files}
     # Maps that were combined are no longer the answer's objects.
     named = probabilities is None or len(probabilities) == len(result)
     names = result.phrases if named else []
     with _Writers() as writers:
+        last: list[tuple[Callable[..., Path], str, Picture, Probability, Mask]] = []
         for index, plain in enumerate(_maps(result, probabilities)):
             probability = refine(plain, refinement, threshold, picture)
             mask = to_mask(probability, refinement, threshold)
-            for kind, (ending, write) in _OBJECT_FILES.items():
-                if kind in files:
-                    files[kind].append(Path(f"{stem}.{index}{ending}"))
-                    writers.submit(write, str(files[kind][-1]), picture, probability, mask)
+            for kind, write in writes.items():
+                files[kind].append(Path(f"{stem}.{index}{OBJECT_ENDINGS[kind]}"))
+                order = (write, str(files[kind][-1]), picture, probability, mask)
+                if index:
+                    writers.submit(*order)
+                else:
+                    last.append(order)
             for kind, found in shapes.items():
-                found.append(_REGIONS[kind](mask))
+                found.append(describe[kind](mask))
             if "overlay" in files:
                 drawn.append(mask)
             objects.append(
@@ -124,8 +146,17 @@ def save(
                     phrase=names[index] if named else "",
                 )
             )
+        if not objects and not skip_empty:
+            nothing = np.zeros(result.size, np.float32)
+            for kind, write in writes.items():
+                files[kind].append(Path(f"{stem}.0{OBJECT_ENDINGS[kind]}"))
+                last.append((write, str(files[kind][-1]), picture, nothing, nothing.astype(np.bool_)))
+        writers.wait()
+        for order in last:
+            writers.submit(*order)
+    ends = {kind: f"{stem}{ending}" for kind, ending in PICTURE_ENDINGS.items()}
     if "overlay" in files:
-        files["overlay"].append(media.write_overlay(f"{stem}.overlay.png", picture, drawn))
+        files["overlay"].append(media.write_overlay(ends["overlay"], picture, drawn))
     for kind, found in shapes.items():
         described = [{**asdict(item), kind: shape} for item, shape in zip(objects, found, strict=True)]
         document = {
@@ -134,9 +165,9 @@ def save(
             "size": list(result.size),
             "objects": described,
         }
-        files[kind].append(media.write_json(f"{stem}.{kind}.json", document))
+        files[kind].append(media.write_json(ends[kind], document))
     if "logits" in files:
-        files["logits"].append(_write_logits(f"{stem}.logits.npz", result, prompt))
+        files["logits"].append(_write_logits(ends["logits"], result, prompt))
     return Saved(tuple(objects), {kind: tuple(paths) for kind, paths in files.items()})
 
 
@@ -155,8 +186,12 @@ class _Writers:
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         self._pool.shutdown(wait=True)
         if kind is None:
-            for future in self._pending:
-                future.result()
+            self.wait()
+
+    def wait(self) -> None:
+        """Until everything so far is written; raises what a writer did."""
+        while self._pending:
+            self._pending.popleft().result()
 
     def submit(self, write: Callable[..., Path], *arguments: Any) -> None:
         """Have a file written; waits where too many are in work, and raises what one of those did."""
@@ -191,21 +226,12 @@ def _write_probability(path: str, probability: Probability) -> Path:
     return media.write_image(path, np.rint(probability * np.float32(65535)).astype(np.uint16))
 
 
-_OBJECT_FILES: Mapping[Kind, tuple[str, Callable[[str, Picture, Probability, Mask], Path]]] = {
-    "masks": (".png", lambda path, _picture, _probability, mask: media.write_mask(path, mask)),
-    "cutout": (
-        ".cutout.png",
-        lambda path, picture, probability, _mask: media.write_image(path, masks.cutout(picture, probability)),
+_OBJECT_WRITERS: Mapping[Kind, Callable[[str, Picture, Probability, Mask], Path]] = {
+    "masks": lambda path, _picture, _probability, mask: media.write_mask(path, mask),
+    "cutout": lambda path, picture, probability, _mask: media.write_image(
+        path, masks.cutout(picture, probability)
     ),
-    "probability": (
-        ".probability.png",
-        lambda path, _picture, probability, _mask: _write_probability(path, probability),
-    ),
-    "exr": (
-        ".probability.exr",
-        lambda path, _picture, probability, _mask: media.write_exr(path, probability),
-    ),
+    "probability": lambda path, _picture, probability, _mask: _write_probability(path, probability),
+    "exr": lambda path, _picture, probability, _mask: media.write_exr(path, probability),
 }
-"""The kinds that have a file for each object: what the name ends in, and who writes it."""
-
-_REGIONS: Mapping[Kind, Callable[[Mask], Any]] = {"rle": regions.encode, "polygons": regions.polygons}
+"""Who writes the kinds of `names.OBJECT_ENDINGS`."""
