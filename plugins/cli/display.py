@@ -26,11 +26,12 @@ _ANNOUNCED = ("starting", "loading")
 class Display:
     """Give `event` to the client as its callback; as a context manager it leaves the terminal clean.
 
-    Of several `pictures` it shows how many are done (`count`) instead of what happens to each.
+    Of several `pictures` it shows how many are done (`count`) instead of what happens to each. `quiet` shows nothing.
     """
 
-    def __init__(self, *, pictures: int = 1, clock: Any = time.monotonic) -> None:
+    def __init__(self, *, pictures: int = 1, quiet: bool = False, clock: Any = time.monotonic) -> None:
         self.started_worker = False
+        self.quiet = quiet
         self._pictures = pictures
         self._clock = clock
         self._lock = threading.Lock()
@@ -69,7 +70,14 @@ class Display:
             with self._lock:
                 self._show("segmenting", Progress("segmenting", done, self._pictures, "pictures"))
 
+    def note(self, sentence: str) -> None:
+        """Tell the user something beside the answer."""
+        if not self.quiet:
+            print(f"sa2va: {sentence}", file=sys.stderr)
+
     def _show(self, phase: str, event: Any) -> None:
+        if self.quiet:
+            return
         now = self._clock()
         if self._terminal:
             if now - self._begun >= _QUIET_SECONDS:

@@ -7,20 +7,23 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sa2va_host.errors import InvalidInput, OutOfMemory, Sa2VAError
+from sa2va_host.errors import InvalidInput
 
-from . import editing, generation, options, pictures
+from . import editing, generation, options, pictures, prompts
+from .batch import Batch
 from .display import Display
+from .main import sentence
 
 if TYPE_CHECKING:
     from sa2va_host import Generation, Sa2VA
     from sa2va_host.cancellation import Cancellation
     from sa2va_host.events import Event
+    from sa2va_host.output.existing import Existing
     from sa2va_host.output.names import Kind
     from sa2va_host.output.saving import Saved
     from sa2va_host.results import AnsweredBy
@@ -28,18 +31,20 @@ if TYPE_CHECKING:
 
 EXAMPLES = """examples:
   sa2va segment photo.jpg --prompt "the red circle"
-  sa2va segment photo.jpg --prompt "the cat and the dog" -o masks --threshold 0.3
+  sa2va segment photo.jpg -p "the cat and the dog" -o masks --threshold 0.3
   sa2va segment shots/ --prompt "the actor" --prompt "the car" --save masks,cutout -o masks
   sa2va segment "shots/**/*.png" --prompt "hair" --process vitmatte --save probability
+  sa2va segment shots/ --prompt-file prompts.txt -o masks --skip-existing
   sa2va segment photo.jpg --prompt "the cat" --model ./Sa2VA-Qwen3-VL-4B --json
 
 For object N of photo.jpg, `masks` writes photo.N.png (255 inside), `cutout` photo.N.cutout.png, `probability`
 photo.N.probability.png (16 bit), `exr` photo.N.probability.exr; for the picture, `overlay` writes photo.overlay.png,
-`rle` and `polygons` photo.rle.json and photo.polygons.json, `logits` photo.logits.npz. With several prompts the prompt
-stands after the name.
+`rle` and `polygons` photo.rle.json and photo.polygons.json, `logits` photo.logits.npz. With several prompts, or names in
+--prompt-file, the prompt or name stands after photo. Where nothing is found, photo.0.png is all 0. Masks are in display
+orientation: turned as the EXIF tag of the image says.
+
+Polygons list a hole as an outline of its own, the other way round; COCO's tools fill it. For masks with holes use `rle`.
 """
-_AHEAD = 3
-"""How many pictures are in work: while the worker has one, another is read and a third one written."""
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -47,20 +52,13 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser = commands.add_parser(
         "segment",
         help="find what a sentence describes in pictures",
-        description="Find what a sentence describes in pictures. A picture that cannot be read is reported and the"
-        " others are done.",
+        description="Find what a sentence describes in pictures. One that cannot be read or whose masks cannot be written"
+        " is reported, and the others are done. Nothing is written over unless you say so.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("images", metavar="IMAGE", nargs="+", help="picture files, folders or patterns")
-    parser.add_argument(
-        "--prompt",
-        dest="prompts",
-        action="append",
-        required=True,
-        metavar="TEXT",
-        help="what to find, in words; may be repeated",
-    )
+    prompts.add_to(parser)
     parser.add_argument(
         "-o",
         "--output",
@@ -73,9 +71,13 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "--save",
         default="masks,overlay",
         metavar="KINDS",
-        help="what to write, of masks, overlay, cutout, probability, exr, rle, polygons, logits, none"
-        " (default: %(default)s)",
+        help="what to write, of masks, overlay, cutout, probability, exr, rle (COCO, exact), polygons (holes are outlines"
+        " of their own), logits, none (default: %(default)s)",
     )
+    options.add_existing(
+        parser, "leave out images whose outputs are all there; one with some of them is done again"
+    )
+    options.add_skip_empty(parser)
     parser.add_argument(
         "--threshold",
         type=options.probability,
@@ -83,8 +85,16 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         metavar="P",
         help="a pixel belongs to the mask where the probability is above it (default: %(default)s)",
     )
+    parser.add_argument(
+        "--polygon-tolerance",
+        type=float,
+        default=0.0,
+        metavar="PIXELS",
+        help="leave out the corners of polygons that change an outline by no more than that (default: 0, exact)",
+    )
     options.add_model(parser)
     options.add_json(parser)
+    options.add_quiet(parser)
     options.add_trace(parser)
     generation.add_to(parser)
     editing.add_to(parser)
@@ -95,17 +105,18 @@ class Job(NamedTuple):
     """One picture and what is asked about it: each prompt with the name of its outputs, without an ending."""
 
     image: Path
-    asked: list[tuple[str, Path]]
+    asked: list[tuple[prompts.Asked, Path]]
 
 
 class Finding(NamedTuple):
     """What came of one prompt about one picture; not its logits, since there may be thousands."""
 
     image: Path
-    prompt: str
+    asked: prompts.Asked
     text: str
     size: tuple[int, int]
     timings: Mapping[str, float]
+    """Of the call, which all prompts about a picture share."""
     worker: AnsweredBy | None
     saved: Saved
 
@@ -117,48 +128,124 @@ class Plan(NamedTuple):
     threshold: float
     editing: editing.Editing
     generation: Generation
+    skip_empty: bool
+    polygon_tolerance: float
+    overwrite: bool
+
+
+class Report:
+    """What came of the run so far, in the order of the images."""
+
+    def __init__(self, skipped: Sequence[Path]) -> None:
+        self.findings: list[Finding] = []
+        self.failures: list[tuple[Path, Exception]] = []
+        self.skipped = list(skipped)
+        """Images whose outputs were there."""
+        self.left: list[Path] = []
+        """Images of a run that ended early which nothing was done about."""
+        self._begun = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Since the run began, by the clock on the wall."""
+        return time.monotonic() - self._begun
+
+    def document(self, model: str) -> dict[str, Any]:
+        """The one document that `--json` prints; `errors`, `skipped` and `left` are there only where there are some."""
+        from sa2va_host.timings import TOTAL, together
+
+        calls = {finding.image: finding.timings for finding in self.findings}
+        printed: dict[str, Any] = {
+            "results": [_described(finding) for finding in self.findings],
+            "model": model,
+            "worker": options.worker_document(self.findings[-1].worker) if self.findings else None,
+            "timings": {**together(calls.values()), TOTAL: round(self.seconds, 3)},
+        }
+        if self.failures:
+            printed["errors"] = [
+                {"image": str(image), "error": sentence(error)} for image, error in self.failures
+            ]
+        for name, images in (("skipped", self.skipped), ("left", self.left)):
+            if images:
+                printed[name] = [str(image) for image in images]
+        return printed
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Called by `main` with the parsed arguments; returns the exit code."""
+    from sa2va_host.masks.regions import check_tolerance
     from sa2va_host.output.names import checked_kinds
 
     words = arguments.save.split(",")
     kinds = checked_kinds(() if words == ["none"] else words)
-    plan = Plan(kinds, arguments.threshold, editing.read(arguments), generation.read(arguments))
+    check_tolerance(arguments.polygon_tolerance)
+    plan = Plan(
+        kinds,
+        arguments.threshold,
+        editing.read(arguments),
+        generation.read(arguments),
+        arguments.skip_empty,
+        arguments.polygon_tolerance,
+        arguments.overwrite,
+    )
     editing.check_processors(plan.editing)
-    jobs = _jobs(pictures.find(arguments.images), arguments.prompts, arguments.output)
+    asked = prompts.read(arguments)
+    jobs = _jobs(pictures.find(arguments.images), asked, arguments.output)
     _check_inputs_stay(jobs)
-    findings: list[Finding] = []
-    failures: list[tuple[Path, Sa2VAError]] = []
-    with (
-        options.tracing(arguments) as trace,
-        _Display(pictures=len(jobs)) as display,
-        options.connect(arguments, display, trace) as sa,
-    ):
-        for number, (job, found) in enumerate(_work(sa, jobs, plan, trace), start=1):
-            if isinstance(found, Sa2VAError):
-                failures.append((job.image, found))
-                if len(jobs) > 1:
-                    print(f"sa2va: {found}", file=sys.stderr)
-            else:
-                findings += found
-                if not arguments.json:
-                    _print(found, with_names=len(jobs) > 1 or len(arguments.prompts) > 1)
-            display.count(number)
-    if arguments.json:
-        import json
+    jobs, skipped = _without_existing(jobs, plan, skip=arguments.skip_existing)
+    report = Report(skipped)
+    if not jobs:
+        if arguments.json:
+            _print_document(report.document(arguments.model or "auto"))
+        elif not arguments.quiet:
+            print(f"Nothing is left to do: the outputs of all {len(skipped)} images are there.")
+        return 0
+    single = len(jobs) == 1 and not skipped
+    try:
+        with (
+            options.tracing(arguments) as trace,
+            _Display(pictures=len(jobs), quiet=arguments.quiet) as display,
+            options.connect(arguments, display, trace) as sa,
+        ):
+            model = sa.settings.model
 
-        print(json.dumps(document(findings, failures, sa.settings.model), indent=2, ensure_ascii=False))
-    elif findings:
-        worker = findings[-1].worker
+            def tell(job: Job, found: list[Finding] | Exception) -> None:
+                if isinstance(found, Exception):
+                    report.failures.append((job.image, found))
+                    if not single:
+                        said = sentence(found)
+                        about = "" if str(job.image) in said else f"{job.image}: "
+                        print(f"sa2va: {about}{said}", file=sys.stderr)
+                else:
+                    report.findings += found
+                    if not (arguments.json or arguments.quiet):
+                        _print(found, with_names=not single or len(asked) > 1)
+                display.count(len(report.findings) // len(asked) + len(report.failures))
+
+            _work(sa, jobs, plan, trace, tell, report)
+    except BaseException:
+        if not single and report.findings:
+            done = len(jobs) - len(report.left) - len(report.failures)
+            print(f"sa2va: {done} of {len(jobs)} pictures are done.", file=sys.stderr)
+        if arguments.json and (report.findings or report.failures):
+            _print_document(report.document(model))
+        raise
+    if arguments.json:
+        _print_document(report.document(model))
+    elif report.findings and not arguments.quiet:
+        worker = report.findings[-1].worker
         pid = worker.pid if worker else 0
         how = "started for this call" if display.started_worker else "warm"
-        seconds = sum(finding.timings.get("total", 0.0) for finding in findings)
-        print(f"{seconds:.2f} s, model {sa.settings.model}, worker {pid} ({how})")
-    if failures:
-        raise failures[0][1] if len(jobs) == 1 else _SomeFailed(len(failures), len(jobs))
+        print(f"{report.seconds:.2f} s, model {model}, worker {pid} ({how})")
+    if report.failures:
+        raise report.failures[0][1] if single else _SomeFailed(len(report.failures), len(jobs))
     return 0
+
+
+def _print_document(document: dict[str, Any]) -> None:
+    import json
+
+    print(json.dumps(document, indent=2, ensure_ascii=False))
 
 
 class _SomeFailed(InvalidInput):
@@ -194,17 +281,39 @@ def _import_what_masks_need() -> None:
             del os.environ[threads]
 
 
-def _jobs(images: list[Path], prompts: list[str], folder: Path) -> list[Job]:
+def _jobs(images: list[Path], asked: list[prompts.Asked], folder: Path) -> list[Job]:
     from sa2va_host.output.names import distinct_stems
-    from sa2va_host.prompts import checked_prompt
 
-    prompts = [checked_prompt(prompt) for prompt in prompts]
-    slugs = distinct_stems([pictures.slug(prompt) for prompt in prompts])
-    endings = [f".{slug}" for slug in slugs] if len(prompts) > 1 else [""]
+    endings = [f".{each.name}" if len(asked) > 1 or each.is_named else "" for each in asked]
     return [
-        Job(image, [(prompt, folder / f"{stem}{end}") for prompt, end in zip(prompts, endings, strict=True)])
+        Job(image, [(each, folder / f"{stem}{end}") for each, end in zip(asked, endings, strict=True)])
         for image, stem in zip(images, distinct_stems(images), strict=True)
     ]
+
+
+def _without_existing(jobs: list[Job], plan: Plan, *, skip: bool) -> tuple[list[Job], list[Path]]:
+    """The jobs that are to be done, and the images of the others. Raises `InvalidInput` where an output is there and
+    nobody said what then, and `OSError` for a folder that cannot be written into.
+    """
+    from sa2va_host.output.existing import Existing, check_writable, is_whole, refuse
+
+    if not plan.kinds:
+        return jobs, []
+    check_writable(stem.parent for job in jobs for _, stem in job.asked)
+    if plan.overwrite:
+        return jobs, []
+    existing = Existing()
+    there = {job.image: [existing.of(stem, plan.kinds) for _, stem in job.asked] for job in jobs}
+    if not skip:
+        refuse(
+            path for kinds in there.values() for each in kinds for files in each.values() for path in files.values()
+        )
+    done = {
+        image
+        for image, kinds in there.items()
+        if all(is_whole(each, skip_empty=plan.skip_empty) for each in kinds)
+    }
+    return [job for job in jobs if job.image not in done], [job.image for job in jobs if job.image in done]
 
 
 def _check_inputs_stay(jobs: list[Job]) -> None:
@@ -222,97 +331,95 @@ def _check_inputs_stay(jobs: list[Job]) -> None:
 
 
 def _work(
-    sa: Sa2VA, jobs: list[Job], plan: Plan, trace: Trace
-) -> Iterator[tuple[Job, list[Finding] | Sa2VAError]]:
-    """Every job with what came of it, in order, a few in work at once. Raises what is no fault of one picture."""
+    sa: Sa2VA,
+    jobs: list[Job],
+    plan: Plan,
+    trace: Trace,
+    tell: Callable[[Job, list[Finding] | Exception], None],
+    report: Report,
+) -> None:
+    """Every job, a few in work at once. Raises what is no fault of one picture."""
     from sa2va_host.cancellation import Cancellation
+    from sa2va_host.output.existing import Existing
 
     cancellation = Cancellation()
-    with ThreadPoolExecutor(_AHEAD, "sa2va-picture") as pool:
-        try:
-            pending = [pool.submit(_do, sa, job, plan, trace, cancellation) for job in jobs]
-            for job, future in zip(jobs, pending, strict=True):
-                yield job, future.result()
-        finally:
-            cancellation.cancel()
-            pool.shutdown(wait=True, cancel_futures=True)
+    existing = Existing()
+    batch = Batch(lambda job: _do(sa, job, plan, trace, cancellation, existing), tell)
+    try:
+        batch.run(jobs, cancellation)
+    except Exception as error:
+        if batch.left:  # the one that it happened to
+            report.failures.append((batch.left.pop(0).image, error))
+        raise
+    finally:
+        report.left += [job.image for job in batch.left]
 
 
 def _do(
-    sa: Sa2VA, job: Job, plan: Plan, trace: Trace, cancellation: Cancellation
-) -> list[Finding] | Sa2VAError:
+    sa: Sa2VA, job: Job, plan: Plan, trace: Trace, cancellation: Cancellation, existing: Existing
+) -> list[Finding]:
     """One picture, and all prompts about it in one call."""
     from sa2va_host import media
 
     findings: list[Finding] = []
-    try:
-        with trace.span("read", image=str(job.image)):
-            picture = media.read_pixels(job.image)
-        prompts = [prompt for prompt, _ in job.asked]
-        with trace.call("segment", prompts=prompts) as details:
-            results = sa.segment_each(picture, prompts, generation=plan.generation, cancellation=cancellation)
-            timings = results[0].timings  # of the call, which all prompts share
-            details["timings"] = timings
-        from sa2va_host.output.saving import save
+    with trace.span("read", image=str(job.image)):
+        picture = media.read_pixels(job.image)
+    texts = [asked.prompt for asked, _ in job.asked]
+    with trace.call("segment", prompts=texts) as details:
+        results = sa.segment_each(picture, texts, generation=plan.generation, cancellation=cancellation)
+        timings = results[0].timings
+        details["timings"] = timings
+    from sa2va_host.output.existing import remove_leftovers
+    from sa2va_host.output.saving import save
 
-        for (prompt, stem), result in zip(job.asked, results, strict=True):
-            with trace.call("edit"):
-                maps = plan.editing.probabilities(sa, picture, result, cancellation)
-            with trace.span("save"):
-                saved = save(
-                    result,
-                    picture,
-                    stem,
-                    plan.kinds,
-                    prompt=prompt,
-                    threshold=plan.threshold,
-                    refinement=plan.editing.refinement,
-                    probabilities=maps,
-                )
-            findings.append(
-                Finding(job.image, prompt, result.text, result.size, timings, result.worker, saved)
+    for (asked, stem), result in zip(job.asked, results, strict=True):
+        with trace.call("edit"):
+            maps = plan.editing.probabilities(sa, picture, result, cancellation)
+        with trace.span("save"):
+            saved = save(
+                result,
+                picture,
+                stem,
+                plan.kinds,
+                prompt=asked.prompt,
+                threshold=plan.threshold,
+                refinement=plan.editing.refinement,
+                probabilities=maps,
+                skip_empty=plan.skip_empty,
+                polygon_tolerance=plan.polygon_tolerance,
             )
-            timings = {}
-    except (InvalidInput, OutOfMemory) as error:
-        return error
+            if plan.overwrite:
+                kept = max(len(saved.objects), 0 if plan.skip_empty else 1)
+                remove_leftovers(existing.of(stem, plan.kinds), kept, result.size)
+        findings.append(Finding(job.image, asked, result.text, result.size, timings, result.worker, saved))
     return findings
 
 
 def _print(findings: list[Finding], *, with_names: bool) -> None:
     for finding in findings:
-        about = f"{finding.image}, {finding.prompt!r}: " if with_names else ""
+        about = f"{finding.image}, {finding.asked.prompt!r}: " if with_names else ""
         print(f"{about}{finding.text}")
         for found in finding.saved.objects:
             mask = found.mask or f"object {found.index}"
             print(f"  {mask}  {found.area} pixels, mean probability {found.mean_probability:.2f}")
         for kind, files in finding.saved.files.items():
-            if kind != "masks":
-                for file in files:
-                    print(f"  {file}")
+            for file in files if kind != "masks" or not finding.saved.objects else ():
+                print(f"  {file}" + ("" if finding.saved.objects or kind == "overlay" else "  (nothing found)"))
     sys.stdout.flush()
 
 
-def document(findings: list[Finding], failures: list[tuple[Path, Sa2VAError]], model: str) -> dict[str, Any]:
-    """The one document that `--json` prints; `errors` is there only where a picture failed."""
+def _described(finding: Finding) -> dict[str, Any]:
+    """One answer in the document."""
     from dataclasses import asdict
 
-    from sa2va_host.timings import together
-
-    printed: dict[str, Any] = {
-        "results": [
-            {
-                "image": str(finding.image),
-                "prompt": finding.prompt,
-                "text": finding.text,
-                "objects": [asdict(found) for found in finding.saved.objects],
-                "size": list(finding.size),
-            }
-            for finding in findings
-        ],
-        "model": model,
-        "worker": options.worker_document(findings[-1].worker) if findings else None,
-        "timings": together(finding.timings for finding in findings),
+    return {
+        "image": str(finding.image),
+        "prompt": finding.asked.prompt,
+        "name": finding.asked.name,
+        "text": finding.text,
+        "count": len(finding.saved.objects),
+        "objects": [asdict(found) for found in finding.saved.objects],
+        "files": {kind: list(map(str, files)) for kind, files in finding.saved.files.items() if files},
+        "size": list(finding.size),
+        "timings": dict(finding.timings),
     }
-    if failures:
-        printed["errors"] = [{"image": str(image), "error": str(error)} for image, error in failures]
-    return printed

@@ -116,13 +116,13 @@ def _palette() -> list[int]:
     return [value for colour in colours for value in colour]
 
 
-def _write_matte(path: Path, _: Picture, layer: Layer) -> None:
+def _write_probability(path: Path, _: Picture, layer: Layer) -> None:
     media.write_image(path, np.rint(layer.probability * np.float32(65535)).astype(np.uint16))
 
 
 OBJECT_KINDS: Mapping[str, tuple[str, Callable[[Path, Picture, Layer], object]]] = {
     "masks": (".png", lambda path, _, layer: media.write_mask(path, layer.mask)),
-    "matte": (".png", _write_matte),
+    "probability": (".png", _write_probability),
     "exr": (".exr", lambda path, _, layer: media.write_exr(path, layer.probability)),
     "cutout": (
         ".png",
@@ -132,7 +132,7 @@ OBJECT_KINDS: Mapping[str, tuple[str, Callable[[Path, Picture, Layer], object]]]
 """What the name ends in, and who writes it:
 
 - `masks`: 8-bit grey, 255 inside
-- `matte`: the probability, 16-bit grey, 65535 for 1
+- `probability`: 16-bit grey, 65535 for 1
 - `exr`: the probability, 32-bit float in the channel Y
 - `cutout`: RGBA, the object alone with the probability as its straight alpha
 """

@@ -147,7 +147,7 @@ class Movie:
             self._first = time
         self._last = time - self._first
         frame.pts, frame.time_base = round(self._last / self._time_base), self._time_base
-        with _errors(self.unfinished):
+        with _errors(self.path):
             if self._output is None:
                 self._begin(picture.shape[1], picture.shape[0])
             self._mux(self._stream.encode(frame))
@@ -160,7 +160,7 @@ class Movie:
         if self._output is None:
             return ""
         output, self._output = self._output, None
-        with _errors(self.unfinished):
+        with _errors(self.path):
             try:
                 self._mux(self._stream.encode(None), output)
             finally:
