@@ -87,7 +87,7 @@ def document(found: Found, known: KnownModel | None) -> dict[str, Any]:
         "parameters": count or None,
         "dtype": next(iter(precisions), None),
         "memory": _memory(known, count),
-        "licence": (known.licence if known else "") or None,
+        "licence": (known.licence if known else "") or ("MIT" if found.source == "bundled" else None),
         "source": found.source,
         "revision": found.revision or None,
         "path": str(found.folder),

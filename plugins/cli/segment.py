@@ -238,7 +238,7 @@ def run(arguments: argparse.Namespace) -> int:
         how = "started for this call" if display.started_worker else "warm"
         print(f"{report.seconds:.2f} s, model {model}, worker {pid} ({how})")
     if report.failures:
-        raise report.failures[0][1] if single else _SomeFailed(len(report.failures), len(jobs))
+        raise report.failures[0][1] if single else _SomeFailed(len(report.failures), len(jobs) + len(skipped))
     return 0
 
 

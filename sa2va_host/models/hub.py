@@ -265,15 +265,15 @@ def _in_words(model: str, revision: str) -> Iterator[None]:
             advice=f"Ask at {constants.ENDPOINT}/{model}, then {login}.",
         ) from error
     except errors.RepositoryNotFoundError as error:
-        # The hub answers 401 to who has not logged in, 404 to who has: either may be private all the same.
+        # To who has not logged in the hub answers 401 for what is private and for what is not there, else 404.
         similar = _similar(model)
         if error.response.status_code == 404:
             raise ModelNotFound(
-                f"The hub has no model {model}: the name is wrong, or it is private and not shared with you.",
-                advice=f"Check the name{similar}.",
+                f"The hub has no model {model}: the name is wrong{similar}.",
+                advice="Check it, capitals included; a private one must be shared with you.",
             ) from error
         raise ModelNotFound(
-            f"The hub shows no model {model} to who has not logged in: the name is wrong, or it is private.",
+            f"The hub has no model {model}, or it is private.",
             advice=f"Check the name{similar}; for a private one {login}.",
         ) from error
     except errors.RevisionNotFoundError as error:
@@ -307,7 +307,7 @@ def _in_words(model: str, revision: str) -> Iterator[None]:
 
 
 def _similar(model: str) -> str:
-    """`; did you mean ...?`, of the models that are known."""
+    """` (did you mean ...?)`, of the models that are known."""
     from difflib import get_close_matches
 
     from .known_models import TABLE
