@@ -40,7 +40,7 @@ _REFUSED = (ENOSPC, EDQUOT, EFBIG, EACCES)
 _PART = "part"
 """The ending of a file that is not whole yet."""
 _PART_BYTES = 80
-"""How much of a file's name its temporary one keeps: with what is added it stays below the 255 bytes of a file system."""
+"""How much of a file's name its temporary one keeps: with what is added it stays below a file system's 255 bytes."""
 
 
 def read_image(source: Source) -> Picture:

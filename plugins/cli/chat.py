@@ -40,7 +40,12 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     )
     parser.add_argument("images", metavar="IMAGE", nargs="*", help="picture files, folders or patterns")
     parser.add_argument(
-        "-p", "--prompt", dest="prompts", action="append", metavar="TEXT", help="the question; may be repeated"
+        "-p",
+        "--prompt",
+        dest="prompts",
+        action="append",
+        metavar="TEXT",
+        help="the question; may be repeated",
     )
     parser.add_argument(
         "--region",

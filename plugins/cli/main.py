@@ -122,7 +122,9 @@ def plugged_front_ends() -> list[FrontEnd]:
     """Those of plugins, in whose place the program never comes here: they are listed, no more."""
     from sa2va_host.plugins.manager import create_manager, find_front_ends
 
-    return [each for name, each in find_front_ends(create_manager()).items() if name not in ("cli", *COMMANDS)]
+    return [
+        each for name, each in find_front_ends(create_manager()).items() if name not in ("cli", *COMMANDS)
+    ]
 
 
 def build_parser(first: str = "", front_ends: Iterable[FrontEnd] = ()) -> argparse.ArgumentParser:

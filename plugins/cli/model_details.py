@@ -35,7 +35,9 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("model", metavar="MODEL", help="a bundled name, a checkpoint folder or ORG/NAME")
-    parser.add_argument("--revision", metavar="NAME", help="the commit of a model of the hub (default: all here)")
+    parser.add_argument(
+        "--revision", metavar="NAME", help="the commit of a model of the hub (default: all here)"
+    )
     options.add_json(parser)
     parser.set_defaults(command=run)
 
@@ -46,7 +48,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     settings = load_settings()
     found = [
-        each for each in _meant(arguments.model, settings) if not arguments.revision or each.revision == arguments.revision
+        each
+        for each in _meant(arguments.model, settings)
+        if not arguments.revision or each.revision == arguments.revision
     ]
     known = _known(found[0].name if found else arguments.model, settings)
     if not found and known is None:
@@ -131,7 +135,9 @@ def _memory(known: KnownModel | None, parameters: int) -> dict[str, int | None]:
 def _lines(about: dict[str, Any]) -> str:
     """One model as people read it."""
     memory = ", ".join(
-        f"{byte_size(size)}{'' if each == 'none' else f' in {each}'}" for each, size in about["memory"].items() if size
+        f"{byte_size(size)}{'' if each == 'none' else f' in {each}'}"
+        for each, size in about["memory"].items()
+        if size
     )
     rows = {
         "family": about["family"],
@@ -146,9 +152,14 @@ def _lines(about: dict[str, Any]) -> str:
         "path": about["path"],
         "fetch with": about.get("command"),
     }
-    lines = [about["name"], *(f"  {name:<11} {value or '-'}" for name, value in rows.items() if name != "fetch with" or value)]
-    lines += [f"  {'files' if not place else '':<11} {name}  {byte_size(size) if size >= 5e5 else f'{size} bytes'}"
-              for place, (name, size) in enumerate(about["files"].items())]
+    lines = [
+        about["name"],
+        *(f"  {name:<11} {value or '-'}" for name, value in rows.items() if name != "fetch with" or value),
+    ]
+    lines += [
+        f"  {'files' if not place else '':<11} {name}  {byte_size(size) if size >= 5e5 else f'{size} bytes'}"
+        for place, (name, size) in enumerate(about["files"].items())
+    ]
     return "\n".join(lines)
 
 
@@ -162,7 +173,9 @@ def _meant(model: str, settings: Settings) -> list[Found]:
     if (bundled_folder() / model / "config.json").is_file():
         return [identify(bundled_folder() / model)]
     if is_hub_name(model) and (repo_folder(model) / "snapshots").is_dir():
-        return [identify(each) for each in sorted((repo_folder(model) / "snapshots").iterdir()) if each.is_dir()]
+        return [
+            identify(each) for each in sorted((repo_folder(model) / "snapshots").iterdir()) if each.is_dir()
+        ]
     listed = [each for each in present(settings) if model in (each.name, each.name.rpartition("/")[2])]
     if listed:
         return listed
@@ -180,5 +193,10 @@ def _known(name: str, settings: Settings) -> KnownModel | None:
 
     plugged = find_known_models(create_manager()).values()
     return next(
-        (each for each in known_models(settings, plugged) if name in (each.name, each.name.rpartition("/")[2])), None
+        (
+            each
+            for each in known_models(settings, plugged)
+            if name in (each.name, each.name.rpartition("/")[2])
+        ),
+        None,
     )

@@ -8,7 +8,7 @@ import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sa2va_host import Sa2VA
@@ -28,9 +28,10 @@ def add_model(
 
     With ``positional`` the model is a word of its own, which may be left out.
     """
+    where: dict[str, Any] = {"nargs": "?"} if positional else {}
     parser.add_argument(
         *(["model"] if positional else ["--model"]),
-        **({"nargs": "?"} if positional else {}),
+        **where,
         metavar="MODEL",
         default=default,
         help="a bundled name, a checkpoint folder or ORG/NAME"

@@ -62,9 +62,7 @@ def read(arguments: argparse.Namespace) -> list[Asked]:
     stems = dict(
         zip(order, distinct_stems([pictures.slug(lines[at][0] or lines[at][1]) for at in order]), strict=True)
     )
-    return [
-        Asked(prompt, stems[place], bool(lines[place][0])) for place, prompt in enumerate(prompts)
-    ]
+    return [Asked(prompt, stems[place], bool(lines[place][0])) for place, prompt in enumerate(prompts)]
 
 
 def _of_file(name: str) -> list[tuple[str, str]]:

@@ -59,7 +59,9 @@ def run(arguments: argparse.Namespace) -> int:
         return 1
     freed = remove(arguments.model, chosen)
     if arguments.json:
-        print(json.dumps({"model": arguments.model, "revisions": chosen, "freed": freed, "path": str(folder)}))
+        print(
+            json.dumps({"model": arguments.model, "revisions": chosen, "freed": freed, "path": str(folder)})
+        )
     else:
         print(f"{what} is removed, {byte_size(freed)} are free again.")
     return 0
@@ -82,9 +84,12 @@ def _check_removable(model: str, settings: Settings) -> None:
     if found.source == "bundled":
         raise InvalidInput(f"{found.name} came with the program and is not removed.")
     if found.source == "cache":
-        raise InvalidInput(f"{model} is {found.name} of the hub's cache.", advice=f"Say `sa2va rm {found.name}`.")
+        raise InvalidInput(
+            f"{model} is {found.name} of the hub's cache.", advice=f"Say `sa2va rm {found.name}`."
+        )
     raise InvalidInput(
-        f"{found.folder} is a folder of your own, which this command never removes.", advice="Remove it yourself."
+        f"{found.folder} is a folder of your own, which this command never removes.",
+        advice="Remove it yourself.",
     )
 
 
@@ -116,13 +121,17 @@ def _check_unused(snapshots: list[Path], settings: Settings) -> None:
         if any(Path(each).resolve() in folders for each in used if each):
             pid = record.process.pid
             raise UnloadRefused(
-                f"Worker {pid} holds this model.", advice=f"End it first: sa2va stop {pid}.", holders=[str(pid)]
+                f"Worker {pid} holds this model.",
+                advice=f"End it first: sa2va stop {pid}.",
+                holders=[str(pid)],
             )
 
 
 def _agreed(question: str) -> bool:
     """Whether the user says yes. Raises `InvalidInput` where there is nobody to ask."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise InvalidInput("There is no terminal to ask on.", advice="Give --yes to remove it without a question.")
+        raise InvalidInput(
+            "There is no terminal to ask on.", advice="Give --yes to remove it without a question."
+        )
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")

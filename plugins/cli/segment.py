@@ -39,11 +39,12 @@ EXAMPLES = """examples:
 
 For object N of photo.jpg, `masks` writes photo.N.png (255 inside), `cutout` photo.N.cutout.png, `probability`
 photo.N.probability.png (16 bit), `exr` photo.N.probability.exr; for the picture, `overlay` writes photo.overlay.png,
-`rle` and `polygons` photo.rle.json and photo.polygons.json, `logits` photo.logits.npz. With several prompts, or names in
---prompt-file, the prompt or name stands after photo. Where nothing is found, photo.0.png is all 0. Masks are in display
-orientation: turned as the EXIF tag of the image says.
+`rle` and `polygons` photo.rle.json and photo.polygons.json, `logits` photo.logits.npz. With several prompts, or names
+in --prompt-file, the prompt or name stands after photo. Where nothing is found, photo.0.png is all 0. Masks are in
+display orientation: turned as the EXIF tag of the image says.
 
-Polygons list a hole as an outline of its own, the other way round; COCO's tools fill it. For masks with holes use `rle`.
+Polygons list a hole as an outline of its own, the other way round; COCO's tools fill it. Where masks have holes, use
+`rle`.
 """
 
 
@@ -52,8 +53,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser = commands.add_parser(
         "segment",
         help="find what a sentence describes in pictures",
-        description="Find what a sentence describes in pictures. One that cannot be read or whose masks cannot be written"
-        " is reported, and the others are done. Nothing is written over unless you say so.",
+        description="Find what a sentence describes in pictures. One that cannot be read or whose masks cannot be"
+        " written is reported, and the others are done. Nothing is written over unless you say so.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -71,8 +72,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "--save",
         default="masks,overlay",
         metavar="KINDS",
-        help="what to write, of masks, overlay, cutout, probability, exr, rle (COCO, exact), polygons (holes are outlines"
-        " of their own), logits, none (default: %(default)s)",
+        help="what to write, of masks, overlay, cutout, probability, exr, rle (COCO's, exact), polygons (holes are"
+        " outlines of their own), logits, none (default: %(default)s)",
     )
     options.add_existing(
         parser, "leave out images whose outputs are all there; one with some of them is done again"
@@ -200,6 +201,7 @@ def run(arguments: argparse.Namespace) -> int:
         elif not arguments.quiet:
             print(f"Nothing is left to do: the outputs of all {len(skipped)} images are there.")
         return 0
+    model = ""
     single = len(jobs) == 1 and not skipped
     try:
         with (
@@ -306,7 +308,11 @@ def _without_existing(jobs: list[Job], plan: Plan, *, skip: bool) -> tuple[list[
     there = {job.image: [existing.of(stem, plan.kinds) for _, stem in job.asked] for job in jobs}
     if not skip:
         refuse(
-            path for kinds in there.values() for each in kinds for files in each.values() for path in files.values()
+            path
+            for kinds in there.values()
+            for each in kinds
+            for files in each.values()
+            for path in files.values()
         )
     done = {
         image
@@ -404,7 +410,9 @@ def _print(findings: list[Finding], *, with_names: bool) -> None:
             print(f"  {mask}  {found.area} pixels, mean probability {found.mean_probability:.2f}")
         for kind, files in finding.saved.files.items():
             for file in files if kind != "masks" or not finding.saved.objects else ():
-                print(f"  {file}" + ("" if finding.saved.objects or kind == "overlay" else "  (nothing found)"))
+                print(
+                    f"  {file}" + ("" if finding.saved.objects or kind == "overlay" else "  (nothing found)")
+                )
     sys.stdout.flush()
 
 

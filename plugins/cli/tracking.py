@@ -134,7 +134,9 @@ def follow(
     if not outcome.objects:
         outcome.counts = [0] * len(plan.asked)
         if recording.paths and not plan.skip_empty:
-            display.note("Nothing is found; the outputs that say so are written (--skip-empty leaves them out).")
+            display.note(
+                "Nothing is found; the outputs that say so are written (--skip-empty leaves them out)."
+            )
             begin()
             _record_nothing(clip, plan, recording, display.event, outcome)
 

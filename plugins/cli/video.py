@@ -35,8 +35,8 @@ In DIR, for each object and frame, `masks` writes masks/OBJECT/FRAME.png (255 in
 16 bits, `exr` in 32 bits, `cutout` the object with its alpha. `overlay` writes overlay.mp4 with the sound, `alpha` a
 video of each object alone (alpha/OBJECT.mov or .webm), `rle` rle.jsonl with COCO run lengths, `davis` the folders of
 DAVIS and YouTube-VOS. run.json says how it was made and what was found. OBJECT is the prompt in short, or its name in
---prompt-file; frames keep the numbers of their files, and count from 0 in a video. A prompt that nothing is found for has
-masks that are all 0. Masks are in display orientation: turned as the file says.
+--prompt-file; frames keep the numbers of their files, and count from 0 in a video. A prompt that nothing is found for
+has masks that are all 0. Masks are in display orientation: turned as the file says.
 
 16-bit pictures are cut to 8 bits. EXR is taken as scene-linear and shown as sRGB, clipped above 1. 10-bit and HDR
 video is brought to 8 bits without tone mapping, which is said.
@@ -188,9 +188,7 @@ def run(arguments: argparse.Namespace) -> int:
         for warning in clip.warnings:
             display.note(warning)
         said = len(clip.warnings)
-        recording = Recording(
-            folder, clip, kinds, alpha=ALPHA_CODECS[arguments.alpha_codec], resume=resume
-        )
+        recording = Recording(folder, clip, kinds, alpha=ALPHA_CODECS[arguments.alpha_codec], resume=resume)
         if not (arguments.overwrite or note.path.exists()):
             _refuse_strangers(recording)
         try:
@@ -204,9 +202,7 @@ def run(arguments: argparse.Namespace) -> int:
                 print(f"sa2va: {recording.frames} frames are in {folder}{way}", file=sys.stderr)
                 if arguments.json:
                     warnings = [*clip.warnings, *recording.warnings]
-                    printed = document(
-                        outcome, plan, recording, warnings, arguments.input, sa.settings.model
-                    )
+                    printed = document(outcome, plan, recording, warnings, arguments.input, sa.settings.model)
                     _print_document({**printed, "finished": False, "error": sentence(error)})
             raise
         warnings = [*clip.warnings, *recording.warnings, *outcome.notes]
@@ -335,9 +331,7 @@ def _settings(
             "skip_empty": plan.skip_empty,
         },
         "editing": {
-            "processors": [
-                {"name": name, "options": dict(values)} for name, values in changes.processors
-            ],
+            "processors": [{"name": name, "options": dict(values)} for name, values in changes.processors],
             "combination": changes.combination,
             "refinement": to_builtins(changes.refinement),
         },

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sa2va_host.lifecycle.status import WorkerStatus
 
 LOAD_EXAMPLES = """examples:
-  sa2va load                                       what a call without --model takes
+  sa2va load                            what a call without --model takes
   sa2va load sa2va-tiny --keep-alive 1h
   sa2va load ByteDance/Sa2VA-Qwen3-VL-4B --quantization 8bit
 """
@@ -62,8 +62,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     stop = commands.add_parser(
         "stop",
         help="end a worker and get its memory back",
-        description="End workers; returns when the processes are gone and all of their memory is free. Without MODEL it is"
-        " the only worker; of several you name one.",
+        description="End workers; returns when the processes are gone and all of their memory is free. Without MODEL it"
+        " is the only worker; of several you name one.",
         epilog=STOP_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -92,9 +92,9 @@ def polygons(mask: Mask, tolerance: float = 0.0) -> list[list[int]]:
     filled. For masks with holes use `encode`, which COCO's tools read exactly.
 
     ``tolerance``, in pixels, leaves out the corners that change an outline by no more than that (Douglas and Peucker
-    1973, as OpenCV's `approxPolyDP` does it): of a circle tens are left instead of hundreds. 0 is exact. An outline that
-    would be left without an area (a speck, a line) stays exact, and neighbouring outlines may cross by as much as the
-    tolerance. Raises `InvalidInput` for a negative tolerance or one that is no number.
+    1973, as OpenCV's `approxPolyDP` does it): of a circle tens are left instead of hundreds. 0 is exact. An outline
+    that would be left without an area (a speck, a line) stays exact, and neighbouring outlines may cross by as much as
+    the tolerance. Raises `InvalidInput` for a negative tolerance or one that is no number.
     """
     check_tolerance(tolerance)
     import cv2

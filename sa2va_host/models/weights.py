@@ -29,14 +29,12 @@ def parameters(files: Iterable[Path]) -> dict[str, int]:
             if not 0 < length <= MAX_JSON_BYTES:
                 raise ValueError(f"{path} has no header of a safetensors file.")
             header = json.loads(file.read(length))
-        if not isinstance(header, dict):
-            raise ValueError(f"{path} has no header of a safetensors file.")
-        for name, about in header.items():
-            if name != "__metadata__":
-                try:
-                    kind, values = str(about["dtype"]), prod(int(side) for side in about["shape"])
-                except (KeyError, TypeError) as error:
-                    raise ValueError(f"{path} has a damaged header.") from error
-                kind = DTYPES.get(kind, kind)
-                counts[kind] = counts.get(kind, 0) + values
+        try:
+            tensors = [about for name, about in header.items() if name != "__metadata__"]
+            sizes = [(str(about["dtype"]), prod(int(side) for side in about["shape"])) for about in tensors]
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} has a damaged header.") from error
+        for kind, values in sizes:
+            name = DTYPES.get(kind, kind)
+            counts[name] = counts.get(name, 0) + values
     return dict(sorted(counts.items(), key=lambda each: -each[1]))

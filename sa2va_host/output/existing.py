@@ -20,7 +20,9 @@ from .names import OBJECT_ENDINGS, PICTURE_ENDINGS
 if TYPE_CHECKING:
     from .names import Kind
 
-OVERWRITE = "Give --overwrite to write over it, --skip-existing to leave out what is done, or another folder (-o)."
+OVERWRITE = (
+    "Give --overwrite to write over it, --skip-existing to leave out what is done, or another folder (-o)."
+)
 """What a command advises where outputs exist."""
 
 
@@ -56,9 +58,7 @@ def is_whole(there: Mapping[Kind, Mapping[int, Path]], *, skip_empty: bool = Fal
     return bool(pictures)
 
 
-def remove_leftovers(
-    there: Mapping[Kind, Mapping[int, Path]], count: int, size: tuple[int, int]
-) -> None:
+def remove_leftovers(there: Mapping[Kind, Mapping[int, Path]], count: int, size: tuple[int, int]) -> None:
     """Remove files of an earlier answer whose objects number ``count`` and on, which the new answer does not have.
 
     A mask is removed only where it is one, of the image's ``size``, `(height, width)`: its name alone could be that of
@@ -75,14 +75,14 @@ def remove_leftovers(
 def check_writable(folders: Iterable[Path]) -> None:
     """Raises `OSError` for a folder that cannot be made or written into. Leaves nothing behind."""
     for folder in dict.fromkeys(folders):
-        where = folder.absolute()
+        where = folder
         while not where.exists() and where != where.parent:
             where = where.parent
         try:
             with tempfile.TemporaryFile(dir=where):
                 pass
         except OSError as error:
-            error.filename, error.filename2 = str(folder if where == folder.absolute() else where), None
+            error.filename, error.filename2 = str(where), None
             raise
 
 
@@ -99,10 +99,14 @@ def _pattern() -> re.Pattern[str]:
     """`STEM.N.ENDING` or `STEM.ENDING`, as names are made."""
     objects = "|".join(re.escape(ending) for ending in OBJECT_ENDINGS.values())
     pictures = "|".join(re.escape(ending) for ending in PICTURE_ENDINGS.values())
-    return re.compile(rf"(?s)(?P<stem>.+?)(?:\.(?P<number>0|[1-9][0-9]*)(?P<object>{objects})|(?P<picture>{pictures}))")
+    return re.compile(
+        rf"(?s)(?P<stem>.+?)(?:\.(?P<number>0|[1-9][0-9]*)(?P<object>{objects})|(?P<picture>{pictures}))"
+    )
 
 
-_KIND_OF: Mapping[str, Kind] = {ending: kind for kind, ending in (*OBJECT_ENDINGS.items(), *PICTURE_ENDINGS.items())}
+_KIND_OF: Mapping[str, Kind] = {
+    ending: kind for kind, ending in (*OBJECT_ENDINGS.items(), *PICTURE_ENDINGS.items())
+}
 
 
 def _listed(folder: Path) -> dict[str, dict[Kind, dict[int, Path]]]:

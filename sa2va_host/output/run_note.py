@@ -70,7 +70,9 @@ class RunNote:
             return
         if self._lock is None:
             self._hold()
-            if self.path.exists() and not self._overwrite:  # another run came in between, and may have ended since
+            if (
+                self.path.exists() and not self._overwrite
+            ):  # another run came in between, and may have ended since
                 self._check(resume=False)
         if self._overwrite and self.path.exists():
             _remove_run(self.path.parent)

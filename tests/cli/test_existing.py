@@ -95,7 +95,9 @@ def test_half_of_several_prompts_is_not_done(sa2va, picture, tmp_path):
     assert (tmp_path / "out/picture.objects-2.1.png").exists()
 
 
-def test_a_folder_that_cannot_be_written_into_is_known_before_the_model_is_asked(sa2va, picture, clip, tmp_path):
+def test_a_folder_that_cannot_be_written_into_is_known_before_the_model_is_asked(
+    sa2va, picture, clip, tmp_path
+):
     (tmp_path / "file").write_text("in the way")
     for words in (("segment", "picture.png"), ("video", clip)):
         for folder in ("file", "file/inside/more"):
@@ -151,7 +153,9 @@ def test_outputs_that_no_run_vouches_for_are_not_taken_for_its_own(sa2va, clip, 
 def test_overwriting_does_not_remove_the_frames_that_are_read(sa2va, clip, tmp_path):
     sa2va("video", clip, "-p", "objects=1", "--save", "cutout", "-o", "out")
     before = contents(tmp_path / "out")
-    done = sa2va("video", "out/cutout/objects-1", "-p", "objects=1", "--save", "rle", "-o", "out", "--overwrite")
+    done = sa2va(
+        "video", "out/cutout/objects-1", "-p", "objects=1", "--save", "rle", "-o", "out", "--overwrite"
+    )
     assert done.returncode == 2
     assert "written over while it is read" in done.stderr
     assert contents(tmp_path / "out") == before

@@ -9,7 +9,20 @@ from sa2va_plugins.cli.main import COMMANDS, main
 
 @pytest.mark.parametrize(
     "command",
-    ["demo", "show", "rm", "load", "ps", "stop", "logs", "config", "plugins", "doctor", "setup", "completion"],
+    [
+        "demo",
+        "show",
+        "rm",
+        "load",
+        "ps",
+        "stop",
+        "logs",
+        "config",
+        "plugins",
+        "doctor",
+        "setup",
+        "completion",
+    ],
 )
 def test_every_command_says_what_it_does_and_shows_how(command, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")

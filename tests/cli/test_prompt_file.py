@@ -42,7 +42,9 @@ def test_a_video_names_its_objects_after_them(sa2va, clip, tmp_path):
 
 def test_prompts_of_both_ways_stand_together_and_a_given_name_is_kept(sa2va, picture, tmp_path):
     (tmp_path / "prompts.txt").write_text("objects 1 = objects=1 steps=2")
-    done = sa2va("segment", picture, "-p", "objects=1", "--prompt-file", "prompts.txt", "--json", "--save", "none")
+    done = sa2va(
+        "segment", picture, "-p", "objects=1", "--prompt-file", "prompts.txt", "--json", "--save", "none"
+    )
     results = json.loads(done.stdout)["results"]
     assert [result["name"] for result in results] == ["objects-1-2", "objects-1"]
 
@@ -73,7 +75,9 @@ def test_standard_input(environment, picture, tmp_path):
 def test_what_is_wrong_with_it_is_said(sa2va, picture, clip, tmp_path, command, content, message):
     if content is not None:
         (tmp_path / "prompts.txt").write_bytes(content)
-    done = sa2va(command, picture if command == "segment" else clip, "--prompt-file", "prompts.txt", "-o", "out")
+    done = sa2va(
+        command, picture if command == "segment" else clip, "--prompt-file", "prompts.txt", "-o", "out"
+    )
     assert done.returncode == 2
     assert message in done.stderr
     assert done.stderr.count("\n") == 1

@@ -109,7 +109,14 @@ def test_nothing_found_is_an_answer(sa2va, clip, tmp_path):
 
 
 def test_a_prompt_that_is_absent_beside_others_has_empty_files_and_no_label(sa2va, clip, tmp_path):
-    how = ("--prompt", "objects=1", "--prompt", "objects=0 ghost", "--save", "masks,probability,cutout,rle,davis")
+    how = (
+        "--prompt",
+        "objects=1",
+        "--prompt",
+        "objects=0 ghost",
+        "--save",
+        "masks,probability,cutout,rle,davis",
+    )
     done = sa2va("video", clip, *how, "-o", "out", "--end", "3", "--json")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)

@@ -132,7 +132,8 @@ except OSError as error:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of file sizes are POSIX's")
 @pytest.mark.parametrize(
-    ("kind", "name"), [("overlay", "overlay"), ("rle", "rle.jsonl"), ("probability", "probability"), ("exr", "exr")]
+    ("kind", "name"),
+    [("overlay", "overlay"), ("rle", "rle.jsonl"), ("probability", "probability"), ("exr", "exr")],
 )
 def test_a_disk_that_fills_is_said_and_finished_frames_stay(tmp_path: Path, kind: str, name: str) -> None:
     """A limit on the size of files stands in for the full disk: the system refuses in the same place."""

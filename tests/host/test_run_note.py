@@ -65,12 +65,16 @@ def test_nested_settings_are_told_by_their_names(tmp_path: Path) -> None:
     with RunNote(tmp_path, settings, resume=False) as note:
         note.begin()
     with pytest.raises(InvalidInput, match=r"other settings: masks\.presence, more\. "):
-        RunNote(tmp_path, {"masks": {"threshold": 0.5, "presence": 0}, "prompts": ["a"], "more": 1}, resume=True)
+        RunNote(
+            tmp_path, {"masks": {"threshold": 0.5, "presence": 0}, "prompts": ["a"], "more": 1}, resume=True
+        )
 
 
 def test_a_run_of_an_earlier_version_is_refused_in_words(tmp_path: Path) -> None:
-    (tmp_path / "run.json").write_text(json.dumps({"settings": {"masks": [0.5, 0.5, False]}, "finished": False}))
-    with pytest.raises(InvalidInput, match="another version.*--overwrite"):
+    (tmp_path / "run.json").write_text(
+        json.dumps({"settings": {"masks": [0.5, 0.5, False]}, "finished": False})
+    )
+    with pytest.raises(InvalidInput, match=r"another version.*--overwrite"):
         RunNote(tmp_path, SETTINGS, resume=True)
 
 
