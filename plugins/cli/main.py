@@ -154,6 +154,13 @@ def build_parser(first: str = "", front_ends: Iterable[FrontEnd] = ()) -> argpar
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, and where there is more to read. The parsers of the commands are such too."""
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """As argparse does, but what is unknown is the mistake of the command that was given it."""
+        chosen, rest = super().parse_known_args(args, namespace)
+        if rest:
+            self.error(f"unrecognized arguments: {' '.join(rest)}")
+        return chosen, rest
+
     def error(self, message: str) -> NoReturn:
         """Exit with code 2, as argparse does."""
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")

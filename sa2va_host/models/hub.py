@@ -17,7 +17,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -150,20 +150,16 @@ def remove(model: str, commits: Sequence[str] = ()) -> int:
             advice=f"`pip install huggingface_hub`, or remove the folder {repo_folder(model)}.",
         ) from error
     with _alone(model):
-        if commits and set(commits) != set(here):
-            scan_cache_dir(hub_cache()).delete_revisions(*commits).execute()
-            return before - cached(model)[1]
-        known = {
-            revision.commit_hash
-            for repo in scan_cache_dir(hub_cache()).repos
-            if repo.repo_type == "model" and repo.repo_id == model
-            for revision in repo.revisions
-        }
-        if known:
-            scan_cache_dir(hub_cache()).delete_revisions(*known).execute()
-        if repo_folder(model).is_dir():  # what was never whole is none of its revisions
+        scanned = scan_cache_dir(hub_cache())
+        # Of this model alone: a commit may be one of another model's too, such as of a copy on the hub.
+        ours = [each for each in scanned.repos if (each.repo_type, each.repo_id) == ("model", model)]
+        whole = not commits or set(commits) >= set(here)
+        chosen = {each.commit_hash for repo in ours for each in repo.revisions} if whole else set(commits)
+        if chosen:
+            replace(scanned, repos=frozenset(ours)).delete_revisions(*chosen).execute()
+        if whole and repo_folder(model).is_dir():  # what was never whole is none of its revisions
             shutil.rmtree(repo_folder(model))
-    return before
+    return before if whole else before - cached(model)[1]
 
 
 def _missing(model: str, revision: str, patterns: Sequence[str]) -> list[_File]:
