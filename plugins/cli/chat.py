@@ -102,7 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
 class _Speech(Display):
     """A display that, with `streams`, prints the answer as it is generated; what else moves rests meanwhile."""
 
-    def __init__(self, *, streams: bool, quiet: bool) -> None:
+    def __init__(self, *, streams: bool, quiet: bool = False) -> None:
         super().__init__(quiet=quiet)
         self._streams = streams
         self._said = ""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -79,8 +78,9 @@ def check_writable(folders: Iterable[Path]) -> None:
         while not where.exists() and where != where.parent:
             where = where.parent
         try:
-            with tempfile.TemporaryFile(dir=where):
-                pass
+            probe = where / f".sa2va.{os.urandom(4).hex()}.part"
+            probe.touch(exist_ok=False)
+            probe.unlink()
         except OSError as error:
             error.filename, error.filename2 = str(where), None
             raise

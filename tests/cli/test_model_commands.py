@@ -130,7 +130,9 @@ def test_a_model_is_removed_from_the_cache_and_nothing_else_is(sa2va, cache):
     assert not cache.exists()
     other = cache.parent / "models--Acme--Other"
     assert {path.name for path in (other / "blobs").iterdir()} == {"config", "new", "old"}
-    assert {path.name for path in (other / "snapshots").iterdir()} == {COMMIT, OLDER}, "though its commits are the same"
+    assert {path.name for path in (other / "snapshots").iterdir()} == {COMMIT, OLDER}, (
+        "though its commits are the same"
+    )
     again = sa2va("rm", NAME, "--yes")
     assert again.returncode == 3
     assert f"{NAME} is not in the hub's cache" in again.stderr
