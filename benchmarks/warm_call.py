@@ -79,6 +79,7 @@ def _from_shell(picture: media.Picture, plan: Plan) -> list[Figure]:
             plan.model,
             "-o",
             folder,
+            "--overwrite",
             "--json",
         ]
         for _ in range(plan.repeat + 1):

@@ -58,6 +58,8 @@ _PIECE = 1 << 20
 """How many bytes are read from a file object at a time."""
 _PART = "part"
 """The ending of a file that is not whole yet."""
+_PART_BYTES = 80
+"""How much of a file's name its temporary one keeps: with what is added it stays below a file system's 255 bytes."""
 
 
 def read_image(source: Source, *, layer: str | None = None, notes: list[str] | None = None) -> Picture:
@@ -214,7 +216,8 @@ def write_whole(path: str | os.PathLike[str], write: Callable[[IO[bytes]], objec
             write(stream)
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.parent / f".{target.name[:80]}.{os.urandom(4).hex()}.{_PART}"
+    kept = os.fsencode(target.name)[:_PART_BYTES].decode(errors="ignore")  # never half a letter
+    temporary = target.parent / f".{kept}.{os.urandom(4).hex()}.{_PART}"
     try:
         with temporary.open("xb") as stream:
             write(stream)

@@ -42,7 +42,12 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "images", metavar="IMAGE", nargs="*", help="image files, folders or patterns; - is standard input"
     )
     parser.add_argument(
-        "--prompt", dest="prompts", action="append", metavar="TEXT", help="the question; may be repeated"
+        "-p",
+        "--prompt",
+        dest="prompts",
+        action="append",
+        metavar="TEXT",
+        help="the question; may be repeated",
     )
     parser.add_argument(
         "--region",
@@ -56,6 +61,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     options.add_layer(parser)
     options.add_model(parser)
     options.add_json(parser)
+    options.add_quiet(parser)
     options.add_trace(parser)
     generation.add_to(parser)
     parser.set_defaults(command=run)
@@ -83,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
     streams = sys.stdout.isatty() and not arguments.json
     with (
         options.tracing(arguments) as trace,
-        _Speech(streams=streams) as speech,
+        _Speech(streams=streams, quiet=arguments.quiet) as speech,
         options.connect(arguments, speech, trace) as sa,
     ):
         for prompt in _prompts(arguments):
@@ -114,8 +120,8 @@ def run(arguments: argparse.Namespace) -> int:
 class _Speech(Display):
     """A display that, with `streams`, prints the answer as it is generated; what else moves rests meanwhile."""
 
-    def __init__(self, *, streams: bool) -> None:
-        super().__init__()
+    def __init__(self, *, streams: bool, quiet: bool = False) -> None:
+        super().__init__(quiet=quiet)
         self._streams = streams
         self._said = ""
 

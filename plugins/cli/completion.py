@@ -86,9 +86,9 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     import shtab
 
-    from .main import build_parser
+    from .main import build_parser, plugged_front_ends
 
-    parser = build_parser()
+    parser = build_parser("", plugged_front_ends())
     annotate(parser)
     script = shtab.complete(parser, arguments.what)
     print(json.dumps({"shell": arguments.what, "script": script}) if arguments.json else script)

@@ -25,15 +25,16 @@ _ANNOUNCED = ("starting", "loading")
 
 
 class Notes:
-    """Sentences about inputs, printed once each to stderr."""
+    """Sentences about inputs and answers, printed once each to stderr; where it is ``quiet``, not at all."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
         self._said: set[str] = set()
 
     def say(self, sentences: Iterable[str]) -> None:
         """Print those that were not printed before."""
         for sentence in sentences:
-            if sentence not in self._said:
+            if not self._quiet and sentence not in self._said:
                 self._said.add(sentence)
                 print(f"sa2va: {sentence}", file=sys.stderr)
 
@@ -41,11 +42,12 @@ class Notes:
 class Display:
     """Give `event` to the client as its callback; as a context manager it leaves the terminal clean.
 
-    Of several `pictures` it shows how many are done (`count`) instead of what happens to each.
+    Of several `pictures` it shows how many are done (`count`) instead of what happens to each. `quiet` shows nothing.
     """
 
-    def __init__(self, *, pictures: int = 1, clock: Any = time.monotonic) -> None:
+    def __init__(self, *, pictures: int = 1, quiet: bool = False, clock: Any = time.monotonic) -> None:
         self.started_worker = False
+        self.quiet = quiet
         self._pictures = pictures
         self._clock = clock
         self._lock = threading.Lock()
@@ -84,7 +86,14 @@ class Display:
             with self._lock:
                 self._show("segmenting", Progress("segmenting", done, self._pictures, "pictures"))
 
+    def note(self, sentence: str) -> None:
+        """Tell the user something beside the answer."""
+        if not self.quiet:
+            print(f"sa2va: {sentence}", file=sys.stderr)
+
     def _show(self, phase: str, event: Any) -> None:
+        if self.quiet:
+            return
         now = self._clock()
         if self._terminal:
             if now - self._begun >= _QUIET_SECONDS:

@@ -108,17 +108,20 @@ def _processor(text: str) -> tuple[str, dict[str, float | str]]:
 
 
 def check_processors(editing: Editing) -> None:
-    """Raises `InvalidInput` for processors that are known here and told something wrong, before anything is done."""
+    """Raises `InvalidInput` for processors that are known here and told something wrong, and `ModelNotFound` for one
+    whose checkpoint is not here, before anything is done.
+    """
     if not editing.processors:
         return
+    from sa2va_host.config import load_settings
+    from sa2va_host.masks.processors import choose_processor
     from sa2va_host.plugins.manager import create_manager, find_mask_processors
-    from sa2va_host.plugins.processing import checked
 
-    known = find_mask_processors(create_manager())
+    folders = load_settings().model_folders
     for name, options in editing.processors:
         if not name:
+            known = find_mask_processors(create_manager())
             raise InvalidInput(
                 "A mask processor has no name.", advice=f"There is: {', '.join(known) or 'none'}."
             )
-        if name in known:
-            checked(known, name, options)
+        choose_processor(name, options, folders)

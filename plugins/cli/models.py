@@ -51,6 +51,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     pull.add_argument("model", metavar="MODEL", help="ORG/NAME, as the hub calls it")
     options.add_revision(pull)
     options.add_json(pull)
+    options.add_quiet(pull)
     pull.set_defaults(command=run_pull)
 
 
@@ -123,7 +124,7 @@ def run_pull(arguments: argparse.Namespace) -> int:
 
     settings = load_settings(revision=arguments.revision)
     try:
-        with Display() as display:
+        with Display(quiet=arguments.quiet) as display:
             found = pull(
                 arguments.model,
                 revision=settings.revision,
@@ -136,7 +137,7 @@ def run_pull(arguments: argparse.Namespace) -> int:
         raise
     if arguments.json:
         print(json.dumps(document(found), indent=2, ensure_ascii=False))
-    else:
+    elif not arguments.quiet:
         print(f"{found.name} is here, {byte_size(found.contents.size_on_disk)} in {found.folder}")
     return 0
 

@@ -8,7 +8,7 @@ import math
 import sys
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sa2va_host import Sa2VA
@@ -21,10 +21,17 @@ if TYPE_CHECKING:
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-def add_model(parser: argparse.ArgumentParser, default: str | None = None) -> None:
-    """The options that say which worker answers. What is not given comes from the settings."""
+def add_model(
+    parser: argparse.ArgumentParser, default: str | None = None, *, positional: bool = False
+) -> None:
+    """The options that say which worker answers. What is not given comes from the settings.
+
+    With ``positional`` the model is a word of its own, which may be left out.
+    """
+    where: dict[str, Any] = {"nargs": "?"} if positional else {}
     parser.add_argument(
-        "--model",
+        *(["model"] if positional else ["--model"]),
+        **where,
         metavar="MODEL",
         default=default,
         help="a bundled name, a checkpoint folder or ORG/NAME"
@@ -114,6 +121,33 @@ def worker_document(worker: AnsweredBy | None) -> dict[str, int | float] | None:
 def add_json(parser: argparse.ArgumentParser) -> None:
     """`--json`, the same on every command."""
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of lines")
+
+
+def add_quiet(parser: argparse.ArgumentParser) -> None:
+    """`--quiet`, the same on every command that shows progress."""
+    parser.add_argument(
+        "-q", "--quiet", action="store_true", help="print errors alone, and with --json the document"
+    )
+
+
+def add_existing(parser: argparse.ArgumentParser, skip: str) -> argparse._MutuallyExclusiveGroup:
+    """What is done where outputs are there already; by default they are named and nothing is done.
+
+    ``skip`` is the help of `--skip-existing`. The options exclude each other, and what is added to the result.
+    """
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--overwrite", action="store_true", help="write over what an earlier run left")
+    which.add_argument("--skip-existing", action="store_true", help=skip)
+    return which
+
+
+def add_skip_empty(parser: argparse.ArgumentParser) -> None:
+    """`--skip-empty`, the same on the commands that write masks."""
+    parser.add_argument(
+        "--skip-empty",
+        action="store_true",
+        help="write no masks for a prompt that nothing is found for (default: masks that are all 0)",
+    )
 
 
 def add_trace(parser: argparse.ArgumentParser) -> None:

@@ -104,4 +104,4 @@ def _nothing(name: str, path: Path, notes: Sequence[str]) -> InvalidInput:
         advice.append("Videos go through `sa2va video`, one at a time.")
     if any(one.is_dir() and not one.name.startswith(".") for one in inside):
         advice.append("With --recursive its folders count too.")
-    return InvalidInput(f"The folder {name} has no pictures in it.", advice=" ".join(advice))
+    return InvalidInput(f"The folder {name} has no images in it.", advice=" ".join(advice))

@@ -23,8 +23,8 @@ class Piped:
                 advice="Name a folder with -o.",
             )
 
-    def write(self, masks: Sequence[Path], size: tuple[int, int], text: str) -> None:
-        """The mask of the one object to stdout, an empty mask where nothing was found; the answer in words to stderr.
+    def write(self, masks: Sequence[Path], text: str) -> None:
+        """The mask of the one object to stdout, an empty one where nothing was found; the answer in words to stderr.
 
         Raises `InvalidInput` for several objects.
         """
@@ -33,14 +33,7 @@ class Piped:
                 f"{len(masks)} objects were found, and standard output takes one mask.",
                 advice="Use --combine union, or name a folder with -o.",
             )
-        if masks:
-            sys.stdout.buffer.write(masks[0].read_bytes())
-        else:
-            import numpy as np
-
-            from sa2va_host import png
-
-            sys.stdout.buffer.write(png.encode_mask(np.zeros(size, np.bool_)))
+        sys.stdout.buffer.write(masks[0].read_bytes())
         sys.stdout.flush()
         print(text, file=sys.stderr)
 
@@ -64,7 +57,7 @@ def folder_for(arguments: argparse.Namespace) -> Iterator[Piped | None]:
             "-o - writes a PNG to standard output, which is this terminal.",
             advice="Redirect it: -o - > mask.png",
         )
-    arguments.save = "masks"
+    arguments.save, arguments.skip_empty = "masks", False
     with tempfile.TemporaryDirectory(prefix="sa2va-") as folder:
         arguments.output = Path(folder)
         yield Piped()

@@ -20,23 +20,31 @@ if TYPE_CHECKING:
     from sa2va_host.results import AnsweredBy
     from sa2va_host.video.clip import Clip, Frame
 
+    from .display import Display
     from .editing import Editing
+    from .prompts import Asked
 
 
 @dataclass(frozen=True)
 class Plan:
     """What is asked, and what is done with every answer."""
 
-    prompts: list[str]
-    stems: list[str]
+    asked: list[Asked]
     key_frames: str
     condition_on: ConditionOn
     ask_again: str
     threshold: float
     presence: float
     resolve_overlaps: bool
+    skip_empty: bool
+    """Whether prompts that nothing is found for leave nothing."""
     editing: Editing
     generation: Generation
+
+    @property
+    def prompts(self) -> list[str]:
+        """What is asked, in words."""
+        return [asked.prompt for asked in self.asked]
 
 
 @dataclass
@@ -59,6 +67,8 @@ class Outcome:
     answers: tuple[Said, ...] = ()
     """To each prompt, in their order."""
     objects: list[Found] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
+    """How many of them each prompt has."""
     size: tuple[int, int] = (0, 0)
     """`(height, width)` of the frames."""
     timings: Mapping[str, float] = field(default_factory=dict)
@@ -73,19 +83,20 @@ def follow(
     plan: Plan,
     recording: Recording,
     begin: Callable[[], object],
-    on_event: Callable[[Progress], object],
+    display: Display,
     outcome: Outcome,
 ) -> None:
     """Record what is found; each frame is read, and kept until it is answered for.
 
-    ``begin`` is called before anything is recorded, ``on_event`` while key frames are looked for. What comes of it is
-    told to ``outcome`` as it comes.
+    ``begin`` is called before anything is recorded, ``display`` is told while key frames are looked for. What comes of
+    it is told to ``outcome`` as it comes. Where nothing at all is found, the frames are read once more, to leave each
+    prompt its empty files.
     """
     from sa2va_host.cancellation import Cancellation
     from sa2va_host.video.clip_frames import key_frames_of
 
     cancellation = Cancellation()
-    key_frames = key_frames_of(clip, plan.key_frames, on_event)
+    key_frames = key_frames_of(clip, plan.key_frames, display.event)
     frames = iter(clip)
     # Not `tee`, which lets go of what it holds by the several dozen: of 4K, gigabytes.
     asked: deque[Frame] = deque()
@@ -115,10 +126,47 @@ def follow(
             layers = _layers(sa, frame, tracked.each(), plan, outcome, cancellation)
             for known, layer in zip(outcome.objects, layers, strict=True):
                 known.frames += bool(layer.mask.any())
-            recording.add(frame, layers)
+            recording.add(frame, [*layers, *_absent(plan, outcome, tracked.size)])
             outcome.size = tracked.size
     outcome.answers, outcome.timings, outcome.worker = track.answers, track.timings, track.worker
     outcome.notes = track.notes
+    if not outcome.objects:
+        outcome.counts = [0] * len(plan.asked)
+        if recording.paths and not plan.skip_empty:
+            display.note(
+                "Nothing is found; the outputs that say so are written (--skip-empty leaves them out)."
+            )
+            begin()
+            _record_nothing(clip, plan, recording, display.event, outcome)
+
+
+def _record_nothing(
+    clip: Clip,
+    plan: Plan,
+    recording: Recording,
+    on_event: Callable[[Progress], object],
+    outcome: Outcome,
+) -> None:
+    """Every frame, without an object."""
+    from sa2va_host.calls.pace import Pace
+    from sa2va_host.events import Progress
+
+    pace = Pace()
+    with closing(iter(clip)) as frames:
+        for place, frame in enumerate(frames, start=1):
+            outcome.size = (frame.picture.shape[0], frame.picture.shape[1])
+            recording.add(frame, _absent(plan, outcome, outcome.size))
+            on_event(pace.of(Progress("writing", place, clip.frame_count, "frames")))
+
+
+def _absent(plan: Plan, outcome: Outcome, size: tuple[int, int]) -> list[Layer]:
+    """What stands for the prompts that nothing was found for, in a frame of this size."""
+    from sa2va_host.output.layers import absent_layers
+
+    if plan.skip_empty:
+        return []
+    names = [asked.name for asked, count in zip(plan.asked, outcome.counts, strict=True) if not count]
+    return absent_layers(names, size)
 
 
 def _layers(
@@ -138,9 +186,9 @@ def _layers(
         processed = plan.editing.probabilities(sa, frame.picture, tracked.as_picture(), cancellation)
         maps.append(tracked.probabilities() if processed is None else processed)
     if not outcome.objects:
-        counts = [len(values) for values in maps]
+        outcome.counts = counts = [len(values) for values in maps]
         prompts = [prompt for prompt, count in zip(plan.prompts, counts, strict=True) for _ in range(count)]
-        for index, name in enumerate(object_names(plan.stems, counts)):
+        for index, name in enumerate(object_names([asked.name for asked in plan.asked], counts)):
             colour = PALETTE[index % len(PALETTE)]
             outcome.objects.append(Found(index + 1, name, prompts[index], colour))
     names = iter([known.name for known in outcome.objects])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from sa2va_host.errors import InvalidInput
 
-from . import editing, generation, options, pictures
+from . import editing, generation, options, prompts
 from .display import Display
+from .main import sentence
 from .tracking import Outcome, Plan, follow
 
 if TYPE_CHECKING:
@@ -25,16 +26,18 @@ if TYPE_CHECKING:
 EXAMPLES = """examples:
   sa2va video clip.mp4 --prompt "the dancer"
   sa2va video clip.mp4 --prompt "the dancer" --prompt "the dog" --save masks,overlay --resolve-overlaps
-  sa2va video "shot.####.exr" --prompt "the car" --save matte -o mattes --start 1001 --end 1100
+  sa2va video "shot.####.exr" -p "the car" --save probability -o mattes --start 1001 --end 1100
+  sa2va video clip.mp4 --prompt-file prompts.txt --save masks -o masks
   sa2va video frames/ --prompt "the cat" --save alpha,rle --fps 25 -o cat
   sa2va video clip.mp4 --prompt "the dancer" --resume
 
-In DIR, for each object and frame, `masks` writes masks/OBJECT/FRAME.png (255 inside), `matte` the probability in
+In DIR, for each object and frame, `masks` writes masks/OBJECT/FRAME.png (255 inside), `probability` the soft matte in
 16 bits, `exr` as OpenEXR, `cutout` the object with its alpha; `exr-layers` writes exr-layers/FRAME.exr with a channel
-for each object. `overlay` writes overlay.mp4 with the sound, `alpha` a
-video of each object alone (alpha/OBJECT.mov or .webm), `rle` rle.jsonl with COCO run lengths, `davis` the folders of
-DAVIS and YouTube-VOS. run.json says how it was made and what was found. OBJECT is the prompt in short; frames keep the
-numbers of their files, and count from 0 in a video, or from --first-frame.
+for each object. `overlay` writes overlay.mp4 with the sound, `alpha` a video of each object alone (alpha/OBJECT.mov or
+.webm), `rle` rle.jsonl with COCO's RLE, `davis` the folders of DAVIS and YouTube-VOS. run.json says how it was made
+and what was found. OBJECT is the prompt in short, or its name in --prompt-file; frames keep the numbers of their files,
+and count from 0 in a video, or from --first-frame. A prompt that nothing is found for has masks that are all 0. Masks
+are in display orientation: turned as the file says.
 
 Single images are ordered by every number in their names. Where two orders are equally plausible (8.9, 8.10), the
 command names both and does nothing. A frame that cannot be read is named and passed over.
@@ -66,14 +69,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         metavar="INPUT",
         help="a video file, an animated image, a folder of frames, a pattern, or numbers: shot.####.exr",
     )
-    parser.add_argument(
-        "--prompt",
-        dest="prompts",
-        action="append",
-        required=True,
-        metavar="TEXT",
-        help="what to find, in words; may be repeated",
-    )
+    prompts.add_to(parser)
     parser.add_argument(
         "-o",
         "--output",
@@ -85,10 +81,14 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "--save",
         default="masks,overlay",
         metavar="KINDS",
-        help="what to write, of masks, matte, exr, exr-layers, cutout, overlay, alpha, rle, davis, none"
+        help="what to write, of masks, probability, exr, exr-layers, cutout, overlay, alpha, rle, davis, none"
         " (default: %(default)s)",
     )
-    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run in DIR")
+    existing = options.add_existing(
+        parser, "go on with a run that is in DIR, and do nothing where it is finished: as --resume"
+    )
+    existing.add_argument("--resume", action="store_true", help="go on with an interrupted run in DIR")
+    options.add_skip_empty(parser)
     frames = parser.add_argument_group("which frames")
     options.add_layer(frames)
     frames.add_argument(
@@ -170,6 +170,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     options.add_output_depth(masks)
     options.add_model(parser)
     options.add_json(parser)
+    options.add_quiet(parser)
     options.add_trace(parser)
     generation.add_to(parser)
     editing.add_to(parser)
@@ -179,14 +180,16 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 def run(arguments: argparse.Namespace) -> int:
     """Called by `main` with the parsed arguments; returns the exit code."""
     from sa2va_host.discovery import expanded
-    from sa2va_host.output.recording import ALPHA_CODECS, Recording, checked_kinds
+    from sa2va_host.output.existing import check_writable
+    from sa2va_host.output.recording import ALPHA_CODECS, KINDS, Recording, checked_kinds
     from sa2va_host.output.run_note import RunNote
     from sa2va_host.video.clip import Selection, open_clip
 
     words = arguments.save.split(",")
     kinds = checked_kinds(() if words == ["none"] else words)
     options.check_output_depth(arguments, kinds)
-    plan = _plan(arguments)
+    resume = arguments.resume or arguments.skip_existing
+    plan = _plan(arguments, resume=resume)
     selection = Selection(arguments.start, arguments.end, arguments.stride, arguments.max_size)
     arguments.input = str(expanded(arguments.input))
     clip = open_clip(
@@ -198,47 +201,58 @@ def run(arguments: argparse.Namespace) -> int:
         deinterlace=arguments.deinterlace,
     )
     folder = arguments.output or Path(f"{clip.name}-tracked")
-    _check_input_stays(Path(arguments.input), folder, kinds)
+    # What is written over is all that an earlier run left, of whatever kind.
+    _check_input_stays(Path(arguments.input), folder, KINDS if arguments.overwrite else kinds)
+    check_writable([folder])
     outcome = Outcome()
     with (
         options.tracing(arguments) as trace,
-        Display() as display,
+        Display(quiet=arguments.quiet) as display,
         options.connect(arguments, display, trace, tracker_decoder=arguments.tracker_decoder) as sa,
-        RunNote(folder, _settings(arguments, clip, sa, plan), resume=arguments.resume) as note,
+        RunNote(
+            folder, _settings(arguments, clip, sa, plan, kinds), resume=resume, overwrite=arguments.overwrite
+        ) as note,
     ):
+        if note.before is not None and _all_there(note.before):
+            return _say_finished(note.before, folder, arguments)
         for warning in clip.warnings:
-            print(f"sa2va: {warning}", file=sys.stderr)
+            display.note(warning)
         said = len(clip.warnings)
         recording = Recording(
             folder,
             clip,
             kinds,
             alpha=ALPHA_CODECS[arguments.alpha_codec],
-            resume=arguments.resume,
+            resume=resume,
             exr_depth=arguments.exr_depth,
             decontaminated=arguments.decontaminate,
         )
+        if not (arguments.overwrite or note.path.exists()):
+            _refuse_strangers(recording)
         try:
             with recording, trace.call("follow", prompts=plan.prompts) as details:
-                follow(sa, clip, plan, recording, note.begin, display.event, outcome)
+                follow(sa, clip, plan, recording, note.begin, display, outcome)
                 details["timings"] = dict(outcome.timings)
         except BaseException as error:
             if recording.frames:
                 # What was wrong with the request will be so again.
                 way = "." if isinstance(error, InvalidInput) else "; the same command with --resume goes on."
                 print(f"sa2va: {recording.frames} frames are in {folder}{way}", file=sys.stderr)
+                if arguments.json:
+                    warnings = [*clip.warnings, *recording.warnings]
+                    printed = document(outcome, plan, recording, warnings, arguments.input, sa.settings.model)
+                    _print_document({**printed, "finished": False, "error": sentence(error)})
             raise
         warnings = [*clip.warnings, *recording.warnings, *outcome.notes]
         if not outcome.objects and plan.key_frames.startswith("first:"):
             warnings.append(_SEEN_EARLY)
         for warning in warnings[said:]:
-            print(f"sa2va: {warning}", file=sys.stderr)
+            display.note(warning)
         printed = document(outcome, plan, recording, warnings, arguments.input, sa.settings.model)
-        if recording.frames:
-            note.finish(printed)
+        note.finish(printed)
     if arguments.json:
-        print(json.dumps(printed, indent=2, ensure_ascii=False))
-    else:
+        _print_document(printed)
+    elif not arguments.quiet:
         _print(printed, started=display.started_worker)
     return 0
 
@@ -246,13 +260,13 @@ def run(arguments: argparse.Namespace) -> int:
 def document(
     outcome: Outcome, plan: Plan, recording: Recording, warnings: Sequence[str], source: str, model: str
 ) -> dict[str, Any]:
-    """The one document that `--json` prints, and run.json keeps."""
+    """The one document that `--json` prints, and run.json keeps. Answers are there once the model has given them."""
     return {
         "input": source,
         "output": str(recording.folder),
         "answers": [
-            {"prompt": prompt, "text": answer.text}
-            for prompt, answer in zip(plan.prompts, outcome.answers, strict=True)
+            {"prompt": asked.prompt, "name": asked.name, "text": answer.text, "objects": count}
+            for asked, answer, count in zip(plan.asked, outcome.answers, outcome.counts, strict=False)
         ],
         "objects": [asdict(found) for found in outcome.objects],
         "frames": recording.frames,
@@ -265,25 +279,54 @@ def document(
     }
 
 
-def _plan(arguments: argparse.Namespace) -> Plan:
-    from sa2va_host.output.names import distinct_stems
-    from sa2va_host.prompts import checked_prompts
+def _all_there(before: Mapping[str, Any]) -> bool:
+    """Whether what a finished run has written is where it was."""
+    files = before.get("files")
+    return isinstance(files, dict) and all(Path(str(path)).exists() for path in files.values())
 
-    prompts = checked_prompts(arguments.prompts)
+
+def _say_finished(before: Mapping[str, Any], folder: Path, arguments: argparse.Namespace) -> int:
+    """Of a run that is finished already; returns the exit code."""
+    if arguments.json:
+        _print_document(
+            {name: value for name, value in before.items() if name not in ("format", "settings", "finished")}
+        )
+    elif not arguments.quiet:
+        print(
+            f"The run in {folder} is finished, with {before.get('frames')} frames; nothing is left to do."
+            " --overwrite does it again."
+        )
+    return 0
+
+
+def _refuse_strangers(recording: Recording) -> None:
+    """Raises `InvalidInput` where the folder holds outputs, and no manifest that says how they were made."""
+    from sa2va_host.output.existing import refuse
+
+    paths = [*recording.paths.values(), recording.folder / "meta.json"]
+    written = paths if "davis" in recording.paths else paths[:-1]
+    refuse(path for path in written if path.is_file() or (path.is_dir() and any(path.iterdir())))
+
+
+def _print_document(document: dict[str, Any]) -> None:
+    print(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def _plan(arguments: argparse.Namespace, *, resume: bool) -> Plan:
     plan = Plan(
-        prompts,
-        distinct_stems([pictures.slug(prompt) for prompt in prompts]),
+        prompts.read(arguments),
         arguments.key_frames,
         arguments.condition_on,
         arguments.ask_again,
         arguments.threshold,
         arguments.presence,
         arguments.resolve_overlaps,
+        arguments.skip_empty,
         editing.read(arguments),
         generation.read(arguments),
     )
     editing.check_processors(plan.editing)
-    if arguments.resume and plan.generation.do_sample and plan.generation.seed is None:
+    if resume and plan.generation.do_sample and plan.generation.seed is None:
         raise InvalidInput(
             "A run that draws words at random cannot be resumed: it would find something else.",
             advice="Give both runs the same --seed.",
@@ -291,30 +334,52 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     return plan
 
 
-def _settings(arguments: argparse.Namespace, clip: Clip, sa: Sa2VA, plan: Plan) -> dict[str, Any]:
-    """All that the outputs depend on."""
+def _settings(
+    arguments: argparse.Namespace, clip: Clip, sa: Sa2VA, plan: Plan, kinds: Sequence[Kind]
+) -> dict[str, Any]:
+    """All that the outputs depend on, by name."""
     from msgspec import to_builtins
 
+    changes = plan.editing
     return {
         "input": str(Path(arguments.input).absolute()),
         "input's files": clip.version,
-        "frames": [arguments.start, arguments.end, arguments.stride, arguments.max_size],
-        "fps": str(arguments.fps),
+        "frames": {
+            "start": arguments.start,
+            "end": arguments.end,
+            "stride": arguments.stride,
+            "max_size": arguments.max_size,
+            "first_frame": arguments.first_frame,
+            "deinterlace": arguments.deinterlace,
+        },
+        "fps": None if arguments.fps is None else str(arguments.fps),
         "layer": arguments.layer,
-        "first_frame": arguments.first_frame,
-        "deinterlace": arguments.deinterlace,
-        "model": [sa.settings.model, sa.settings.revision, sa.settings.dtype, sa.settings.quantization],
+        "model": {
+            "name": sa.settings.model,
+            "revision": sa.settings.revision,
+            "dtype": sa.settings.dtype,
+            "quantization": sa.settings.quantization,
+        },
         "tracker_decoder": sa.specification.tracker_decoder,
-        "prompts": plan.prompts,
+        "prompts": [{"name": asked.name, "prompt": asked.prompt} for asked in plan.asked],
         "key_frames": plan.key_frames,
         "condition_on": plan.condition_on,
         "ask_again": plan.ask_again,
-        "masks": [plan.threshold, plan.presence, plan.resolve_overlaps],
-        "editing": to_builtins(plan.editing),
+        "masks": {
+            "threshold": plan.threshold,
+            "presence": plan.presence,
+            "resolve_overlaps": plan.resolve_overlaps,
+            "skip_empty": plan.skip_empty,
+        },
+        "editing": {
+            "processors": [{"name": name, "options": dict(values)} for name, values in changes.processors],
+            "combination": changes.combination,
+            "refinement": to_builtins(changes.refinement),
+        },
         "generation": to_builtins(plan.generation),
-        "save": arguments.save,
+        "save": list(kinds),
         "alpha_codec": arguments.alpha_codec,
-        "outputs": [arguments.exr_depth, arguments.decontaminate],
+        "outputs": {"exr_depth": arguments.exr_depth, "decontaminate": arguments.decontaminate},
     }
 
 
@@ -332,6 +397,8 @@ def _print(printed: dict[str, Any], *, started: bool) -> None:
     for answer in printed["answers"]:
         about = f"{answer['prompt']!r}: " if len(printed["answers"]) > 1 else ""
         print(f"{about}{answer['text']}")
+        if not answer["objects"]:
+            print(f"  {answer['name']}  not found")
     for found in printed["objects"]:
         print(f"  {found['name']}  in {found['frames']} of {printed['frames']} frames")
     for path in printed["files"].values():

@@ -1,7 +1,8 @@
 """Masks in the forms that other tools exchange: COCO's compressed run lengths, and polygons.
 
-Called by `sa2va_host.output.saving` and front ends. Both forms are exact: reading them back gives the mask, pixel for
-pixel.
+Called by `sa2va_host.output.saving` and front ends. Run lengths are exact, holes included, whoever reads them. Polygons
+are exact by the even-odd and the nonzero rule; readers that unite all polygons of an object, as pycocotools does, fill
+the holes of a mask that has some.
 """
 
 from __future__ import annotations
@@ -78,25 +79,50 @@ def _unpack(text: str) -> list[int]:
     return lengths
 
 
-def polygons(mask: Mask) -> list[list[int]]:
-    """The outlines of a mask, bool `[height, width]`: `[[x0, y0, x1, y1, ...], ...]`, pixel corners, exact.
+def polygons(mask: Mask, tolerance: float = 0.0) -> list[list[int]]:
+    """The outlines of a mask, bool `[height, width]`: `[[x0, y0, x1, y1, ...], ...]`, pixel corners.
+
+    Of a ring of 3 x 3 pixels: `[[0, 0, 3, 0, 3, 3, 0, 3], [1, 1, 1, 2, 2, 2, 2, 1]]`, the part and its hole.
 
     Coordinates are those of COCO: of corners, not centres, so `(0, 0)` is the picture's corner and one pixel at its
     top left is `[0, 0, 1, 0, 1, 1, 0, 1]`. Edges follow the pixels' sides. Parts run clockwise on the screen, their
     holes counterclockwise, each from corner to corner without repeating the first: filled by the even-odd or the
     nonzero rule they give the mask back, and their signed areas add up to its number of pixels. Parts are 8-connected,
-    holes 4-connected.
+    holes 4-connected. COCO's own tools know no holes in polygons: pycocotools unites the outlines, so that a hole is
+    filled. For masks with holes use `encode`, which COCO's tools read exactly.
+
+    ``tolerance``, in pixels, leaves out the corners that change an outline by no more than that (Douglas and Peucker
+    1973, as OpenCV's `approxPolyDP` does it): of a circle tens are left instead of hundreds. 0 is exact. An outline
+    that would be left without an area (a speck, a line) stays exact, and neighbouring outlines may cross by as much as
+    the tolerance. Raises `InvalidInput` for a negative tolerance or one that is no number.
     """
+    check_tolerance(tolerance)
     import cv2
 
     # OpenCV's outlines run through the centres of border pixels. With every pixel doubled, the two coordinates
     # 2x and 2x + 1 of a pixel x tell its sides apart: they round up to the corners x and x + 1.
     doubled = mask.astype(np.uint8).repeat(2, axis=0).repeat(2, axis=1)
     outlines, _ = cv2.findContours(doubled, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
-    return [
-        _corners((np.asarray(outline[:, 0], dtype=np.int32) + 1) // 2).ravel().tolist()
-        for outline in outlines
-    ]
+    corners = (_corners((np.asarray(outline[:, 0], dtype=np.int32) + 1) // 2) for outline in outlines)
+    return [_simplified(points, tolerance).ravel().tolist() for points in corners]
+
+
+def check_tolerance(tolerance: float) -> None:
+    """Raises `InvalidInput` for what is no tolerance of `polygons`: 0 or more, in pixels."""
+    if not 0 <= tolerance < float("inf"):  # NaN fails this too
+        raise InvalidInput(
+            f"The polygon tolerance is {tolerance}.", advice="Use pixels: 0 is exact, 1 is usual."
+        )
+
+
+def _simplified(points: NDArray[np.int32], tolerance: float) -> NDArray[np.int32]:
+    """A closed outline `[n, 2]` with fewer points, in the same direction."""
+    if not tolerance:
+        return points
+    import cv2
+
+    fewer = np.asarray(cv2.approxPolyDP(points[:, None], tolerance, closed=True), dtype=np.int32)[:, 0]
+    return fewer if len(fewer) >= 3 and cv2.contourArea(fewer[:, None]) > 0 else points
 
 
 def _corners(points: NDArray[np.int32]) -> NDArray[np.int32]:

@@ -1,4 +1,5 @@
-"""Fetching a checkpoint from the hub into its cache: the one place of this project that uses the network.
+"""Fetching a checkpoint from the hub into its cache, and removing it: the one place of this project that uses the
+network.
 
 huggingface_hub lists, authenticates, transfers and lays out the cache. What is added here is what its
 `snapshot_download` lacks: a file that was cut off is taken up where it stopped, in the next call too (newer versions
@@ -16,7 +17,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -121,6 +122,49 @@ def pull(
     return find(model, revision=revision)
 
 
+def cached(model: str) -> tuple[list[str], int]:
+    """The commits of the hub's ``model`` that are in the cache, and how many bytes its folder takes there.
+
+    Raises `ModelNotFound` where there is nothing of it, `InvalidInput` for what is no `ORG/NAME`.
+    """
+    if not is_hub_name(model):
+        raise InvalidInput(f"{model!r} is no name of the hub.", advice="It looks like ORG/NAME.")
+    repo = repo_folder(model)
+    if not repo.is_dir():
+        raise ModelNotFound(f"{model} is not in the hub's cache, {hub_cache()}.")
+    snapshots = repo / "snapshots"
+    commits = sorted(each.name for each in snapshots.iterdir() if each.is_dir()) if snapshots.is_dir() else []
+    files = (file for file in repo.rglob("*") if file.is_file() and not file.is_symlink())
+    return commits, sum(file.stat().st_size for file in files)
+
+
+def remove(model: str, commits: Sequence[str] = ()) -> int:
+    """Remove the hub's ``model`` from the cache: these commits of it, or all; returns how many bytes came free.
+
+    What another commit needs stays. Raises as `cached` does, `ModelNotFound` where huggingface_hub is missing, OSError
+    as the system does, and `Sa2VAError` when another process is fetching it.
+    """
+    here, before = cached(model)
+    try:
+        from huggingface_hub import scan_cache_dir
+    except ImportError as error:
+        raise ModelNotFound(
+            "Removing models needs the library huggingface_hub.",
+            advice=f"`pip install huggingface_hub`, or remove the folder {repo_folder(model)}.",
+        ) from error
+    with _alone(model):
+        scanned = scan_cache_dir(hub_cache())
+        # Of this model alone: a commit may be one of another model's too, such as of a copy on the hub.
+        ours = [each for each in scanned.repos if (each.repo_type, each.repo_id) == ("model", model)]
+        whole = not commits or set(commits) >= set(here)
+        chosen = {each.commit_hash for repo in ours for each in repo.revisions} if whole else set(commits)
+        if chosen:
+            replace(scanned, repos=frozenset(ours)).delete_revisions(*chosen).execute()
+        if whole and repo_folder(model).is_dir():  # what was never whole is none of its revisions
+            shutil.rmtree(repo_folder(model))
+    return before if whole else before - cached(model)[1]
+
+
 def _missing(model: str, revision: str, patterns: Sequence[str]) -> list[_File]:
     """What of the checkpoint is not in the cache yet. Raises huggingface_hub's errors, or `ModelNotFound`."""
     from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_url
@@ -220,9 +264,16 @@ def _in_words(model: str, revision: str) -> Iterator[None]:
             advice=f"Ask at {constants.ENDPOINT}/{model}, then {login}.",
         ) from error
     except errors.RepositoryNotFoundError as error:
+        # To who has not logged in the hub answers 401 for what is private and for what is not there, else 404.
+        similar = _similar(model)
+        if error.response.status_code == 404:
+            raise ModelNotFound(
+                f"The hub has no model {model}: the name is wrong{similar}.",
+                advice="Check it, capitals included; a private one must be shared with you.",
+            ) from error
         raise ModelNotFound(
             f"The hub has no model {model}, or it is private.",
-            advice=f"Check the name; for a private one {login}.",
+            advice=f"Check the name{similar}; for a private one {login}.",
         ) from error
     except errors.RevisionNotFoundError as error:
         raise ModelNotFound(
@@ -252,6 +303,17 @@ def _in_words(model: str, revision: str) -> Iterator[None]:
             f"{constants.ENDPOINT} cannot be reached or broke off: {why}.",
             advice=f"What has come is kept; try `{pull_command(model, revision)}` again.",
         ) from error
+
+
+def _similar(model: str) -> str:
+    """` (did you mean ...?)`, of the models that are known."""
+    from difflib import get_close_matches
+
+    from .known_models import TABLE
+
+    names = {known.name.casefold(): known.name for known in TABLE}
+    close = get_close_matches(model.casefold(), names, n=1, cutoff=0.8)
+    return f" (did you mean {names[close[0]]}?)" if close else ""
 
 
 @contextmanager

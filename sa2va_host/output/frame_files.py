@@ -76,7 +76,7 @@ class ObjectFiles:
                 frame.picture, frame.plate, exr_depth=self._exr_depth, decontaminated=self._decontaminated
             )
             return cutouts.suffix, lambda path, layer: cutouts.write(path, layer.probability)
-        return ".png", _write_matte
+        return ".png", _write_probability
 
     def close(self) -> str:
         """Nothing is left to do: every file is whole already."""
@@ -150,13 +150,13 @@ def _palette() -> list[int]:
     return [value for colour in colours for value in colour]
 
 
-def _write_matte(path: Path, layer: Layer) -> None:
+def _write_probability(path: Path, layer: Layer) -> None:
     media.write_image(path, np.rint(layer.probability * np.float32(65535)).astype(np.uint16))
 
 
-OBJECT_KINDS = ("masks", "matte", "exr", "cutout")
+OBJECT_KINDS = ("masks", "probability", "exr", "cutout")
 """- `masks`: 8-bit grey, 255 inside
-- `matte`: the probability, 16-bit grey, 65535 for 1
+- `probability`: the probability, 16-bit grey, 65535 for 1
 - `exr`: the probability in the channel Y, half or float, in the display window of an OpenEXR frame
 - `cutout`: RGBA, the object alone with the probability as its alpha (`sa2va_host.output.cutouts`)
 """

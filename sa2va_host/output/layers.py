@@ -29,6 +29,14 @@ class Layer:
     """bool `[height, width]`; empty where the object is not in the frame."""
     presence: float | None = None
     """The model's probability, 0..1, that it is in the frame; None where the model has no such score."""
+    found: bool = True
+    """False for a prompt that nothing was found for: it stands for no object, and has empty files alone."""
+
+
+def absent_layers(names: Sequence[str], size: tuple[int, int]) -> list[Layer]:
+    """A layer that is all 0 for each prompt that nothing was found for; ``size`` is `(height, width)`."""
+    nothing = np.zeros(size, np.float32)
+    return [Layer(name, nothing, nothing.astype(np.bool_), found=False) for name in names]
 
 
 def make_layers(

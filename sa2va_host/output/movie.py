@@ -162,7 +162,7 @@ class Movie:
         self._cut_short += max(Fraction(0), step - longest)
         self._last += min(step, longest)
         frame.pts, frame.time_base = round(self._last / self._time_base), self._time_base
-        with _errors(self.unfinished):
+        with _errors(self.path):
             if self._output is None:
                 self._begin(picture.shape[1], picture.shape[0])
             self._mux(self._stream.encode(frame))
@@ -175,7 +175,7 @@ class Movie:
         if self._output is None:
             return ""
         output, self._output = self._output, None
-        with _errors(self.unfinished):
+        with _errors(self.path):
             try:
                 self._mux(self._stream.encode(None), output)
             finally:

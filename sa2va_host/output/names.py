@@ -6,7 +6,7 @@ Called by front ends, and by `saving`, which writes.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
@@ -18,7 +18,7 @@ Kind: TypeAlias = Literal[
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """What can be saved. For object N of STEM:
 
-- `masks`: STEM.N.png, 8-bit grey, 255 inside
+- `masks`: STEM.N.png, 8-bit grey, 255 inside; where nothing is found STEM.0.png is all 0, and so are the next three
 - `cutout`: STEM.N.cutout.png or .exr, RGBA, the object alone with the probability as its alpha
 (`sa2va_host.output.cutouts`)
 - `probability`: STEM.N.probability.png, 16-bit grey, 65535 for 1
@@ -31,6 +31,23 @@ and for the picture:
 - `rle`, `polygons`: STEM.rle.json, STEM.polygons.json, the forms of `sa2va_host.masks.regions`
 - `logits`: STEM.logits.npz, all that the masks are made of
 """
+OBJECT_ENDINGS: Mapping[Kind, tuple[str, ...]] = {
+    "masks": (".png",),
+    "cutout": (".cutout.png", ".cutout.exr"),
+    "probability": (".probability.png",),
+    "exr": (".probability.exr",),
+}
+"""The kinds that have a file for each object, and what may follow STEM.N in its name."""
+PICTURE_ENDINGS: Mapping[Kind, str] = {
+    "overlay": ".overlay.png",
+    "exr-layers": ".layers.exr",
+    "rle": ".rle.json",
+    "polygons": ".polygons.json",
+    "logits": ".logits.npz",
+}
+"""The kinds that have one file for each image, and what follows STEM in its name."""
+_OTHER_SPELLINGS: Mapping[str, str] = {"matte": "probability"}
+"""Names that a kind had in earlier versions."""
 
 
 def checked_kinds(kinds: Iterable[str]) -> tuple[Kind, ...]:
@@ -39,7 +56,7 @@ def checked_kinds(kinds: Iterable[str]) -> tuple[Kind, ...]:
     Raises `InvalidInput` for an unknown one and `ConfigError` where the library that `exr` needs is missing, so that it
     can be asked before the model is.
     """
-    wanted = {kind.strip() for kind in kinds}
+    wanted = spelled(kinds)
     for unknown in sorted(wanted - set(KINDS)):
         raise InvalidInput(
             f"There is nothing to save of the kind {unknown!r}.", advice=f"Use {', '.join(KINDS)}."
@@ -49,6 +66,11 @@ def checked_kinds(kinds: Iterable[str]) -> tuple[Kind, ...]:
 
         check_exr()
     return tuple(kind for kind in KINDS if kind in wanted)
+
+
+def spelled(kinds: Iterable[str]) -> set[str]:
+    """The kinds by the names that they have here: without spaces, and `probability` for `matte`."""
+    return {_OTHER_SPELLINGS.get(kind.strip(), kind.strip()) for kind in kinds}
 
 
 def distinct_stems(paths: Sequence[str | os.PathLike[str]]) -> list[str]:

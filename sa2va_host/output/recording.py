@@ -25,6 +25,7 @@ from .exr_layers import LayerFiles
 from .frame_files import LabelMaps, ObjectFiles
 from .frame_lines import FrameLines
 from .movie import PRORES_4444, VP9_ALPHA, Codec
+from .names import spelled
 from .renderings import AlphaMovies, Overlay
 
 if TYPE_CHECKING:
@@ -34,11 +35,13 @@ if TYPE_CHECKING:
 
     from .layers import Layer
 
-Kind: TypeAlias = Literal["masks", "matte", "exr", "exr-layers", "cutout", "overlay", "alpha", "rle", "davis"]
+Kind: TypeAlias = Literal[
+    "masks", "probability", "exr", "exr-layers", "cutout", "overlay", "alpha", "rle", "davis"
+]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """What can be recorded, in a folder:
 
-- `masks/NAME/FRAME.png`, `matte/...png`, `exr/...exr`, `cutout/...png` or `.exr`: as
+- `masks/NAME/FRAME.png`, `probability/...png`, `exr/...exr`, `cutout/...png` or `.exr`: as
 `sa2va_host.output.frame_files.OBJECT_KINDS` says
 - `exr-layers/FRAME.exr`: a channel for each object (`sa2va_host.output.exr_layers`)
 - `overlay.mp4`: the video with its objects brought out, H.264, with the sound
@@ -48,6 +51,8 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 (`sa2va_host.output.frame_files.LabelMaps`)
 """
 ALPHA_CODECS: Mapping[str, Codec] = {"prores": PRORES_4444, "vp9": VP9_ALPHA}
+_TOGETHER: frozenset[Kind] = frozenset({"overlay", "rle", "davis"})
+"""The kinds that show or list all objects in one place."""
 _PENDING = 2
 """Frames that may wait to be written; 4K takes 25 MB each, and as much again for each object."""
 
@@ -70,7 +75,7 @@ def checked_kinds(kinds: Iterable[str]) -> tuple[Kind, ...]:
     """The kinds in the order of `KINDS`, each once. Raises `InvalidInput` for an unknown one and `ConfigError` where a
     library for one is missing, so that it can be asked before the model is.
     """
-    wanted = {kind.strip() for kind in kinds}
+    wanted = spelled(kinds)
     for unknown in sorted(wanted - set(KINDS)):
         raise InvalidInput(f"A video cannot be saved as {unknown!r}.", advice=f"Use {', '.join(KINDS)}.")
     if wanted & {"exr", "exr-layers"}:
@@ -139,7 +144,11 @@ class Recording:
         return {kind: writer.path for kind, writer in self._writers.items()}
 
     def add(self, frame: Frame, layers: Sequence[Layer]) -> None:
-        """Have a frame written; the layers are those of every frame, in the same order."""
+        """Have a frame written; the layers are those of every frame, in the same order.
+
+        Those that stand for no object (`Layer.found`) have files and videos of their own, which are empty, and are left
+        out of what shows or lists the objects together.
+        """
         self._settle(_PENDING)
         self._pending.append(self._pool.submit(self._write, frame, layers))
 
@@ -164,8 +173,9 @@ class Recording:
             self._pending.popleft().result()
 
     def _write(self, frame: Frame, layers: Sequence[Layer]) -> None:
-        for writer in self._writers.values():
-            writer.add(frame, layers)
+        found = [layer for layer in layers if layer.found]
+        for kind, writer in self._writers.items():
+            writer.add(frame, found if kind in _TOGETHER else layers)
         self.frames += 1
 
     def _writer(self, kind: Kind, alpha: Codec, resume: bool) -> Writer:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ from sa2va_host.plugins import processing
 from .cutouts import Cutouts
 from .exr_layers import ObjectChannels
 from .layers import object_names
-from .names import checked_kinds
+from .names import PICTURE_ENDINGS, checked_kinds
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -72,7 +73,9 @@ class Saved:
 
     objects: tuple[FoundObject, ...]
     files: Mapping[Kind, tuple[Path, ...]]
-    """By kind, in the order of `names.KINDS`; a kind of the objects has a file for each, in their order."""
+    """By kind, in the order of `names.KINDS`; a kind of the objects has a file for each, in their order, and one that
+    is all 0 where there is no object.
+    """
 
 
 def save(
@@ -88,48 +91,62 @@ def save(
     plate: Plate | None = None,
     exr_depth: ExrDepth = "half",
     decontaminated: bool = False,
+    name: str = "",
     channels: ObjectChannels | None = None,
+    skip_empty: bool = False,
+    polygon_tolerance: float = 0.0,
 ) -> Saved:
     """Write what was found in a picture, which is anything that `media.read_image` reads.
 
     ``stem`` is the path that all names begin with, ``prompt`` is noted in the files that have room for words.
     ``probabilities`` `[objects, height, width]`, 0..1, stand for the result's own (mask processors and combinations
-    make such); they are refined like those. Logits are the model's in any case.
+    make such); they are refined like those. Logits are the model's in any case. ``polygon_tolerance`` is that of
+    `sa2va_host.masks.regions.polygons`, in pixels.
 
     ``plate`` is the picture's file, from which cut-outs and OpenEXR files take what 8 bits do not hold; where the
     picture itself is a file's name, it is that file. ``exr_depth`` is that of OpenEXR files, ``decontaminated`` frees
-    the soft edges of cut-outs of the background's colour. With ``channels`` the objects of `exr-layers` are added
-    there, for a file that holds those of several prompts and that the caller writes.
+    the soft edges of cut-outs of the background's colour. The objects of `exr-layers` are called ``name``, or after the
+    prompt; with ``channels`` they are added there, for a file that holds those of several prompts and that the caller
+    writes.
 
-    Raises `InvalidInput` for a picture or probabilities of another size, what `checked_kinds` and `refine` raise,
-    `ConfigError` where a package is missing, and `OSError` as the system does.
+    Where nothing was found, the kinds that have a file for each object get one for object 0 that is all 0, so that
+    who comes after can tell "not there" from "failed"; ``skip_empty`` leaves it out. The files of object 0 are written
+    after those of the other objects, and the picture's own after them: who finds them all finds a whole set.
+
+    Raises `InvalidInput` for a picture or probabilities of another size, what `checked_kinds`, `refine` and `polygons`
+    raise, `ConfigError` where a package is missing, and `OSError` as the system does.
     """
     if result.is_video:
         raise TypeError("A video has a mask in each frame: save its frames one by one.")
     picture, plate = _read(image, plate, result.size)
     masks.threshold_logit(threshold)
+    regions.check_tolerance(polygon_tolerance)
     refinement = refinement or Refinement()
     files: dict[Kind, list[Path]] = {kind: [] for kind in checked_kinds(kinds)}
     objects: list[FoundObject] = []
     drawn: list[Mask] = []
-    shapes: dict[Kind, list[Any]] = {kind: [] for kind in _REGIONS if kind in files}
+    describe: Mapping[Kind, Callable[[Mask], Any]] = {
+        "rle": regions.encode,
+        "polygons": partial(regions.polygons, tolerance=polygon_tolerance),
+    }
+    shapes: dict[Kind, list[Any]] = {kind: [] for kind in describe if kind in files}
     # Maps that were combined are no longer the answer's objects.
     named = probabilities is None or len(probabilities) == len(result)
-    files_of = _ObjectFiles(files, picture, plate, exr_depth, decontaminated)
+    files_of = _ObjectFiles(stem, files, picture, plate, exr_depth, decontaminated)
     layers = ObjectChannels(exr_depth) if channels is None else channels
-    layer_names = object_names([prompt], [len(result) if probabilities is None else len(probabilities)])
+    layer_names = object_names(
+        [name or prompt], [len(result) if probabilities is None else len(probabilities)]
+    )
     names = result.phrases if named else []
-    with _Writers() as writers:
+    with files_of:
         for index, plain in enumerate(_maps(result, probabilities)):
             probability = refine(plain, refinement, threshold, picture)
             mask = to_mask(probability, refinement, threshold)
-            for kind, (ending, write) in files_of.writers.items():
-                files[kind].append(Path(f"{stem}.{index}{ending}"))
-                writers.submit(write, str(files[kind][-1]), probability, mask)
+            files_of.add(index, probability, mask)
             if "exr-layers" in files:
                 layers.add(layer_names[index], probability)
             for kind, found in shapes.items():
-                found.append(_REGIONS[kind](mask))
+                found.append(describe[kind](mask))
             if "overlay" in files:
                 drawn.append(mask)
             objects.append(
@@ -142,13 +159,16 @@ def save(
                     phrase=names[index] if named else "",
                 )
             )
+        if not objects and not skip_empty:
+            files_of.add(0, np.zeros(result.size, np.float32), np.zeros(result.size, np.bool_))
+    ends = {kind: f"{stem}{ending}" for kind, ending in PICTURE_ENDINGS.items()}
     if "exr-layers" in files:
         if not objects:  # a channel that is missing would be taken for a run that failed
-            layers.add(prompt, np.zeros(result.size, np.float32))
+            layers.add(name or prompt, np.zeros(result.size, np.float32))
         if channels is None:
-            files["exr-layers"].append(layers.write(f"{stem}.layers.exr", window=files_of.window))
+            files["exr-layers"].append(layers.write(ends["exr-layers"], window=files_of.window))
     if "overlay" in files:
-        files["overlay"].append(media.write_overlay(f"{stem}.overlay.png", picture, drawn))
+        files["overlay"].append(media.write_overlay(ends["overlay"], picture, drawn))
     for kind, found in shapes.items():
         described = [{**asdict(item), kind: shape} for item, shape in zip(objects, found, strict=True)]
         document = {
@@ -157,9 +177,9 @@ def save(
             "size": list(result.size),
             "objects": described,
         }
-        files[kind].append(media.write_json(f"{stem}.{kind}.json", document))
+        files[kind].append(media.write_json(ends[kind], document))
     if "logits" in files:
-        files["logits"].append(_write_logits(f"{stem}.logits.npz", result, prompt))
+        files["logits"].append(_write_logits(ends["logits"], result, prompt))
     return Saved(tuple(objects), {kind: tuple(paths) for kind, paths in files.items()})
 
 
@@ -175,31 +195,6 @@ def _read(image: Source, plate: Plate | None, size: tuple[int, int]) -> tuple[Pi
             f" {size[1]} x {size[0]}."
         )
     return picture, plate
-
-
-class _Writers:
-    """Threads that write files while the next object's map is made. At most `_AHEAD` files wait, so that no more maps
-    than that are held; leaving waits for all of them and raises what the first one that failed did.
-    """
-
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(_WRITERS, "sa2va-writer")
-        self._pending: deque[Future[Path]] = deque()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        self._pool.shutdown(wait=True)
-        if kind is None:
-            for future in self._pending:
-                future.result()
-
-    def submit(self, write: Callable[..., Path], *arguments: Any) -> None:
-        """Have a file written; waits where too many are in work, and raises what one of those did."""
-        self._pending.append(self._pool.submit(write, *arguments))
-        if len(self._pending) > _AHEAD:
-            self._pending.popleft().result()
 
 
 def _maps(result: Segmentation, given: NDArray[Any] | None) -> Iterable[Probability]:
@@ -229,40 +224,83 @@ def _write_probability(path: str, probability: Probability) -> Path:
 
 
 class _ObjectFiles:
-    """The kinds that have a file for each object: what the name ends in, and who writes it."""
+    """The kinds that have a file for each object, written on threads while the next object's map is made: a context
+    manager.
+
+    At most `_AHEAD` files wait, so that no more maps than that are held. Leaving writes the files of object 0, once all
+    others are there; what the first writer that failed did is raised.
+    """
 
     def __init__(
         self,
-        kinds: Collection[Kind],
+        stem: str | os.PathLike[str],
+        files: dict[Kind, list[Path]],
         picture: Picture,
         plate: Plate | None,
         exr_depth: ExrDepth,
         decontaminated: bool,
     ) -> None:
-        self.window = plate.window() if plate and {"exr", "exr-layers"} & {*kinds} else Window()
+        """``files`` has the kinds, and gets the paths."""
+        kinds = set(files)
+        self.window = plate.window() if plate and {"exr", "exr-layers"} & kinds else Window()
         if decontaminated:
             check_matting()
-        self.writers: dict[Kind, tuple[str, Callable[[str, Probability, Mask], Path]]] = {}
+        self._stem = os.fspath(stem)
+        self._files = files
+        self._pool = ThreadPoolExecutor(_WRITERS, "sa2va-writer")
+        self._pending: deque[Future[Path]] = deque()
+        self._first: list[tuple[Callable[..., Path], str, Probability, Mask]] = []
+        self._kinds: dict[Kind, tuple[str, Callable[[str, Probability, Mask], Path]]] = {}
+        """What names end in, and who writes them."""
         if "masks" in kinds:
-            self.writers["masks"] = ".png", lambda path, _probability, mask: media.write_mask(path, mask)
+            self._kinds["masks"] = ".png", lambda path, _probability, mask: media.write_mask(path, mask)
         if "cutout" in kinds:
             cutouts = Cutouts(picture, plate, exr_depth=exr_depth, decontaminated=decontaminated)
-            self.writers["cutout"] = (
+            self._kinds["cutout"] = (
                 f".cutout{cutouts.suffix}",
                 lambda path, probability, _mask: cutouts.write(path, probability),
             )
         if "probability" in kinds:
-            self.writers["probability"] = (
+            self._kinds["probability"] = (
                 ".probability.png",
                 lambda path, probability, _mask: _write_probability(path, probability),
             )
         if "exr" in kinds:
-            self.writers["exr"] = (
+            self._kinds["exr"] = (
                 ".probability.exr",
                 lambda path, probability, _mask: exr.write_exr(
                     path, {"Y": probability}, depth=exr_depth, window=self.window
                 ),
             )
 
+    def __enter__(self) -> Self:
+        return self
 
-_REGIONS: Mapping[Kind, Callable[[Mask], Any]] = {"rle": regions.encode, "polygons": regions.polygons}
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
+        try:
+            if kind is None:
+                self._settle(0)
+                for order in self._first:
+                    self._submit(order)
+                self._settle(0)
+        finally:
+            self._pool.shutdown(wait=True)
+
+    def add(self, index: int, probability: Probability, mask: Mask) -> None:
+        """Have the files of an object written; waits where too many are in work."""
+        for kind, (ending, write) in self._kinds.items():
+            path = Path(f"{self._stem}.{index}{ending}")
+            self._files[kind].append(path)
+            order = (write, str(path), probability, mask)
+            if index:
+                self._submit(order)
+            else:
+                self._first.append(order)
+
+    def _submit(self, order: tuple[Callable[..., Path], str, Probability, Mask]) -> None:
+        self._pending.append(self._pool.submit(order[0], *order[1:]))
+        self._settle(_AHEAD)
+
+    def _settle(self, left: int) -> None:
+        while len(self._pending) > left:
+            self._pending.popleft().result()

@@ -51,7 +51,7 @@ def test_segment_writes_masks_and_an_overlay(sa2va, picture, tmp_path):
         rf"  {re.escape('out/picture.0.png')}  {mask.sum()} pixels, mean .* \d\.\d\d", lines[1]
     )
     assert re.search(r"model scripted:, worker \d+ \(started for this call\)$", lines[-1])
-    again = sa2va(*SEGMENT, "objects=1", "-o", "out")
+    again = sa2va(*SEGMENT, "objects=1", "-o", "out", "--overwrite")
     pid = re.search(r"worker (\d+) ", lines[-1])
     assert pid is not None
     assert again.stdout.splitlines()[-1].endswith(f"worker {pid[1]} (warm)")
@@ -89,11 +89,33 @@ def test_masks_are_those_of_the_python_api(sa2va, picture, environment, tmp_path
     assert np.array_equal(np.load(tmp_path / "mask.npy"), written[None])
 
 
-def test_nothing_found_is_an_answer(sa2va, picture, tmp_path):
-    done = sa2va(*SEGMENT, "objects=0", "--json")
+def test_nothing_found_is_an_answer_with_an_empty_mask(sa2va, picture, tmp_path):
+    done = sa2va(*SEGMENT, "objects=0", "-o", "out", "--save", "masks,overlay,probability,cutout", "--json")
     assert done.returncode == 0
-    assert json.loads(done.stdout)["results"][0]["objects"] == []
-    assert sorted(path.name for path in tmp_path.glob("picture.*")) == ["picture.overlay.png", "picture.png"]
+    (result,) = json.loads(done.stdout)["results"]
+    assert (result["objects"], result["count"]) == ([], 0)
+    assert result["files"]["masks"] == ["out/picture.0.png"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "picture.0.png", "picture.0.probability.png", "picture.0.cutout.png", "picture.overlay.png",
+    }  # fmt: skip
+    mask = mask_of(tmp_path / "out/picture.0.png")
+    assert mask.shape == (48, 64)
+    assert not mask.any()
+    with Image.open(tmp_path / "out/picture.0.cutout.png") as image:
+        assert not np.asarray(image).any()
+    assert "nothing found" in sa2va(*SEGMENT, "objects=0", "--save", "masks", "-o", "words").stdout
+
+
+def test_of_several_prompts_the_absent_one_has_its_empty_mask(sa2va, picture, tmp_path):
+    asked = ("-p", "objects=2", "-p", "objects=0")
+    done = sa2va("segment", "picture.png", *asked, "--save", "masks", "-o", "out", "--combine", "union")
+    assert done.returncode == 0, done.stderr
+    assert not mask_of(tmp_path / "out/picture.objects-0.0.png").any()
+    assert mask_of(tmp_path / "out/picture.objects-2.0.png").any()
+    sa2va("segment", "picture.png", *asked, "--save", "masks", "-o", "less", "--skip-empty")
+    assert {path.name for path in (tmp_path / "less").iterdir()} == {
+        "picture.objects-2.0.png", "picture.objects-2.1.png",
+    }  # fmt: skip
 
 
 def test_an_empty_mask_has_no_box(sa2va, picture):
@@ -156,7 +178,7 @@ def test_errors_are_a_sentence_and_an_exit_code(sa2va, picture, arguments, code,
     assert "sa2va: " in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
-    assert sa2va(*SEGMENT, "objects=1").returncode == 0  # whatever it was, the next call works
+    assert sa2va(*SEGMENT, "objects=1", "--overwrite").returncode == 0  # whatever it was, the next call works
 
 
 def test_debugging_shows_where(sa2va, picture):
@@ -210,7 +232,18 @@ def test_plain_lines_without_a_terminal(sa2va, picture):
     starting, loading = done.stderr.splitlines()[:2]
     assert starting == "starting ..."
     assert re.fullmatch(r"loading \d.* \.\.\.", loading)
-    assert sa2va(*SEGMENT, "objects=1", "--model", "scripted:load=0.3").stderr == ""
+    again = sa2va(*SEGMENT, "objects=1", "--model", "scripted:load=0.3", "--overwrite")
+    assert (again.returncode, again.stderr) == (0, "")
+
+
+def test_quiet_leaves_the_files_alone_to_speak(sa2va, picture, tmp_path):
+    done = sa2va(*SEGMENT, "objects=1", "--model", "scripted:load=0.3", "-q")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (tmp_path / "picture.0.png").exists()
+    assert json.loads(sa2va(*SEGMENT, "objects=1", "-o", "b", "--quiet", "--json").stdout)["results"]
+    refused = sa2va(*SEGMENT, "error=input", "-q", "-o", "c")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr == "sa2va: The script dislikes this.\n"
 
 
 def test_a_moving_line_on_a_terminal(picture, environment, tmp_path):
@@ -239,7 +272,7 @@ def test_a_moving_line_on_a_terminal(picture, environment, tmp_path):
 def test_a_reader_that_leaves(sa2va, picture, environment, tmp_path):
     sa2va(*SEGMENT, "objects=1")
     with subprocess.Popen(
-        [*PROGRAM, *SEGMENT, "objects=1"],
+        [*PROGRAM, *SEGMENT, "objects=1", "--overwrite"],
         env=environment,
         cwd=tmp_path,
         stdout=subprocess.PIPE,

@@ -83,7 +83,7 @@ def test_what_is_passed_over_is_said_in_one_line(sa2va, picture, tmp_path):
     for command in ("segment", "video", "chat"):
         done = sa2va(command, "shots", "--prompt", "objects=1")
         assert done.returncode == 2
-        assert f"The folder shots has no pictures in it. {note}" in done.stderr
+        assert f"The folder shots has no images in it. {note}" in done.stderr
 
 
 def test_brackets_in_the_name_of_a_folder(sa2va, picture, tmp_path):
@@ -120,7 +120,7 @@ def test_folders_of_a_folder_keep_their_places(sa2va, picture, tmp_path):
     wanted = ["shots/a.png", "shots/inner/a.png", "shots/inner/deep/b.png"]
     made = {"a.0.png", "inner/a.0.png", "inner/deep/b.0.png"}
     for output in ("out", "shots/masks", "shots/masks"):  # the third run finds what the second one wrote
-        done = sa2va("segment", "shots", "--recursive", *ONE, "-o", output, "--json")
+        done = sa2va("segment", "shots", "--recursive", *ONE, "-o", output, "--overwrite", "--json")
         assert images(done) == wanted
         folder = tmp_path / output
         assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == made
@@ -266,7 +266,8 @@ def test_the_home_folder_is_expanded(sa2va, picture, tmp_path):
     home = {"HOME": str(tmp_path / "home")}
     file = str(tmp_path / "home" / "shots" / "a.png")
     for name in ("~/shots/a.png", "~/shots", "~/shots/*.png"):
-        assert images(sa2va("segment", name, *ONE, "-o", "out", "--json", extra=home)) == [file]
+        done = sa2va("segment", name, *ONE, "-o", "out", "--overwrite", "--json", extra=home)
+        assert images(done) == [file]
         assert sa2va("chat", name, "--prompt", "x", extra=home).returncode == 0
     for number, name in enumerate(("~/shots", "~/shots/*.png")):
         done = sa2va("video", name, *ONE, "-o", f"video{number}", "--json", extra=home)

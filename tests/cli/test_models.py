@@ -98,11 +98,14 @@ def test_progress_is_plain_lines_without_a_terminal(
     ("arguments", "extra", "code", "message"),
     [
         (("Org/Nothing",), {}, 3, "The hub has no model Org/Nothing, or it is private."),
+        (("Org/Nothing",), {"HF_TOKEN": "x"}, 3, "The hub has no model Org/Nothing: the name is wrong."),
+        (("bytedance/sa2va-4b",), {"HF_TOKEN": "x"}, 3,
+         "The hub has no model bytedance/sa2va-4b: the name is wrong (did you mean ByteDance/Sa2VA-4B?)."),
         ((MODEL, "--revision", "v9"), {}, 3, f"{MODEL} has no revision 'v9'."),
         ((MODEL,), {"SA2VA_OFFLINE": "1"}, 3, f"{MODEL} is not fetched: offline is set."),
         (("sa2va-tiny",), {}, 2, "'sa2va-tiny' is no name of the hub. It looks like ORG/NAME."),
     ],
-)
+)  # fmt: skip
 def test_a_pull_that_fails_says_why_in_a_sentence(
     sa2va: Command, arguments: tuple[str, ...], extra: dict[str, str], code: int, message: str
 ) -> None:

@@ -107,7 +107,7 @@ def test_a_bad_picture_is_reported_and_the_others_are_done(sa2va, folder, tmp_pa
     (failure,) = document["errors"]
     assert failure["image"] == "shots/aa.png"
     assert failure["error"] in done.stderr
-    assert "1 of 4 pictures failed" in done.stderr
+    assert "1 of 4 images failed" in done.stderr
 
 
 def test_everything_that_can_be_saved(sa2va, picture, tmp_path):

@@ -34,7 +34,10 @@ def test_help_names_every_command_and_exit_code():
         "stop",
         "logs",
         "models",
+        "show",
         "pull",
+        "rm",
+        "load",
         "config",
         "plugins",
         "doctor",
@@ -68,10 +71,11 @@ def test_help_and_mistakes_load_nothing_heavy(arguments):
         (["sgement"], "invalid choice"),
         (["segment"], "IMAGE"),
         (["segment", "a.png"], "--prompt"),
+        (["video", "a.mp4"], "--prompt"),
+        (["segment", "a.png", "--prompt", "x", "--overwrite", "--skip-existing"], "not allowed with"),
         (["segment", "a.png", "--prompt", "x", "--threshold", "1.5"], "'1.5' is no probability"),
         (["segment", "a.png", "--prompt", "x", "--threshold", "nan"], "'nan' is no probability"),
         (["segment", "a.png", "--prompt", "x", "--keep-alive", "soon"], "'soon' is no duration"),
-        (["stop"], "MODEL --all"),
         (["stop", "some", "--all"], "not allowed with"),
     ],
 )
@@ -80,6 +84,14 @@ def test_usage_mistakes(arguments, message):
     assert done.returncode == 2
     assert message in done.stderr
     assert done.stdout == ""
+    assert done.stderr.count("\n") == 1, "one line"
+
+
+def test_a_usage_mistake_points_to_the_help_of_its_command():
+    mistakes = {"segment": ["segment"], "chat": ["chat", "--nothing"]}
+    for command, words in mistakes.items():
+        assert sa2va(*words).stderr.endswith(f" (see sa2va {command} --help)\n")
+    assert sa2va("sgement").stderr.endswith(" (see sa2va --help)\n")
 
 
 @pytest.mark.parametrize("command", ["segment", "chat"])

@@ -50,7 +50,8 @@ def overlap(mask: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
 def test_masks_of_cropped_plates_lie_where_the_plates_pixels_lie(sa2va, tmp_path):
     source = CASES / "exr-crop"
     done = sa2va(
-        "video", source / "s.####.exr", "--prompt", "the red circle", "--save", "masks,matte,exr,cutout", "-o", "out",
+        "video", source / "s.####.exr", "--prompt", "the red circle", "--save", "masks,probability,exr,cutout",
+        "-o", "out",
         extra=TINY,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -71,7 +72,7 @@ def test_masks_of_cropped_plates_lie_where_the_plates_pixels_lie(sa2va, tmp_path
         np.testing.assert_array_equal(values["Y"] > 0.5, found > 0)
         name = f"the-red-circle/{number}"
         mask = pixels(tmp_path / f"out/masks/{name}.png") > 0
-        matte = pixels(tmp_path / f"out/matte/{name}.png")
+        matte = pixels(tmp_path / f"out/probability/{name}.png")
         assert mask.shape == matte.shape == (120, 160)
         if number < 1005:  # the small model's tracker loses it then, whatever the files are
             assert overlap(mask, red) > 0.9
@@ -128,6 +129,8 @@ def test_a_resumed_run_writes_what_an_unbroken_one_does(sa2va, tmp_path):
     assert {read(tmp_path / "whole" / name)[0].popitem()[1].dtype.name for name in whole} == {"float32"}
     for name in ("exr-layers/1002.exr", "cutout/objects-1/1003.exr"):
         (tmp_path / "broken" / name).unlink()
+    manifest = tmp_path / "broken" / "run.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "finished": False}))
     again = sa2va(*command, "-o", "broken", "--resume")
     assert again.returncode == 0, again.stderr
     assert contents(tmp_path / "broken") == whole

@@ -99,10 +99,56 @@ def test_nothing_found_is_an_answer(sa2va, clip, tmp_path):
     done = sa2va("video", clip, "--prompt", "objects=0", "-o", "out", "--json")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
-    assert (document["objects"], document["frames"], document["files"]) == ([], 0, {})
+    assert (document["objects"], document["frames"], document["size"]) == ([], 20, [48, 64])
     assert document["answers"][0]["text"].startswith("objects=0")
+    assert document["answers"][0]["objects"] == 0
     assert "--key-frames uniform:5" in done.stderr
-    assert not (tmp_path / "out").exists()
+    out = tmp_path / "out"
+    assert files(out) == {"run.json", "overlay.mp4", *(f"masks/objects-0/{n:05d}.png" for n in range(20))}
+    assert not np.stack([mask_of(path) for path in (out / "masks/objects-0").iterdir()]).any()
+    assert len(list(open_clip(out / "overlay.mp4"))) == 20
+    stored = json.loads((out / "run.json").read_text())
+    assert (stored["finished"], stored["answers"]) == (True, document["answers"])
+    less = sa2va("video", clip, "--prompt", "objects=0", "-o", "less", "--skip-empty")
+    assert less.returncode == 0, less.stderr
+    assert files(tmp_path / "less") == {"run.json"}
+
+
+def test_a_prompt_that_is_absent_beside_others_has_empty_files_and_no_label(sa2va, clip, tmp_path):
+    how = (
+        "--prompt",
+        "objects=1",
+        "--prompt",
+        "objects=0 ghost",
+        "--save",
+        "masks,probability,cutout,rle,davis",
+    )
+    done = sa2va("video", clip, *how, "-o", "out", "--end", "3", "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert [found["name"] for found in document["objects"]] == ["objects-1"]
+    assert [(answer["name"], answer["objects"]) for answer in document["answers"]] == [
+        ("objects-1", 1),
+        ("objects-0-ghost", 0),
+    ]
+    for kind in ("masks", "probability", "cutout"):
+        empty = sorted((tmp_path / f"out/{kind}/objects-0-ghost").iterdir())
+        assert [path.name for path in empty] == [f"{number:05d}.png" for number in range(4)]
+        for path in empty:
+            with Image.open(path) as image:
+                assert image.size == (64, 48)
+                assert not np.asarray(image).any()
+    assert mask_of(tmp_path / "out/masks/objects-1/00000.png").any()
+    lines = [json.loads(line) for line in (tmp_path / "out/rle.jsonl").read_text().splitlines()]
+    assert [found["name"] for found in lines[0]["objects"]] == ["objects-1"]
+    sa2va("video", clip, *how, "-o", "less", "--end", "3", "--skip-empty")
+    assert [path.name for path in (tmp_path / "less/masks").iterdir()] == ["objects-1"]
+
+
+def test_the_old_name_of_the_probability_is_still_taken(sa2va, clip, tmp_path):
+    done = sa2va("video", clip, "--prompt", "objects=1", "--save", "matte", "-o", "out", "--end", "0")
+    assert done.returncode == 0, done.stderr
+    assert files(tmp_path / "out") == {"run.json", "probability/objects-1/00000.png"}
 
 
 def test_spread_key_frames_are_read_ahead_and_every_frame_is_written_once(sa2va, clip, tmp_path):

@@ -106,7 +106,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _describe(self, model: str, kind: str, revision: str) -> None:
         repo = self.hub.repos.get(model)
         if repo is None:  # the hub does not tell strangers whether a private model exists
-            self._refuse(401, "RepoNotFound", "Repository not found")
+            stranger = "authorization" not in self.headers
+            self._refuse(401 if stranger else 404, "RepoNotFound", "Repository not found")
             return
         commit = repo.revisions.get(revision, revision)
         if commit not in repo.commits:

@@ -132,7 +132,8 @@ except OSError as error:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of file sizes are POSIX's")
 @pytest.mark.parametrize(
-    ("kind", "name"), [("overlay", "overlay"), ("rle", "rle.jsonl"), ("matte", "matte"), ("exr", "exr")]
+    ("kind", "name"),
+    [("overlay", "overlay"), ("rle", "rle.jsonl"), ("probability", "probability"), ("exr", "exr")],
 )
 def test_a_disk_that_fills_is_said_and_finished_frames_stay(tmp_path: Path, kind: str, name: str) -> None:
     """A limit on the size of files stands in for the full disk: the system refuses in the same place."""
@@ -146,14 +147,14 @@ from sa2va_host.output.layers import Layer
 from sa2va_host.output.recording import Recording
 clip = open_clip(sys.argv[1])
 random = np.random.default_rng(0)
-limit = {"overlay": 30000, "rle": 8000, "matte": 5000, "exr": 5000}[sys.argv[3]]
+limit = {"overlay": 30000, "rle": 8000, "probability": 5000, "exr": 5000}[sys.argv[3]]
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 try:
     with Recording(sys.argv[2], clip, [sys.argv[3]]) as recording:
         for frame in clip:
             noisy = random.random(frame.picture.shape[:2], dtype=np.float32)
             flat = np.full_like(noisy, 0.7)
-            probability = noisy if sys.argv[3] not in ("matte", "exr") or frame.number > 5 else flat
+            probability = noisy if sys.argv[3] not in ("probability", "exr") or frame.number > 5 else flat
             recording.add(frame, [Layer("a", probability, probability > 0.5)])
 except OSError as error:
     print(recording.frames, error.strerror, error.filename, sep="|")
@@ -166,7 +167,7 @@ except OSError as error:
     if kind == "rle":
         lines = (tmp_path / "out" / "rle.jsonl").read_text().splitlines()
         assert [json.loads(line)["frame"] for line in lines] == list(range(int(frames)))
-    elif kind in ("matte", "exr"):
+    elif kind in ("probability", "exr"):
         assert len(list((tmp_path / f"out/{kind}/a").glob("0*"))) == int(frames)
         assert not list((tmp_path / f"out/{kind}/a").glob(".*"))
     else:

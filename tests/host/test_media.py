@@ -7,6 +7,7 @@ import io
 import mmap
 import os
 import stat
+import sys
 
 import numpy as np
 import pytest
@@ -319,3 +320,17 @@ def test_written_files_have_usual_permissions(tmp_path):
     plain.touch()
     written = media.write_mask(tmp_path / "m.png", np.ones((2, 2), dtype=np.bool_))
     assert stat.S_IMODE(written.stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows counts names in UTF-16")
+@pytest.mark.parametrize("letter", ["\U0001f600", "圆", "é", "a"])
+def test_a_temporary_name_is_bounded_in_bytes_and_an_error_names_the_file_that_was_meant(tmp_path, letter):
+    width = len(letter.encode())
+    fits = tmp_path / f"{letter * (251 // width)}.png"
+    media.write_mask(fits, np.ones((2, 2), bool))
+    assert list(tmp_path.iterdir()) == [fits]
+    long = tmp_path / f"{letter * (252 // width + 1)}.png"
+    with pytest.raises(OSError, match="too long") as caught:
+        media.write_mask(long, np.ones((2, 2), bool))
+    assert caught.value.filename == str(long)
+    assert list(tmp_path.iterdir()) == [fits]

@@ -36,11 +36,11 @@ def test_every_kind_lies_where_it_is_said_to(tmp_path: Path, source: Path) -> No
     recording = record(tmp_path / "out", open_clip(source), WITHOUT_EXR)
     assert recording.frames == 10
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "masks", "matte", "cutout", "overlay.mp4", "alpha", "rle.jsonl", "Annotations", "meta.json",
+        "masks", "probability", "cutout", "overlay.mp4", "alpha", "rle.jsonl", "Annotations", "meta.json",
     }  # fmt: skip
     assert all(path.exists() for path in recording.paths.values())
     numbers = [f"{number:05d}.png" for number in range(10)]
-    for folder in ("masks/corner", "masks/ghost", "matte/ghost", "cutout/corner", "Annotations/clip"):
+    for folder in ("masks/corner", "masks/ghost", "probability/ghost", "cutout/corner", "Annotations/clip"):
         assert sorted(path.name for path in (tmp_path / "out" / folder).iterdir()) == numbers
 
 
@@ -48,11 +48,11 @@ def test_files_of_frames_hold_mask_matte_and_cutout(tmp_path: Path, source: Path
     clip = open_clip(source, Selection(start=3, end=3))
     frames = list(clip)
     (corner, _) = layers(frames[0])
-    record(tmp_path, clip, ["masks", "matte", "cutout", "davis"])
+    record(tmp_path, clip, ["masks", "probability", "cutout", "davis"])
     mode, mask = read(tmp_path / "masks/corner/00003.png")
     assert mode == "L"
     np.testing.assert_array_equal(mask, corner.mask * 255)
-    mode, matte = read(tmp_path / "matte/corner/00003.png")
+    mode, matte = read(tmp_path / "probability/corner/00003.png")
     assert mode.startswith("I;16")
     np.testing.assert_array_equal(matte, np.rint(corner.probability * 65535))
     mode, cutout = read(tmp_path / "cutout/corner/00003.png")

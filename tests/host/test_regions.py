@@ -112,3 +112,64 @@ def test_an_empty_mask_has_no_polygons():
 def test_a_full_mask_is_its_frame(height, width):
     (polygon,) = regions.polygons(np.ones((height, width), dtype=bool))
     assert {tuple(point) for point in points(polygon)} == {(0, 0), (width, 0), (width, height), (0, height)}
+
+
+def disc(radius, side=100):
+    y, x = np.ogrid[:side, :side]
+    return (x - side // 2) ** 2 + (y - side // 2) ** 2 <= radius**2
+
+
+def filled(outlines, shape):
+    """The mask that outlines enclose by the even-odd rule, drawn at eight times the size."""
+    import cv2
+
+    scaled = [np.array(outline).reshape(-1, 1, 2) * 8 for outline in outlines]
+    drawn = np.zeros((shape[0] * 8, shape[1] * 8), np.uint8)
+    cv2.fillPoly(drawn, scaled, 1)
+    return drawn[4::8, 4::8].astype(bool)
+
+
+def test_a_circle_has_tens_of_points_at_a_tolerance_of_one_pixel():
+    mask = disc(40)
+    (exact,) = regions.polygons(mask)
+    (simple,) = regions.polygons(mask, tolerance=1)
+    assert len(points(exact)) > 100
+    assert 10 <= len(points(simple)) <= 50
+    assert {tuple(point) for point in points(simple)} <= {tuple(point) for point in points(exact)}
+    again = filled([simple], mask.shape)
+    assert (again & mask).sum() / (again | mask).sum() > 0.98
+    assert len(points(regions.polygons(mask, 3)[0])) < len(points(simple))
+
+
+def test_simplified_holes_stay_holes():
+    mask = disc(40) & ~disc(20)
+    outlines = regions.polygons(mask, tolerance=1)
+    assert sorted(np.sign([signed_area(outline) for outline in outlines])) == [-1, 1]
+    again = filled(outlines, mask.shape)
+    assert (again & mask).sum() / (again | mask).sum() > 0.95
+
+
+def test_the_ring_of_the_docstring():
+    ring = np.ones((3, 3), bool)
+    ring[1, 1] = False
+    assert sorted(map(signed_area, regions.polygons(ring))) == [-1, 9]
+    assert {frozenset(map(tuple, points(one).tolist())) for one in regions.polygons(ring)} == {
+        frozenset({(0, 0), (3, 0), (3, 3), (0, 3)}),
+        frozenset({(1, 1), (1, 2), (2, 2), (2, 1)}),
+    }
+
+
+@given(MASKS, st.floats(0, 20))
+def test_no_part_and_no_hole_is_lost_however_large_the_tolerance(mask, tolerance):
+    exact, simple = regions.polygons(mask), regions.polygons(mask, tolerance)
+    assert len(simple) == len(exact)
+    assert all(len(outline) >= 6 and signed_area(outline) for outline in simple)
+    assert all(isinstance(value, int) for outline in simple for value in outline)
+    if not tolerance:
+        assert simple == exact
+
+
+@pytest.mark.parametrize("tolerance", [-1, float("nan"), float("inf")])
+def test_what_is_no_tolerance_is_refused(tolerance):
+    with pytest.raises(InvalidInput, match="polygon tolerance"):
+        regions.polygons(disc(3), tolerance)

@@ -142,6 +142,26 @@ def test_regions_are_documents(tmp_path, result, picture):
                 assert item["polygons"] == regions.polygons(mask)
 
 
+def test_polygons_are_simplified_by_as_much_as_is_asked(tmp_path, result, picture):
+    (path,) = save(result, picture, tmp_path / "x", ["polygons"], polygon_tolerance=1.5).files["polygons"]
+    for item, mask in zip(json.loads(path.read_text())["objects"], result.masks(), strict=True):
+        assert item["polygons"] == regions.polygons(mask, 1.5) != regions.polygons(mask)
+    with pytest.raises(InvalidInput, match="tolerance is -1"):
+        save(result, picture, tmp_path / "y", ["masks"], polygon_tolerance=-1)
+    assert not list(tmp_path.glob("y*"))
+
+
+def test_the_files_of_object_0_come_after_those_of_others_and_the_overlay_last(tmp_path, result, picture):
+    """So that whoever finds them finds a whole set, also where the run was ended in the middle."""
+    (tmp_path / "x.1.png").mkdir()
+    with pytest.raises(OSError, match=r"x\.1\.png"):
+        save(result, picture, tmp_path / "x", ["masks", "overlay"])
+    (tmp_path / "y.0.png").mkdir()
+    with pytest.raises(OSError, match=r"y\.0\.png"):
+        save(result, picture, tmp_path / "y", ["masks", "overlay"])
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["y.1.png"]
+
+
 def test_logits_make_the_same_masks_again(tmp_path, result, picture):
     (path,) = save(result, picture, tmp_path / "x", ["logits"], prompt="the circle").files["logits"]
     with np.load(path, allow_pickle=False) as stored:
@@ -194,7 +214,13 @@ def test_combined_objects_are_saved_as_one(tmp_path, result, picture):
 def test_an_answer_without_objects_and_an_empty_mask(tmp_path, picture):
     saved = save(empty(), picture, tmp_path / "x", WITHOUT_EXR)
     assert saved.objects == ()
-    assert saved.files["masks"] == ()
+    for kind in ("masks", "cutout", "probability"):
+        (path,) = saved.files[kind]
+        assert not read(path)[1].any()
+        assert read(path)[1].shape[:2] == SIZE
+    assert saved.files["masks"] == (tmp_path / "x.0.png",)
+    assert save(empty(), picture, tmp_path / "z", ["masks"], skip_empty=True).files["masks"] == ()
+    assert not (tmp_path / "z.0.png").exists()
     assert np.array_equal(read(tmp_path / "x.overlay.png")[1], picture)
     assert json.loads((tmp_path / "x.rle.json").read_text())["objects"] == []
     (found,) = save(empty(1), picture, tmp_path / "y", WITHOUT_EXR).objects
@@ -220,6 +246,7 @@ def test_kinds_are_put_in_order_once():
     assert checked_kinds(["overlay", " masks", "overlay"]) == ("masks", "overlay")
     assert checked_kinds(["logits"]) == ("logits",)
     assert checked_kinds([]) == ()
+    assert checked_kinds(["matte", "probability"]) == ("probability",)
     with pytest.raises(InvalidInput, match="kind ''"):
         checked_kinds([""])
 
