@@ -160,8 +160,10 @@ def write_exr(path: str | os.PathLike[str], values: NDArray[np.float32]) -> Path
 def check_exr() -> None:
     """Raises `ConfigError` where the package that writes OpenEXR is not installed."""
     if find_spec("OpenEXR") is None:
+        from .machine.commands import extra_command
+
         raise ConfigError(
-            "Files of the kind exr need the package OpenEXR.", advice='Run: pip install "sa2va-host[exr]"'
+            "Files of the kind exr need the package OpenEXR.", advice=f"Run: {extra_command('exr')}"
         )
 
 

@@ -184,6 +184,14 @@ def test_a_configuration_file_that_is_a_link_or_missing(tmp_path):
     assert (tmp_path / "folder" / "real.toml").read_text() == 'worker_python = "/new"\n'
 
 
+def test_a_configuration_file_with_a_byte_order_mark(tmp_path):
+    file = tmp_path / "sa2va.toml"
+    file.write_bytes(b"\xef\xbb\xbfdevice = 'cpu'\r\n")
+    write_setting(file, "worker_python", "/new")
+    assert load_settings(environment={}, file=file).worker_python == "/new"
+    assert load_settings(environment={}, file=file).device == "cpu"
+
+
 def test_a_folder_with_something_else_in_it(tmp_path, capsys):
     (tmp_path / "thesis.txt").touch()
     assert main(["setup", "--path", str(tmp_path)]) == 2
