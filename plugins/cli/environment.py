@@ -51,11 +51,10 @@ for name in ("venv", "ensurepip", "virtualenv", "pip"):
         pass
 print(json.dumps(found))
 """
-_RUN_VIRTUALENV = """
-import runpy, sys
-sys.path.insert(0, sys.argv.pop(1))
-runpy.run_module("virtualenv", run_name="__main__", alter_sys=True)
-""".strip()
+_RUN_VIRTUALENV = (
+    "import runpy, sys; sys.path.insert(0, sys.argv.pop(1));"  # one line, since users paste it
+    " runpy.run_module('virtualenv', run_name='__main__', alter_sys=True)"
+)
 """Works where PYTHONPATH does not count, as in the portable Pythons of Windows, which have a `._pth` file."""
 
 

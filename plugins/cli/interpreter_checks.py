@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sa2va_host.machine.commands import pip_command, sa2va_command
@@ -52,6 +53,7 @@ def worker_python(settings: Settings, *, tried: bool = False) -> Iterator[Findin
             "this version of sa2va-host is not installed there, so the worker has none of its plugins",
             _setup(),
         )
+    yield from interrupted(found.executable)
     yield from vulnerabilities(found)
     if not missing:
         yield from libraries(found)
@@ -129,11 +131,23 @@ def libraries(found: Interpreter) -> Iterator[Finding]:
             )
     for name, use in USES.items():
         if name not in there:
-            # It is built with the very PyTorch that it is to run with (flash-attn's README, Installation).
+            # It is built with the very PyTorch that it is to run with, for CUDA (flash-attn's README, Installation).
             options = ["--no-build-isolation"] if name == "flash-attn" else []
-            yield Finding(
-                "ok", f"{name} is not installed, which only {use} needs", _install(found, *options, name)
-            )
+            advice = "" if options and not found.cuda else _install(found, *options, name)
+            yield Finding("ok", f"{name} is not installed, which only {use} needs", advice)
+
+
+def interrupted(python: str) -> Iterator[Finding]:
+    """Whether the set-up of an interpreter's environment did not come to its end."""
+    from .environment import Environment
+
+    environment = Environment(Path(python).absolute().parent.parent, "")
+    if environment.is_interrupted:
+        yield Finding(
+            "problem",
+            f"the set-up of {environment.folder} did not come to its end",
+            _setup("--path", str(environment.folder)),
+        )
 
 
 def _install(found: Interpreter, *packages: str) -> str:
