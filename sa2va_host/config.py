@@ -54,11 +54,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Everything a user can set. Durations are seconds."""
 
     model: str = "auto"
-    """A bundled model's name, a checkpoint folder, or `ORG/NAME`; auto takes the best that is here
-    (`sa2va_host.models.choice`).
+    """A bundled model's name, a checkpoint folder, or `ORG/NAME`; auto takes the known checkpoint here with the most
+    parameters that fits the GPU's total memory, else the bundled one (`sa2va_host.models.choice`).
     """
     revision: str = ""
-    """The branch, tag or commit of a model in the hub's cache; empty takes `main`. A bundled model has none."""
+    """The branch, tag or commit of a model in the hub's cache; empty takes `main`, else the only snapshot. A bundled
+    model has none.
+    """
     model_folders: tuple[str, ...] = ()
     """Where models are looked for by name, as `FOLDER/ORG/NAME` and `FOLDER/NAME`: absolute, or from `~`. In
     the environment they are separated as in PATH.

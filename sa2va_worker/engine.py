@@ -6,6 +6,7 @@ closing a generator cancels its call. Tests and batch programs may call it direc
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from sa2va_host.errors import InvalidInput
 from sa2va_host.generation import MAX_NEW_TOKENS, Generation
+from sa2va_host.models import unsupported
 from sa2va_host.protocol.limits import Turn
 from sa2va_host.protocol.specification import ModelInfo, Specification
 
@@ -47,6 +49,7 @@ from .steps import (
 from .streaming import check_objects, stream_masks, stream_tokens
 
 PROGRESS_SECONDS = 0.2
+_log = logging.getLogger("sa2va_worker")
 
 
 class Sa2VAEngine:
@@ -68,6 +71,8 @@ class Sa2VAEngine:
         bits = quantization.choose(spec.quantization)
         checkpoint = Checkpoint(find_folder(spec.checkpoint))
         decoder = TrackerDecoder(Path(spec.tracker_decoder)) if spec.tracker_decoder else None
+        if why := unsupported.refusal_of(checkpoint):
+            raise unsupported.error(checkpoint.name, why)
         kind = family(checkpoint.config)
         total = checkpoint.size
         yield Progress("loading", 0, total, "bytes")
@@ -102,7 +107,9 @@ class Sa2VAEngine:
                 **attending.details,
             },
         )
-        self._loaded = _Loaded(model, front, info, devices, need.advice(dtype, bits))
+        for note in checkpoint.notes:
+            _log.warning("%s: %s", checkpoint.name, note)
+        self._loaded = _Loaded(model, front, info, devices, need.advice(dtype, bits), checkpoint.notes)
         yield Progress("loading", total, total, "bytes")
 
     def segment(self, request: SegmentRequest, frames: FrameSource) -> Iterator[Step]:
@@ -133,9 +140,9 @@ class Sa2VAEngine:
             for _ in follower.look_ahead(clock, loaded.guard):
                 yield Progress("tracking", 0, request.frame_count, "frames")
             yield from stream_masks(frames, follower.step, request.frame_count, clock, loaded.guard)
-        notes = (
-            [OWN_DECODER] if request.condition_on == "masks" and sa2va.sam2.original_decoder is None else []
-        )
+        notes = [*loaded.notes]
+        if request.condition_on == "masks" and sa2va.sam2.original_decoder is None:
+            notes.append(OWN_DECODER)
         yield Answer("\n".join(map(loaded.front.text, answers)), len(states), clock.timings, notes)
 
     def chat(self, request: ChatRequest) -> Iterator[Step]:
@@ -144,7 +151,7 @@ class Sa2VAEngine:
         utterance = yield from self._answer(
             request.prompt, request.images, request.generation, clock, request.history, request.regions
         )
-        yield Answer(self._model.front.text(utterance), 0, clock.timings)
+        yield Answer(self._model.front.text(utterance), 0, clock.timings, self._model.notes)
 
     def memory(self) -> MemoryUse:
         """Device memory in bytes; on a CPU all zero, since the process's own memory is the system's to tell."""
@@ -197,6 +204,8 @@ class _Loaded:
     devices: Sequence[torch.device]
     memory_advice: str
     """What to do when a call runs out of memory."""
+    notes: Sequence[str] = ()
+    """What was passed over in the checkpoint, for every answer."""
 
     def guard(self) -> AbstractContextManager[None]:
         """Around everything that a call does with the device."""

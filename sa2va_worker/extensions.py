@@ -16,6 +16,7 @@ from typing import Any
 
 from sa2va_host.errors import ModelLoadFailed
 from sa2va_host.machine.distribution import REMOTE_CODE, WORKER
+from sa2va_host.models import unsupported
 from sa2va_host.models.checkpoint_folder import CheckpointFolder
 from sa2va_host.models.own_code import find_own_code
 from sa2va_host.plugins.hookspecs import ModelFamily, Process
@@ -99,6 +100,8 @@ class PluginEngine:
                 _log.info("%s is served by the model family %r", spec.checkpoint, family.name)
                 engine: Engine = family.make_engine()
                 return engine
+        if why := unsupported.refusal_of(folder, trusted=spec.trust_remote_code):
+            raise unsupported.error(folder.name, why)
         if config and (spec.trust_remote_code or not _is_native(config)) and find_own_code(folder):
             with _importing(REMOTE_CODE):
                 from .own_code.engine import OwnCodeEngine

@@ -56,8 +56,10 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def run_models(arguments: argparse.Namespace) -> int:
     """Called by `main` with the parsed arguments; returns the exit code."""
+    from msgspec.structs import asdict
+
     from sa2va_host.config import load_settings
-    from sa2va_host.models.choice import choose
+    from sa2va_host.models.choice import choose, recommend
     from sa2va_host.models.known_models import HEADINGS as KNOWN_HEADINGS
     from sa2va_host.models.known_models import cells
 
@@ -65,10 +67,12 @@ def run_models(arguments: argparse.Namespace) -> int:
     found = present(settings)
     missing = absent(settings, found) if arguments.all else []
     default = choose(settings)
+    better = recommend(settings) if default.fallback else None
     if arguments.json:
         listed: dict[str, Any] = {
             "models": [document(each) for each in found],
             "default": {"model": default.model, "reason": default.reason},
+            "recommended": None if better is None else asdict(better),
         }
         if arguments.all:
             listed["absent"] = [known_document(each, settings) for each in missing]
@@ -76,6 +80,8 @@ def run_models(arguments: argparse.Namespace) -> int:
         return 0
     print(table([HEADINGS, *(row(each) for each in found)]))
     print(f"The default is {default.model}" + (f": {default.reason}" if default.reason else "."))
+    if better is not None:
+        print(f"For this machine: `{better.command}`. {better.reason}")
     if missing:
         print("\nNot on this machine; `sa2va pull NAME` fetches one. A ~ stands before what is computed.")
         print(table([KNOWN_HEADINGS, *(cells(each) for each in missing)]))
@@ -143,8 +149,11 @@ def row(found: Found) -> tuple[str, ...]:
 
 
 def document(found: Found) -> dict[str, Any]:
-    """One model as `--json` prints it; ``size`` is in bytes, ``problem`` null for a model that is whole."""
-    problem = found.contents.problem
+    """One model as `--json` prints it; ``size`` is in bytes, ``problem`` null for a model that is whole and runs."""
+    from sa2va_host.models import unsupported
+
+    why = unsupported.refusal(found.name) or unsupported.refusal_of(found.contents)
+    problem = found.contents.problem or (why and f"not supported: it {why}")
     return {
         "name": found.name,
         "family": found.contents.family,

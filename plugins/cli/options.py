@@ -28,7 +28,7 @@ def add_model(parser: argparse.ArgumentParser, default: str | None = None) -> No
         metavar="MODEL",
         default=default,
         help="a bundled name, a checkpoint folder or ORG/NAME"
-        f" (default: {default or 'the best that is here; see sa2va models'})",
+        f" (default: {default or 'the largest known one here that fits the GPU; see sa2va models'})",
     )
     add_revision(parser)
     parser.add_argument(

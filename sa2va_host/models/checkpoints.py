@@ -25,6 +25,7 @@ Source = Literal["bundled", "folder", "cache"]
 _NAME = re.compile(r"[A-Za-z0-9_][\w.-]{0,95}", re.ASCII)
 _HUB_NAME = re.compile(rf"{_NAME.pattern}/{_NAME.pattern}", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_SHORT_COMMIT = re.compile(r"[0-9a-f]{7,39}")
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -38,6 +39,8 @@ class Found(msgspec.Struct, frozen=True):
     """Shipped with the worker, somewhere in a folder, or in the hub's cache."""
     revision: str = ""
     """The commit (40 hex digits) of a checkpoint in the hub's cache."""
+    note: str = ""
+    """A sentence on how it was found, where that is not as it was named."""
 
     @property
     def contents(self) -> CheckpointFolder:
@@ -51,10 +54,11 @@ def find(model: str, *, revision: str = "", folders: Sequence[str] = ()) -> Foun
     1. the models that ship with the worker, by name;
     2. a folder, given by its path (its content is the worker's to judge);
     3. ``folders``, the setting ``model_folders``: ``FOLDER/ORG/NAME`` and ``FOLDER/NAME``;
-    4. the hub's cache, which alone knows a ``revision`` (a branch, a tag or a commit; empty means `main`).
+    4. the hub's cache, which alone knows a ``revision``: a branch, a tag, a commit, or seven or more digits that one
+       commit begins with. Empty means `main`, and where the cache has no `main` the only snapshot.
 
-    Raises `ModelNotFound`, with the command that would fetch it; `ConfigError` for the revision of a folder;
-    `ModelLoadFailed` for a folder that cannot be told to a worker.
+    Raises `ModelNotFound`, with the command that would fetch it, or with the snapshots where one of several may be
+    meant; `ConfigError` for the revision of a folder; `ModelLoadFailed` for a folder that cannot be told to a worker.
     """
     if _NAME.fullmatch(model) and (bundled_folder() / model / "config.json").is_file():
         return identify(bundled_folder() / model)
@@ -69,10 +73,10 @@ def find(model: str, *, revision: str = "", folders: Sequence[str] = ()) -> Foun
             )
         return _speakable(path)
     problems = []
-    for candidate in _candidates(model, revision, folders):
+    for candidate, note in _candidates(model, revision, folders):
         problem = CheckpointFolder(candidate).problem
         if not problem:
-            return _speakable(candidate)
+            return msgspec.structs.replace(_speakable(candidate), note=note)
         problems.append(f"{candidate} is broken: {problem}.")
     if is_hub_name(model):
         which = f"{model} at revision {revision!r}" if revision else model
@@ -193,21 +197,48 @@ def _speakable(folder: Path) -> Found:
     return found
 
 
-def _candidates(model: str, revision: str, folders: Sequence[str]) -> Iterator[Path]:
-    """The existing folders that a name may mean, best first."""
+def _candidates(model: str, revision: str, folders: Sequence[str]) -> Iterator[tuple[Path, str]]:
+    """The existing folders that a name may mean, best first, each with the note of its `Found`."""
     if not (is_hub_name(model) or _NAME.fullmatch(model)):
         return
     for folder in folders if not revision else ():
         for name in dict.fromkeys((model, model.rpartition("/")[2])):
             if _is_folder(path := _expanded(folder) / name):
-                yield path
+                yield path, ""
     repo = repo_folder(model)
     try:
         commit = (repo / "refs" / (revision or "main")).read_text(encoding="utf-8").strip()
     except (OSError, ValueError):
         commit = revision
     if _COMMIT.fullmatch(commit) and _is_folder(repo / "snapshots" / commit):
-        yield repo / "snapshots" / commit
+        yield repo / "snapshots" / commit, ""
+    elif not revision or _SHORT_COMMIT.fullmatch(revision):
+        yield from _only_snapshot(model, revision)
+
+
+def _only_snapshot(model: str, revision: str) -> Iterator[tuple[Path, str]]:
+    """The only snapshot in the cache, of those that begin with a short ``revision``. Raises `ModelNotFound` where there
+    are several.
+    """
+    snapshots = [
+        folder
+        for folder in _subfolders(repo_folder(model) / "snapshots")
+        if is_commit(folder.name) and folder.name.startswith(revision)
+    ]
+    if len(snapshots) > 1:
+        what = f"{len(snapshots)} snapshots of {model}"
+        which = f"that begin with {revision}" if revision else "and none of them is `main`"
+        raise ModelNotFound(
+            f"{hub_cache()} has {what} {which}: {', '.join(folder.name for folder in snapshots)}.",
+            advice="Choose one with --revision COMMIT.",
+        )
+    for folder in snapshots:
+        note = (
+            ""
+            if revision
+            else f"The hub's cache has no `main` of {model}: its only snapshot is used, {folder.name}."
+        )
+        yield folder, note
 
 
 def _bundled() -> list[Found]:

@@ -25,6 +25,7 @@ from sa2va_host.errors import InvalidInput, ModelNotFound, Sa2VAError
 from sa2va_host.events import Event, Progress
 
 from .checkpoints import Found, find, hub_cache, is_commit, is_hub_name, pull_command, repo_folder
+from .choice import check_name
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -77,11 +78,13 @@ def pull(
     `Progress` of the phase ``downloading``, in bytes, on this thread; what it raises ends the call, as Ctrl-C does,
     and the next call goes on from there.
 
-    Raises `InvalidInput` for what is no `ORG/NAME`, `ModelNotFound` with the reason when the hub does not give it,
+    Raises `InvalidInput` for what is no `ORG/NAME`, `ModelLoadFailed` for a checkpoint that is known not to run here,
+    `ModelNotFound` with the reason when the hub does not give it,
     OSError when it cannot be written, and `Sa2VAError` when another process is fetching it.
     """
     if not is_hub_name(model):
         raise InvalidInput(f"{model!r} is no name of the hub.", advice="It looks like ORG/NAME.")
+    check_name(model, trusted=code)
     if code and not is_commit(revision):
         raise InvalidInput(
             f"The code of {model} is only fetched from one commit, and its revision is {revision or 'main'!r}.",

@@ -6,7 +6,8 @@ What else is in a folder `sa2va_host.models.checkpoint_folder` knows; `filling` 
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from safetensors import SafetensorError, safe_open
 
 from sa2va_host.errors import ModelLoadFailed, ModelNotFound
 from sa2va_host.models.checkpoint_folder import CheckpointFolder
+
+from .wrapping import Naming, unwrap
 
 SAM2_STRIDE = 32
 """The side of a picture for SAM2 is a multiple of this: Hiera halves it five times."""
@@ -32,6 +35,8 @@ def find_folder(checkpoint: str) -> Path:
     folder = Path(checkpoint).expanduser()
     if (folder / "config.json").is_file():
         return folder
+    if adapter := CheckpointFolder(folder).adapter:
+        raise adapter
     known = ", ".join(sorted(entry.name for entry in BUNDLED.iterdir())) if BUNDLED.is_dir() else "none"
     what = "has no config.json" if folder.is_dir() else "is neither a bundled model nor a folder"
     raise ModelNotFound(
@@ -43,7 +48,7 @@ class Checkpoint(CheckpointFolder):
     """A checkpoint folder whose tensors can be read."""
 
     beginnings: tuple[str, ...] = ("",)
-    """How the names of the tensors begin that are read; others are passed over."""
+    """How the names (in `tensors`) of those begin that are read; others are passed over."""
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -64,53 +69,77 @@ class Checkpoint(CheckpointFolder):
 
     @cached_property
     def names(self) -> frozenset[str]:
-        """The on-disk names of all tensors. Raises `ModelLoadFailed` as `tensors` does."""
+        """The names of all tensors, as `tensors` gives them. Raises `ModelLoadFailed` as it does."""
         return frozenset(name for name, _ in self.tensors(shapes_only=True))
 
-    def tensors(self, shapes_only: bool = False) -> Iterator[tuple[str, torch.Tensor]]:
-        """Every such tensor with its on-disk name, read one at a time from the mapped files.
+    @property
+    def notes(self) -> list[str]:
+        """What was passed over in the names of the tensors, a sentence each. Raises `ModelLoadFailed` as `tensors`."""
+        return self._naming.notes
 
-        With `shapes_only` they are on the meta device: nothing but the files' headers is read.
+    def tensors(self, shapes_only: bool = False) -> Iterator[tuple[str, torch.Tensor]]:
+        """Every such tensor with its name, read one at a time from the mapped files.
+
+        The name is the one on disk without what wrappers of a training put around it; what no model needs is left out
+        (`wrapping`). With `shapes_only` they are on the meta device: nothing but the files' headers is read.
         """
-        read = _shapes if shapes_only else _values
+        read, ours = _shapes if shapes_only else _values, self._naming.ours
+        for file in self.files:
+            with _in_words(file):
+                wanted = {
+                    name: ours[name]
+                    for name in self._stored[file]
+                    if name in ours and ours[name].startswith(self.beginnings)
+                }
+                for name, values in read(file, wanted):
+                    yield wanted[name], values
+
+    @cached_property
+    def _stored(self) -> dict[Path, list[str]]:
+        """The on-disk names of the tensors, by file."""
+        stored: dict[Path, list[str]] = {}
         home: dict[str, Path] = {}
         for file in self.files:
-            try:
-                for name, values in read(file, self.beginnings):
-                    if home.setdefault(name, file) is not file:
-                        raise ModelLoadFailed(
-                            f"{name} is in {home[name].name} and in {file.name} of {self.folder}.",
-                            advice="The folder mixes two checkpoints: fetch it again.",
-                        )
-                    yield name, values
-            except (SafetensorError, OSError) as error:
-                raise ModelLoadFailed(
-                    f"{file} is damaged: {error}.", advice="Fetch the checkpoint again."
-                ) from error
+            with _in_words(file), safe_open(file, framework="pt") as opened:
+                stored[file] = list(opened.keys())
+            for name in stored[file]:
+                if home.setdefault(name, file) is not file:
+                    raise ModelLoadFailed(
+                        f"{name} is in {home[name].name} and in {file.name} of {self.folder}.",
+                        advice="The folder mixes two checkpoints: fetch it again.",
+                    )
+        return stored
+
+    @cached_property
+    def _naming(self) -> Naming:
+        return unwrap([name for names in self._stored.values() for name in names])
 
 
-def _shapes(file: Path, beginnings: tuple[str, ...]) -> Iterator[tuple[str, torch.Tensor]]:
+@contextmanager
+def _in_words(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except (SafetensorError, OSError) as error:
+        raise ModelLoadFailed(f"{file} is damaged: {error}.", advice="Fetch the checkpoint again.") from error
+
+
+def _shapes(file: Path, wanted: Iterable[str]) -> Iterator[tuple[str, torch.Tensor]]:
     with safe_open(file, framework="pt") as opened:
-        for name in opened.keys():  # noqa: SIM118 - not a dict
-            if name.startswith(beginnings):
-                yield name, _shape(opened, name)
+        for name in wanted:
+            yield name, _shape(opened, name)
 
 
-def _values(file: Path, beginnings: tuple[str, ...]) -> Iterator[tuple[str, torch.Tensor]]:
-    names: list[str] = []
-    while True:
+def _values(file: Path, wanted: Iterable[str]) -> Iterator[tuple[str, torch.Tensor]]:
+    names = sorted(wanted, reverse=True)
+    while names:
         # Pages that were read count as this process's memory for as long as they are mapped, so it is done piecemeal.
         with safe_open(file, framework="pt") as opened:
-            if not names:
-                names = sorted((name for name in opened.keys() if name.startswith(beginnings)), reverse=True)  # noqa: SIM118
             mapped = 0
             while names and mapped < MAPPED_BYTES:
                 name = names.pop()
                 values = opened.get_tensor(name)
                 mapped += values.nbytes
                 yield name, values
-        if not names:
-            return
 
 
 def _shape(opened: Any, name: str) -> torch.Tensor:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -118,5 +119,37 @@ def _check_complete(checkpoint: Checkpoint, missing: list[str], unknown: list[st
                 if names
             )
             + ".",
-            advice="Fetch the checkpoint again.",
+            advice=_advice(unknown),
         )
+
+
+_FOREIGN = (
+    (
+        re.compile(r"\.(lora_\w+|base_layer|modules_to_save|original_module)\."),
+        "They are LoRA weights that are not merged: save what `merge_and_unload()` of the library peft gives.",
+    ),
+    (
+        re.compile(r"(^|\.)(v_head|value_head|reward_head|score|summary|classifier)\."),
+        "They look like the value or reward head of a training, which answers nothing: save the model without it.",
+    ),
+    (
+        re.compile(
+            r"\.(absmax|quant_map|nested_\w+|SCB|weight_format|qweight|qzeros|scales|weight_scale(_inv)?)$|\.quant_state\."
+        ),
+        "They are of rounded weights: use the checkpoint that they were made from, with --quantization.",
+    ),
+)
+"""What tensors may be that no model has a place for, and what to do about it."""
+
+
+def _advice(unknown: Sequence[str]) -> str:
+    """What to do about a checkpoint that lacks tensors, or has unknown ones."""
+    for pattern, advice in _FOREIGN:
+        if any(pattern.search(name) for name in unknown):
+            return advice
+    if unknown:
+        return (
+            "If it is a fine-tune, save the model alone, under the names that the published checkpoint has; else fetch"
+            " it again, or see whether its config.json is another model's."
+        )
+    return "Fetch the checkpoint again; if it is a fine-tune, save all of the model."

@@ -6,9 +6,12 @@ template writes, and `[SEG]` in what the model said, are tokens of their own.
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -21,6 +24,17 @@ IMAGE_MARK = "<image>"
 """What upstream's prompts have where an image stands."""
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
 """Either is enough for a Qwen tokenizer, the second with its `merges.txt`."""
+_READ = (
+    *TOKENIZER_FILES,
+    "merges.txt",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "config.json",
+)
+"""What transformers reads for a tokenizer."""
 WORDS = "\ue000"
 """Stands for what is said while a template is rendered; a private-use character that no template contains."""
 
@@ -32,12 +46,31 @@ def load_qwen_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
         # transformers would make an empty one.
         raise ModelLoadFailed(f"{folder} holds no tokenizer.", advice=again)
     try:
-        tokenizer: PreTrainedTokenizerFast = Qwen2Tokenizer.from_pretrained(folder, local_files_only=True)
+        with _without_marks(folder) as place:
+            tokenizer: PreTrainedTokenizerFast = Qwen2Tokenizer.from_pretrained(place, local_files_only=True)
     except Exception as error:  # what the tokenizers library raises has no class of its own
         raise ModelLoadFailed(
             f"the tokenizer in {folder} cannot be loaded: {str(error).rstrip('.')}.", advice=again
         ) from error
     return tokenizer
+
+
+@contextmanager
+def _without_marks(folder: Path) -> Iterator[Path]:
+    """The folder, or where a file of the tokenizer begins with a byte order mark a copy of those files without it."""
+    files = [path for path in map(folder.joinpath, _READ) if path.is_file()]
+    if not any(_begins_with_mark(path) for path in files):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as place:
+        for path in files:
+            (Path(place) / path.name).write_bytes(path.read_bytes().removeprefix(codecs.BOM_UTF8))
+        yield Path(place)
+
+
+def _begins_with_mark(path: Path) -> bool:
+    with path.open("rb") as opened:
+        return opened.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8
 
 
 class Vocabulary:

@@ -120,7 +120,7 @@ def test_the_list_shows_what_is_here_and_what_is_broken(sa2va: Command, tmp_path
     extra = {"SA2VA_MODEL_FOLDERS": str(tmp_path / "models"), "SA2VA_MODEL": "", "CUDA_VISIBLE_DEVICES": ""}
     done = sa2va("models", extra=extra)
     assert done.returncode == 0, done.stderr
-    head, bundled, nested, mine, default = done.stdout.splitlines()
+    head, bundled, nested, mine, default, better = done.stdout.splitlines()
     assert head.split() == ["NAME", "FAMILY", "SIZE", "FROM", "STATE", "PATH"]
     assert bundled.split()[:2] == [BUNDLED, "qwen3_vl"]
     assert bundled.split()[4:] == ["bundled", "ok", str(bundled_folder() / BUNDLED)]
@@ -128,10 +128,32 @@ def test_the_list_shows_what_is_here_and_what_is_broken(sa2va: Command, tmp_path
     assert "folder   config.json cannot be read" in nested
     assert mine.split()[:2] == ["mine", "qwen3_vl"]
     assert default.startswith(f"The default is {BUNDLED}: there is no NVIDIA GPU")
+    assert better.startswith(
+        "For this machine: `sa2va pull ByteDance/Sa2VA-1B`. The download has 4.0 GB; there is no"
+    )
     document = json.loads(sa2va("models", "--json", extra=extra).stdout)
     assert set(document["models"][0]) == {"name", "family", "size", "source", "revision", "path", "problem"}
     assert [each["problem"] is None for each in document["models"]] == [True, False, True]
     assert document["default"]["model"] == BUNDLED
+    assert document["recommended"]["command"] == "sa2va pull ByteDance/Sa2VA-1B"
+
+
+def test_what_cannot_run_is_refused_before_the_download_and_marked_in_the_list(
+    sa2va: Command, hub: Hub, tmp_path: Path
+) -> None:
+    model = "ByteDance/Sa2VA-Qwen3-VL-4B-SAM3"
+    pulled = sa2va("pull", model)
+    named = sa2va("chat", "--prompt", "hello", "--model", model)
+    assert (pulled.returncode, named.returncode) == (3, 3)
+    assert pulled.stderr == named.stderr
+    assert pulled.stderr.startswith(
+        f"sa2va: {model} finds its masks with SAM 3, and only SAM 2 is supported."
+    )
+    assert hub.asked == []
+    shutil.copytree(bundled_folder() / BUNDLED, tmp_path / "models" / "SaSaSa2VA-4B")
+    extra = {"SA2VA_MODEL_FOLDERS": str(tmp_path / "models")}
+    (line,) = [line for line in sa2va("models", extra=extra).stdout.splitlines() if "SaSaSa2VA-4B" in line]
+    assert "not supported: it answers with ten [SEG]" in line
 
 
 def test_what_the_hub_has_is_listed_when_asked_for(sa2va: Command, tmp_path: Path) -> None:

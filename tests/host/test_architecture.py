@@ -24,6 +24,7 @@ WORKER_MAY_IMPORT = {
     "machine.processes",
     "models.checkpoint_folder",
     "models.own_code",
+    "models.unsupported",
     "plugins.hookspecs",
     "plugins.manager",
     "plugins.processing",

@@ -11,13 +11,15 @@ import pytest
 
 from sa2va_host.config import Settings
 from sa2va_host.errors import ConfigError, ModelLoadFailed, ModelNotFound
-from sa2va_host.models.checkpoint_folder import INDEX, CheckpointFolder
+from sa2va_host.models.checkpoint_folder import ADAPTER, INDEX, CheckpointFolder
 from sa2va_host.models.checkpoints import bundled_folder, find, find_all, hub_cache, identify
 from sa2va_host.models.choice import specify
 
 MODEL = "Org/Sa2VA-Small"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 OLDER = "fedcba9876543210fedcba9876543210fedcba98"
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+WHOLE = "\x38" + "\0" * 7 + '{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}  ' + "\0" * 8
 CONFIG = '{"model_type": "sa2va_chat", "text_config": {"model_type": "qwen3_vl_text"}}'
 
 
@@ -96,6 +98,54 @@ def test_in_the_cache_a_branch_a_tag_and_a_commit_lead_to_a_snapshot(cache: Path
         with pytest.raises(ModelNotFound) as caught:
             find(MODEL, revision=revision)
         assert f"sa2va pull {MODEL} --revision" in str(caught.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_utf_16_is_called_by_its_name(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "config.json").write_bytes(CONFIG.encode(encoding))
+    assert CheckpointFolder(tmp_path).problem == (
+        "config.json cannot be read: it is in UTF-16; save it as UTF-8"
+    )
+
+
+def test_the_only_snapshot_of_a_cache_without_main_is_found_and_it_is_said(
+    cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    snapshot = make_snapshot(cache, COMMIT)
+    found = find(MODEL)
+    assert (found.folder, found.revision) == (snapshot, COMMIT)
+    assert f"no `main` of {MODEL}" in found.note
+    assert COMMIT in found.note
+    assert specify(Settings(model=MODEL)).checkpoint == str(snapshot)
+    assert caplog.messages == [found.note]
+    with pytest.raises(ModelNotFound, match="sa2va pull"):
+        find(MODEL, revision="main")
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text(COMMIT)
+    assert find(MODEL).note == ""
+
+
+def test_of_several_snapshots_without_main_none_is_taken(cache: Path) -> None:
+    make_snapshot(cache, COMMIT)
+    make_snapshot(cache, OLDER, "v1")
+    with pytest.raises(ModelNotFound) as caught:
+        find(MODEL)
+    assert f"{COMMIT}, {OLDER}" in caught.value.message
+    assert "--revision" in caught.value.advice
+    assert find(MODEL, revision=OLDER).revision == find(MODEL, revision="v1").revision == OLDER
+
+
+def test_a_commit_can_be_shortened_where_one_begins_so(cache: Path) -> None:
+    make_snapshot(cache, COMMIT, "main")
+    make_snapshot(cache, COMMIT[:12] + "f" * 28)
+    make_snapshot(cache, OLDER)
+    assert find(MODEL, revision=OLDER[:7]).revision == OLDER
+    assert find(MODEL, revision=COMMIT[:13]).revision == COMMIT
+    with pytest.raises(ModelNotFound, match=f"2 snapshots of {MODEL} that begin with {COMMIT[:12]}"):
+        find(MODEL, revision=COMMIT[:12])
+    for revision in (OLDER[:6], "0" * 7):
+        with pytest.raises(ModelNotFound, match="is not on this machine"):
+            find(MODEL, revision=revision)
 
 
 def test_every_name_of_a_checkpoint_gives_one_specification(tmp_path: Path, cache: Path) -> None:
@@ -196,6 +246,19 @@ def test_the_list_has_every_place_and_what_is_broken(tmp_path: Path, cache: Path
         ({"config.json": CONFIG, INDEX: '{"weight_map": {"a": "../a.safetensors"}}'}, f"{INDEX} points to"),
         ({"config.json": CONFIG, "model.safetensors": "x"}, ""),
         ({"config.json": '{"model_type": "a plugin\'s"}'}, ""),
+        ({"config.json": "\ufeff" + CONFIG, "model.safetensors": "x"}, ""),
+        ({"config.json": "\ufeff" + CONFIG, INDEX: '\ufeff{"weight_map": {}}'}, f"{INDEX} has no usable"),
+        ({"config.json": POINTER}, "config.json is a pointer of Git LFS"),
+        ({"config.json": CONFIG, "model.safetensors": POINTER}, "model.safetensors is a pointer of Git LFS"),
+        ({"config.json": CONFIG, "model.safetensors": WHOLE}, ""),
+        ({"config.json": CONFIG, "model.safetensors": WHOLE[:-1]}, "model.safetensors is cut off"),
+        ({"config.json": CONFIG, "model.safetensors": WHOLE[:20]}, "model.safetensors is cut off"),
+        (
+            {ADAPTER: '{"base_model_name_or_path": "Org/Base"}'},
+            "is no checkpoint but an adapter alone of Org/Base",
+        ),
+        ({"config.json": CONFIG, ADAPTER: "{}"}, "is no checkpoint but an adapter alone, and does not say"),
+        ({"config.json": CONFIG, ADAPTER: "{}", "model.safetensors": "x"}, ""),
     ],
 )
 def test_what_is_wrong_with_a_folder_is_a_few_words(
@@ -206,7 +269,9 @@ def test_what_is_wrong_with_a_folder_is_a_few_words(
     contents = CheckpointFolder(tmp_path)
     assert contents.problem.startswith(problem) if problem else contents.problem == ""
     assert str(tmp_path) not in contents.problem
-    assert contents.size_on_disk == sum(map(len, files.values()))
+    assert contents.size_on_disk == sum(
+        len(text.encode("utf-8", "surrogateescape")) for text in files.values()
+    )
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="it has neither")

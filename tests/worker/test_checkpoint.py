@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 import shutil
@@ -14,13 +15,18 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from sa2va_host.errors import ModelLoadFailed
-from sa2va_host.models.checkpoint_folder import INDEX
+from sa2va_host.generation import Generation
+from sa2va_host.models.checkpoint_folder import INDEX, NATIVE
+from sa2va_host.protocol.specification import Specification
+from sa2va_worker.engine import Sa2VAEngine
+from sa2va_worker.extensions import PluginEngine
 from sa2va_worker.models import families
-from sa2va_worker.models.checkpoint import Checkpoint
+from sa2va_worker.models.checkpoint import Checkpoint, find_folder
 from sa2va_worker.models.names import disk_name, our_name, row
 from sa2va_worker.models.qwen_front import QwenFront
 from sa2va_worker.models.sa2va import build, load
 from sa2va_worker.models.vocabulary import TOKENIZER_FILES, load_qwen_tokenizer
+from sa2va_worker.steps import Answer, ChatRequest
 from tests.parity.weights import HERE, SHAPES, write_checkpoint
 
 
@@ -86,6 +92,180 @@ def test_missing_and_unknown_tensors_are_named(folder: Path) -> None:
         load_all(folder)
     assert "text_hidden_fcs.2.bias" in str(failure.value)
     assert "text_hidden_fcs.7.bias" in str(failure.value)
+
+
+def loaded(folder: Path) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """The weights of a folder as the model has them, and the notes about its names."""
+    checkpoint = Checkpoint(folder)
+    model = build(checkpoint, torch.device("cpu"), torch.float32)
+    for _ in load(model, checkpoint):
+        pass
+    return model.state_dict(), checkpoint.notes
+
+
+def wrap(tensors: dict[str, np.ndarray], prefix: str, of: Callable[[str], bool] = lambda name: True) -> None:
+    for name in [name for name in tensors if of(name)]:
+        tensors[prefix + name] = tensors.pop(name)
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "module.",
+        "_orig_mod.",
+        "base_model.model.",
+        "module._orig_mod.",
+        "base_model.model.module.",
+        "_orig_mod.base_model.model.model.",
+        "mllm.",
+    ],
+)
+def test_a_prefix_that_all_names_share_is_passed_over_with_a_note(folder: Path, prefix: str) -> None:
+    expected, none = loaded(folder)
+    assert none == []
+    edit_weights(folder, lambda tensors: wrap(tensors, prefix))
+    weights, notes = loaded(folder)
+    assert weights.keys() == expected.keys()
+    assert all(torch.equal(weights[name], values) for name, values in expected.items())
+    (note,) = notes
+    assert prefix.replace("_orig_mod.", "") in note
+    assert ("_orig_mod." in prefix) == ("'_orig_mod.'" in note)
+
+
+def test_a_compiled_part_is_loaded(folder: Path) -> None:
+    expected, _ = loaded(folder)
+
+    def compiled(tensors: dict[str, np.ndarray]) -> None:
+        for name in [name for name in tensors if name.startswith("grounding_encoder.sam2_model.")]:
+            tensors[name.replace("sam2_model.", "sam2_model._orig_mod.")] = tensors.pop(name)
+
+    edit_weights(folder, compiled)
+    weights, notes = loaded(folder)
+    assert all(torch.equal(weights[name], values) for name, values in expected.items())
+    assert len(notes) == 1
+
+
+def test_a_prefix_of_some_names_is_not_passed_over(folder: Path) -> None:
+    edit_weights(folder, lambda tensors: wrap(tensors, "module.", lambda name: name.startswith("model.")))
+    with pytest.raises(ModelLoadFailed, match=r"tensors unknown \(module\.model\.") as failure:
+        load_all(folder)
+    assert "fine-tune" in failure.value.advice
+
+
+@pytest.mark.parametrize("family", ["qwen3", "internlm2"])
+def test_tables_that_every_model_computes_are_passed_over_with_a_note(tmp_path: Path, family: str) -> None:
+    folder = write_checkpoint(family, tmp_path / family)
+    expected, _ = loaded(folder)
+    extra = {
+        "model.layers.0.self_attn.rotary_emb.inv_freq": np.ones(8, np.float32),
+        "language_model.model.layers.0.attention.rotary_emb.inv_freq": np.ones(8, np.float32),
+        "vision_model.embeddings.position_ids": np.arange(4)[None],
+    }
+    edit_weights(folder, lambda tensors: tensors.update(extra))
+    weights, (note,) = loaded(folder)
+    assert all(torch.equal(weights[name], values) for name, values in expected.items())
+    assert note.startswith("3 tensors are passed over")
+    assert "rotary_emb.inv_freq" in note
+
+
+@pytest.mark.parametrize("family", ["qwen3", "internlm2"])
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("v_head.summary.weight", "value or reward head"),
+        ("base_model.v_head.weight", "value or reward head"),
+        ("model.lm_head.lora_A.default.weight", "merge_and_unload"),
+        ("language_model.model.layers.0.attention.wqkv.lora_B.weight", "merge_and_unload"),
+        ("text_hidden_fcs.0.base_layer.weight", "merge_and_unload"),
+        ("model.lm_head.weight_scale_inv", "rounded weights"),
+        ("something.of.mine", "If it is a fine-tune"),
+    ],
+)
+def test_an_unknown_tensor_comes_with_advice_for_a_fine_tune(
+    tmp_path: Path, family: str, name: str, advice: str
+) -> None:
+    folder = write_checkpoint(family, tmp_path / family)
+    edit_weights(folder, lambda tensors: tensors.update({name: np.ones((4, 4), np.float32)}))
+    with pytest.raises(ModelLoadFailed, match=rf"1 tensor unknown \({re.escape(name)}\)") as failure:
+        load_all(folder)
+    assert advice in failure.value.advice
+    assert "Fetch the checkpoint again" not in failure.value.advice
+
+
+def test_notes_are_logged_and_travel_with_every_answer(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    edit_weights(folder, lambda tensors: wrap(tensors, "module."))
+    engine = Sa2VAEngine()
+    with caplog.at_level("WARNING", "sa2va_worker"):
+        for _ in engine.load(Specification(checkpoint=str(folder), device="cpu", dtype="float32")):
+            pass
+    (note,) = Checkpoint(folder).notes
+    assert f"copy: {note}" in caplog.messages
+    request = ChatRequest("hello", [], generation=Generation(max_new_tokens=1))
+    answers = [step for step in engine.chat(request) if isinstance(step, Answer)]
+    assert [list(answer.notes) for answer in answers] == [[note]]
+
+
+def test_an_adapter_alone_says_what_it_is(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "ByteDance/Sa2VA-4B"}')
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"")
+    with pytest.raises(ModelLoadFailed, match=r"adapter alone of ByteDance/Sa2VA-4B\. .*merge_and_unload"):
+        find_folder(str(tmp_path))
+
+
+def test_files_with_a_byte_order_mark_are_read(folder: Path) -> None:
+    for file in folder.glob("*.json"):
+        file.write_bytes(codecs.BOM_UTF8 + file.read_bytes())
+    checkpoint = Checkpoint(folder)
+    load_all(folder)
+    front = families.family(checkpoint.config).front(checkpoint)
+    assert front.segment_token is not None
+    assert front.decode([front.segment_token]) == "[SEG]"
+
+
+def test_a_pointer_of_git_lfs_is_named(folder: Path) -> None:
+    (folder / "model.safetensors").write_text(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+    )
+    with pytest.raises(ModelLoadFailed, match=r"model\.safetensors is a pointer of Git LFS.*git lfs pull"):
+        load_all(folder)
+
+
+def to_sam3(folder: Path) -> None:
+    edit_weights(
+        folder,
+        lambda tensors: tensors.update(
+            {"grounding_encoder.sam2_model.backbone.vision_backbone.trunk.pos_embed": np.ones(2, np.float32)}
+        ),
+    )
+
+
+def to_llava(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["llm_config"] = {"model_type": "llama"}
+    del config["text_config"]
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(("change", "said"), [(to_sam3, "SAM 3"), (to_llava, "'llama'")])
+@pytest.mark.parametrize("engine", [Sa2VAEngine, PluginEngine])
+def test_what_is_known_not_to_run_is_refused_before_it_is_read(
+    folder: Path,
+    change: Callable[[Path], None],
+    said: str,
+    engine: Callable[[], Sa2VAEngine | PluginEngine],
+) -> None:
+    change(folder)
+    with pytest.raises(ModelLoadFailed, match=said) as failure:
+        next(engine().load(Specification(checkpoint=str(folder), device="cpu")))
+    assert "Fetch" not in str(failure.value)
+    assert "sa2va models --all" in failure.value.advice
+
+
+def test_the_host_knows_the_families_that_the_worker_has() -> None:
+    ours = [(family.part, family.model_type) for family in families.FAMILIES if family.segments]
+    assert sorted(ours) == sorted(NATIVE)
 
 
 def test_a_tensor_of_another_shape_is_named(folder: Path) -> None:
