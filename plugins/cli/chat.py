@@ -12,7 +12,7 @@ from sa2va_host.errors import InvalidInput
 from sa2va_host.events import TextPiece
 
 from . import generation, options, pictures
-from .display import Display
+from .display import Display, Notes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,6 +66,8 @@ def run(arguments: argparse.Namespace) -> int:
     files = pictures.find(arguments.images)
     shown = [media.read_image(file) for file in files]
     regions = [_region(text) for text in arguments.regions]
+    said = Notes()
+    notes: list[str] = []
     history: list[tuple[str, str]] = []
     answer: ChatAnswer | None = None
     streams = sys.stdout.isatty() and not arguments.json
@@ -81,14 +83,20 @@ def run(arguments: argparse.Namespace) -> int:
                 )
                 details["timings"] = answer.timings
             history.append((prompt, answer.text))
+            notes += [note for note in answer.notes if note not in notes]
             speech.rest()
             if not arguments.json:
                 speech.finish(answer.text)
+            said.say(notes)
         if answer is None:
             raise InvalidInput("There is no question.", advice="Give --prompt TEXT, or type one.")
         if arguments.json:
             print(
-                json.dumps(document(files, history, sa.settings.model, answer), indent=2, ensure_ascii=False)
+                json.dumps(
+                    document(files, history, sa.settings.model, answer, notes),
+                    indent=2,
+                    ensure_ascii=False,
+                )
             )
     return 0
 
@@ -156,7 +164,7 @@ def _region(text: str) -> Region:
 
 
 def document(
-    files: list[Path], history: list[tuple[str, str]], model: str, answer: ChatAnswer
+    files: list[Path], history: list[tuple[str, str]], model: str, answer: ChatAnswer, notes: list[str]
 ) -> dict[str, Any]:
     """The one document that `--json` prints. `prompt` and `text` are the last turn; `turns` are all of them."""
     return {
@@ -166,5 +174,6 @@ def document(
         "turns": [{"prompt": prompt, "text": text} for prompt, text in history],
         "model": model,
         "worker": options.worker_document(answer.worker),
+        "notes": notes,
         "timings": answer.timings,
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from sa2va_host.events import Progress
@@ -21,6 +22,20 @@ _QUIET_SECONDS = 0.3
 """A call that ends sooner shows nothing, and does not pay for importing rich."""
 _LINE_SECONDS = 2.0
 _ANNOUNCED = ("starting", "loading")
+
+
+class Notes:
+    """Sentences about inputs, printed once each to stderr."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def say(self, sentences: Iterable[str]) -> None:
+        """Print those that were not printed before."""
+        for sentence in sentences:
+            if sentence not in self._said:
+                self._said.add(sentence)
+                print(f"sa2va: {sentence}", file=sys.stderr)
 
 
 class Display:

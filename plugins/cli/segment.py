@@ -7,7 +7,7 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sa2va_host.errors import InvalidInput, OutOfMemory, Sa2VAError
 
 from . import editing, generation, options, pictures
-from .display import Display
+from .display import Display, Notes
 
 if TYPE_CHECKING:
     from sa2va_host import Generation, Sa2VA
@@ -108,6 +108,7 @@ class Finding(NamedTuple):
     timings: Mapping[str, float]
     worker: AnsweredBy | None
     saved: Saved
+    notes: Sequence[str] = ()
 
 
 class Plan(NamedTuple):
@@ -129,6 +130,7 @@ def run(arguments: argparse.Namespace) -> int:
     editing.check_processors(plan.editing)
     jobs = _jobs(pictures.find(arguments.images), arguments.prompts, arguments.output)
     _check_inputs_stay(jobs)
+    notes = Notes()
     findings: list[Finding] = []
     failures: list[tuple[Path, Sa2VAError]] = []
     with (
@@ -143,6 +145,8 @@ def run(arguments: argparse.Namespace) -> int:
                     print(f"sa2va: {found}", file=sys.stderr)
             else:
                 findings += found
+                for finding in found:
+                    notes.say(finding.notes)
                 if not arguments.json:
                     _print(found, with_names=len(jobs) > 1 or len(arguments.prompts) > 1)
             display.count(number)
@@ -270,7 +274,16 @@ def _do(
                     probabilities=maps,
                 )
             findings.append(
-                Finding(job.image, prompt, result.text, result.size, timings, result.worker, saved)
+                Finding(
+                    job.image,
+                    prompt,
+                    result.text,
+                    result.size,
+                    timings,
+                    result.worker,
+                    saved,
+                    result.notes,
+                )
             )
             timings = {}
     except (InvalidInput, OutOfMemory) as error:
@@ -311,6 +324,7 @@ def document(findings: list[Finding], failures: list[tuple[Path, Sa2VAError]], m
         ],
         "model": model,
         "worker": options.worker_document(findings[-1].worker) if findings else None,
+        "notes": list(dict.fromkeys(note for finding in findings for note in finding.notes)),
         "timings": together(finding.timings for finding in findings),
     }
     if failures:

@@ -19,23 +19,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ChatAnswer:
-    """An answer in words. ``timings`` as `sa2va_host.timings` explains them."""
+    """An answer in words. ``timings`` as `sa2va_host.timings` explains them; ``notes`` are what there is to know about
+    the images and how it was done, a sentence each.
+    """
 
     text: str
     timings: dict[str, float] = field(default_factory=dict)
     worker: AnsweredBy | None = None
+    notes: Sequence[str] = ()
 
     def __str__(self) -> str:
         return self.text
 
 
-def to_chat_answer(outcome: Outcome) -> ChatAnswer:
-    """The answer of a chat."""
-    return ChatAnswer(outcome.text, outcome.timings, AnsweredBy(outcome.pid, outcome.created))
+def to_chat_answer(outcome: Outcome, notes: Sequence[str] = ()) -> ChatAnswer:
+    """The answer of a chat. ``notes`` are those of its images."""
+    worker = AnsweredBy(outcome.pid, outcome.created)
+    return ChatAnswer(outcome.text, outcome.timings, worker, [*notes, *outcome.notes])
 
 
-def to_segmentation(outcome: Outcome, size: tuple[int, ...], frames: int, *, is_video: bool) -> Segmentation:
-    """Put the masks of single frames together: float32 `[objects, frames, h, w]`."""
+def to_segmentation(
+    outcome: Outcome, size: tuple[int, ...], frames: int, *, is_video: bool, notes: Sequence[str] = ()
+) -> Segmentation:
+    """Put the masks of single frames together: float32 `[objects, frames, h, w]`. ``notes`` are those of its input."""
     import numpy as np
 
     if outcome.masks:
@@ -53,7 +59,7 @@ def to_segmentation(outcome: Outcome, size: tuple[int, ...], frames: int, *, is_
         image_size=outcome.image_size,
         is_video=is_video,
         timings=outcome.timings,
-        notes=outcome.notes,
+        notes=[*notes, *outcome.notes],
         worker=AnsweredBy(outcome.pid, outcome.created),
     )
 
