@@ -82,12 +82,13 @@ COMMANDS = [
 
 def parse_sa2va(words: list[str]) -> None:
     """Raises AssertionError for what the command line does not take."""
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+    said, code = io.StringIO(), 0
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+        try:
             build_parser(words[0]).parse_args(words)
-    except SystemExit as stop:
-        assert stop.code == 0, said.getvalue()  # --help leaves too
+        except SystemExit as stop:  # --help leaves too
+            code = int(stop.code or 0)
+    assert code == 0, said.getvalue()
 
 
 def check_python(words: list[str]) -> None:
