@@ -259,7 +259,9 @@ class Tools:
         if self.uv:  # it knows the GPUs of AMD and Intel too
             guess = torch.build == "cpu" and not torch.asked
             return ["--torch-backend", "auto" if guess else torch.folder]
-        return ["--index-url", PYTORCH_INDEX + torch.folder]
+        # What a build for CPUs depends on is PyPI's; a build for CUDA has companions of its own there.
+        alone = ["--no-deps"] if torch.build == "cpu" else []
+        return [*alone, "--index-url", PYTORCH_INDEX + torch.folder]
 
 
 def execution_environment() -> dict[str, str]:

@@ -14,9 +14,12 @@ from pathlib import Path
 import pytest
 
 from sa2va_host import Sa2VA
+from sa2va_host.calls.outcomes import ChatAnswer
 from sa2va_host.config import Settings
 from sa2va_host.models.choice import choose
 from sa2va_host.models.notice import notes_on
+from sa2va_host.results import Segmentation
+from sa2va_host.video.tracks import Track
 from sa2va_plugins.cli.demo import CLIP, EXAMPLES
 
 from .conftest import PROGRAM
@@ -118,7 +121,7 @@ def test_results_in_python_say_it(environment: dict[str, str], monkeypatch: pyte
     with Sa2VA(device="cpu") as sa:
         with sa.track(frames, "the red circle") as track:
             list(track)
-        answers = [
+        answers: list[Segmentation | ChatAnswer | Track] = [
             sa.segment(SUNSET, "the red circle"),
             *sa.segment_each(SUNSET, ["the red circle", "the star"]),
             sa.segment_video(frames, "the red circle"),

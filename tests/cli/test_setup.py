@@ -124,7 +124,7 @@ def test_the_build_for_cpus_comes_from_pytorchs_own_index(distribution, without_
     assert main(["setup", "--dry-run", "--cpu", "--path", str(folder), "--torch", "torch==2.13.0"]) == 0
     said = capsys.readouterr()
     _, torch, install = said.out.splitlines()
-    assert torch == f"{folder}/bin/python -m pip install --index-url {CPU_INDEX} torch==2.13.0"
+    assert torch == f"{folder}/bin/python -m pip install --no-deps --index-url {CPU_INDEX} torch==2.13.0"
     assert install == f"{folder}/bin/python -m pip install 'sa2va-host[worker]==7.8.9' torch==2.13.0"
     assert "PyTorch for the CPU (--cpu asks for it)" in said.err
     assert "about 1.5 GB" in said.err
