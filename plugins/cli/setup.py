@@ -32,11 +32,12 @@ EXAMPLES = """examples:
   sa2va setup --path ~/sa2va-worker --cuda --torch torch==2.13.0
   sa2va setup remote-code --model ORG/NAME
 
-It needs the network, 1.5 GB of disk for PyTorch on the CPU or 5 GB for CUDA. Run
-it again to repair an environment or to bring it up to date. pip and uv read their
-own variables and files as ever (a proxy, a cache, an index). Where you have set an
-index of your own (PIP_INDEX_URL, index-url, no-index, UV_DEFAULT_INDEX), PyTorch
-comes from there too; else its builds come from PyTorch's own index.
+It needs the network, and 1.5 GB of disk for PyTorch on the CPU or 5 GB for
+CUDA. Run it again to repair an environment or to bring it up to date. pip and
+uv read their own variables and files as ever (a proxy, a cache, an index).
+Where you have set an index of your own (PIP_INDEX_URL, index-url, no-index,
+UV_DEFAULT_INDEX), PyTorch comes from there too; else its builds come from
+PyTorch's own index.
 
 `remote-code` is for checkpoints that bring their own code: it has
 transformers 4.57 and what such code imports. With --model, that model runs
