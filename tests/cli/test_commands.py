@@ -60,7 +60,7 @@ def test_segment_writes_masks_and_an_overlay(sa2va, picture, tmp_path):
 def test_the_json_document(sa2va, picture, tmp_path):
     done = sa2va(*SEGMENT, "objects=2", "--json")
     document = json.loads(done.stdout)
-    assert set(document) == {"results", "model", "worker", "timings"}
+    assert set(document) == {"results", "model", "worker", "notes", "timings"}
     assert document["model"] == "scripted:"
     assert set(document["worker"]) == {"pid", "started"}
     assert document["timings"]["total"] > 0
