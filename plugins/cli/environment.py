@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -33,10 +33,8 @@ CUDA_BUILDS = (((13, 0), "cu130"), ((12, 8), "cu128"), ((12, 0), "cu126"), ((11,
 """
 NEWEST_ON_PYPI = (13, 0)
 """The CUDA that PyPI's build for Linux needs of the driver."""
-STATE = "sa2va-setup.json"
-"""The file in an environment that says whether it is whole: a set-up that was interrupted may have left a package half
-written that pip takes for installed.
-"""
+MADE = "made"
+"""In the mark of an interrupted set-up: it had made the folder itself."""
 _FORCED = {"PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0"}
 _DROPPED = ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT")
 """What would have pip install elsewhere than in the environment."""
@@ -119,33 +117,33 @@ class Environment:
         return self.folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
 
     @property
-    def state(self) -> Mapping[str, bool]:
-        """`made`: whether a set-up made the folder; `whole`: whether the last one came to its end. Empty where none has
-        been here.
+    def mark(self) -> Path:
+        """The file beside the folder that is there while a set-up is under way, or did not come to its end: it may have
+        left a package half written that pip takes for installed. Not inside, where making the environment anew would
+        remove it.
         """
-        try:
-            content = json.loads((self.folder / STATE).read_text("utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return content if isinstance(content, dict) else {}
+        return self.folder.with_name(f".{self.folder.name}.sa2va-setup")
 
     @property
     def is_interrupted(self) -> bool:
         """Whether a set-up began here and did not come to its end."""
-        return self.state.get("whole") is False
+        return self.mark.is_file()
+
+    @property
+    def may_be_cleared(self) -> bool:
+        """Whether the set-up that did not come to its end had made the folder, so that nothing else is in it."""
+        return self.is_interrupted and self.mark.read_text("utf-8").strip() == MADE
 
     def begin(self) -> None:
         """Note that a set-up is under way."""
-        made = self.state.get("made", not self.folder.exists() or not any(self.folder.iterdir()))
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._write(made=made, whole=False)
+        if not self.is_interrupted:
+            is_new = not self.folder.exists() or not any(self.folder.iterdir())
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            self.mark.write_text(f"{MADE if is_new else 'changed'}\n", "utf-8")
 
     def finish(self) -> None:
         """Note that it came to its end, and the worker can run."""
-        self._write(made=self.state.get("made", False), whole=True)
-
-    def _write(self, **state: bool) -> None:
-        (self.folder / STATE).write_text(json.dumps(state) + "\n", "utf-8")
+        self.mark.unlink(missing_ok=True)
 
     def commands(
         self,
@@ -164,12 +162,12 @@ class Environment:
         """
         from sa2va_host.machine.distribution import install_arguments, requirements
 
-        again = self.is_interrupted
+        clear = self.may_be_cleared
         tools = Tools.find(python)
-        yield from tools.make(self.folder, clear=again and self.state.get("made", False))
+        yield from tools.make(self.folder, clear=clear)
         install = tools.install(self.interpreter)
         # What lies half written in an environment that is not ours to clear is written anew.
-        install += [tools.reinstall] if again and not self.state.get("made", False) else []
+        install += [tools.reinstall] if self.is_interrupted and not clear else []
         install += ["--constraint", str(constraint)] if constraint else []
         # A version with `+cu128` in it says where it comes from; an index of the user's own has what they want.
         elsewhere = bool(spec and (spec.url or "+" in str(spec.specifier))) or bool(tools.own_index)

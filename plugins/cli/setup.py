@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sa2va_host.machine.commands import sa2va_command
 
 from . import options
-from .environment import STATE, Environment, choose_torch, execution_environment
+from .environment import Environment, choose_torch, execution_environment
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -327,7 +327,7 @@ def _folder(path: Path | None, kind: str) -> Path:
 
     folder = (path or user_data_path("sa2va", appauthor=False) / kind).expanduser().absolute()
     occupied = folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))
-    if occupied and not ((folder / "pyvenv.cfg").is_file() or (folder / STATE).is_file()):
+    if occupied and not ((folder / "pyvenv.cfg").is_file() or Environment(folder, kind).is_interrupted):
         raise InvalidInput(f"{folder} is there and is no virtual environment.", advice="Give another --path.")
     return folder
 

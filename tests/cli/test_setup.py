@@ -455,9 +455,11 @@ def test_an_environment_knows_whether_it_is_whole(tmp_path):
         assert not environment.is_interrupted
         environment.begin()
         assert environment.is_interrupted
-    assert (ours.state["made"], theirs.state["made"]) == (True, False)
-    ours.begin()  # run again
-    assert ours.state["made"]
+    assert (ours.may_be_cleared, theirs.may_be_cleared) == (True, False)
+    ours.folder.mkdir()
+    (ours.folder / "half").touch()
+    ours.begin()  # run again, and the mark survives whatever happens to the folder
+    assert ours.may_be_cleared
     ours.finish()
     assert not ours.is_interrupted
 
@@ -471,6 +473,8 @@ def test_what_was_interrupted_is_made_anew_and_what_is_not_ours_is_written_over(
     (theirs.folder / "pyvenv.cfg").touch()
     for environment in (ours, theirs):
         environment.begin()
+    ours.folder.mkdir()
+    (ours.folder / "half").touch()  # no pyvenv.cfg: it was killed that early
     assert main(["setup", "--dry-run", "--path", str(ours.folder)]) == 0
     said = capsys.readouterr()
     assert said.out.startswith(f"{sys.executable} -m venv --clear {ours.folder}\n")
