@@ -81,8 +81,8 @@ def run(program: str, *arguments: str) -> int:
 
 
 def demo(arguments: list[str]) -> int:
-    """Segment the bundled example pictures with the bundled model; leaves pictures in demo/."""
-    install(("worker",))
+    """Segment the bundled example images with the bundled model; leaves images to look at in demo/."""
+    install(("worker", "video"))
     return run("sa2va", "demo", *arguments)
 
 

@@ -7,6 +7,7 @@ variable of the environment is the setting's name in capitals after ``SA2VA_``. 
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import sys
@@ -31,7 +32,7 @@ _WORDS = {
 """Settings of which each value is known."""
 LONGEST = 1e9
 """The most seconds that anything is waited for, some 30 years: the system's own clocks stop not far above."""
-_NOT_SETTINGS = frozenset({"CONFIG", "DEBUG", "DISABLE_PLUGINS", "TRACE_HOOKS", "VENV"})
+_NOT_SETTINGS = frozenset({"CONFIG", "DEBUG", "DISABLE_PLUGINS", "SETUP_COMMAND", "TRACE_HOOKS", "VENV"})
 """Variables that begin with SA2VA_ and are read elsewhere."""
 
 
@@ -211,6 +212,26 @@ def origins(environment: Mapping[str, str] | None = None) -> dict[str, str]:
     return found | {name: f"SA2VA_{name.upper()}" for name in _from_environment(environment)}
 
 
+def settings_text(path: Path) -> str:
+    """The text of a configuration file: UTF-8, with or without a byte order mark, which is not part of it.
+
+    Raises `ConfigError` for another encoding, such as the UTF-16 of an older PowerShell, and OSError.
+    """
+    content = path.read_bytes()
+    advice = "Save it as UTF-8: most editors ask for the encoding under Save As."
+    # TOML allows no null character, and UTF-16 and UTF-32 have one beside every letter of a setting's name.
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in content:
+        raise ConfigError(f"The configuration file {path} is UTF-16 or UTF-32, not UTF-8.", advice=advice)
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ConfigError(
+            f"The configuration file {path} is not UTF-8: byte 0x{content[error.start]:02x} in line {line}.",
+            advice=advice,
+        ) from error
+
+
 def check(settings: Settings) -> Settings:
     """The same settings, or a `ConfigError` that names the impossible value."""
     for name, value in msgspec.structs.asdict(settings).items():
@@ -280,12 +301,12 @@ def _from_file(environment: Mapping[str, str], file: Path | None) -> dict[str, A
     named = file or (Path(environment["SA2VA_CONFIG"]) if environment.get("SA2VA_CONFIG") else None)
     path = named or _default_file()
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = settings_text(path)
     except (FileNotFoundError, NotADirectoryError) as error:
         if named is None:
             return {}
         raise ConfigError(f"There is no configuration file {path}.", advice="Check SA2VA_CONFIG.") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise ConfigError(f"The configuration file {path} cannot be read: {error}.") from error
     if sys.version_info >= (3, 11):
         import tomllib

@@ -28,8 +28,8 @@ _IGNORED = frozenset({"thumbs.db", "desktop.ini"})
 _NAMED = 3
 """How many of the files that are passed over are named."""
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+://")
+_HEIF = "pillow_heif"
 _ADVICE = {
-    "pillow_heif": 'pip install "sa2va-host[heif]"',
     "pillow_jxl": "pip install pillow-jxl-plugin",
     "PIL._avif": "pip install --upgrade pillow",
 }
@@ -112,7 +112,14 @@ def is_readable(suffix: str) -> bool:
 
 def missing_library(suffix: str) -> str:
     """The command that installs what reads such files; empty where nothing is missing or nothing would help."""
-    return "" if is_readable(suffix) else _ADVICE[OPTIONAL[suffix]]
+    if is_readable(suffix):
+        return ""
+    module = OPTIONAL[suffix]
+    if module == _HEIF:
+        from .machine.commands import extra_command
+
+        return extra_command("heif")
+    return _ADVICE[module]
 
 
 def _exists(module: str) -> bool:

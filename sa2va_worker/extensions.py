@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sa2va_host.errors import ModelLoadFailed
+from sa2va_host.machine.distribution import REMOTE_CODE, WORKER
 from sa2va_host.models import unsupported
 from sa2va_host.models.checkpoint_folder import CheckpointFolder
 from sa2va_host.models.own_code import find_own_code
@@ -23,6 +24,7 @@ from sa2va_host.plugins.manager import create_manager, find_mask_processors, fin
 from sa2va_host.plugins.processing import checked, run
 from sa2va_host.protocol.specification import ModelInfo, Specification
 
+from .lacking import cannot_import
 from .libraries import importing
 from .steps import (
     Answer,
@@ -101,8 +103,8 @@ class PluginEngine:
         if why := unsupported.refusal_of(folder, trusted=spec.trust_remote_code):
             raise unsupported.error(folder.name, why)
         if config and (spec.trust_remote_code or not _is_native(config)) and find_own_code(folder):
-            from .own_code.engine import OwnCodeEngine
-
+            with _importing(REMOTE_CODE):
+                from .own_code.engine import OwnCodeEngine
             return OwnCodeEngine()
         with _importing():
             from .engine import Sa2VAEngine
@@ -129,19 +131,13 @@ def _is_native(config: Mapping[str, Any]) -> bool:
 
 
 @contextlib.contextmanager
-def _importing() -> Iterator[None]:
-    """Around imports of our own models: their libraries may be missing, or too old."""
+def _importing(extra: str = WORKER) -> Iterator[None]:
+    """Around imports of engines: their libraries, which are those of an extra of ours, may be missing or too old."""
     try:
         with importing():
             yield
     except ImportError as error:
-        cause: BaseException = error
-        while cause.__cause__ is not None:  # transformers hides what is missing behind a question
-            cause = cause.__cause__
-        raise ModelLoadFailed(
-            f"This worker's Python cannot import our models: {cause}.",
-            advice="It may be for checkpoints with their own code (--trust-remote-code); for others run `sa2va setup`.",
-        ) from error
+        raise cannot_import(error, extra) from error
 
 
 def _config(folder: CheckpointFolder) -> dict[str, Any]:

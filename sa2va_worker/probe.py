@@ -1,9 +1,10 @@
-"""Tells what an interpreter has for the worker: ``python .../sa2va_worker/probe.py ENGINE DISTRIBUTION ...``.
+"""Tells what an interpreter has for the worker: ``python .../sa2va_worker/probe.py ENGINE DISTRIBUTION ...``, where
+ENGINE is the module to import, or `-` for none.
 
 Run by `sa2va_host.machine.interpreters` as the worker itself is run: by this file, in the interpreter in question,
-with nothing of ours on ``sys.path``. Imports what the worker imports, has optional libraries do a small piece of their
-work, starts no worker, and prints one JSON object. Whatever fails is part of the answer, so this file needs nothing but
-the standard library.
+with nothing of ours on ``sys.path``. Reads versions and asks torch for its devices; with an engine it also imports what
+the worker imports, and has optional libraries do a small piece of their work. Starts no worker and prints one JSON
+object. Whatever fails is part of the answer, so this file needs nothing but the standard library.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ HERE = Path(__file__).resolve().parent
 
 
 def probe(engine: str, distributions: list[str]) -> dict[str, Any]:
-    """The fields of `sa2va_host.machine.interpreters.Interpreter`. ``engine``: the module that has to be
-    importable.
+    """The fields of `sa2va_host.machine.interpreters.Interpreter`. ``engine``: the module that has to be importable, or
+    empty where only versions and devices are asked for.
     """
     found: dict[str, Any] = {
         "executable": sys.executable,
@@ -31,12 +32,18 @@ def probe(engine: str, distributions: list[str]) -> dict[str, Any]:
         "versions": {name: _version(name) for name in (*distributions, *TRIALS)},
         "error": "",
     }
-    try:
-        runpy.run_path(str(HERE / "__main__.py"))["register_packages"](HERE.parent)
-        import_module(engine)
-        import_module("sa2va_worker.process")
-    except BaseException as error:  # noqa: BLE001 - a library may even leave the process; that is the answer then
-        found["error"] = _sentence(error)
+    if engine:
+        try:
+            runpy.run_path(str(HERE / "__main__.py"))["register_packages"](HERE.parent)
+            from sa2va_worker.libraries import importing
+
+            with importing():
+                import_module(engine)
+            import_module("sa2va_worker.process")
+        except BaseException as error:  # noqa: BLE001 - a library may even leave the process; that is the answer then
+            found["error"] = _sentence(error)
+    if found["versions"].get("torch") is None:
+        return found
     try:
         import torch
 
@@ -49,7 +56,8 @@ def probe(engine: str, distributions: list[str]) -> dict[str, Any]:
             found["devices"].append("mps")
     except Exception as error:  # noqa: BLE001 - as above
         found["error"] = found["error"] or _sentence(error)
-    found["trials"] = {name: _outcome(trial) for name, trial in TRIALS.items() if found["versions"][name]}
+    if engine:
+        found["trials"] = {name: _outcome(trial) for name, trial in TRIALS.items() if found["versions"][name]}
     return found
 
 
@@ -117,4 +125,4 @@ if __name__ == "__main__":
         del sys.path[0]  # as in __main__.py
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answer:
         os.dup2(2, 1)  # libraries that print while they are imported do not spoil the answer
-        json.dump(probe(sys.argv[1], sys.argv[2:]), answer)
+        json.dump(probe(sys.argv[1].strip("-"), sys.argv[2:]), answer)

@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise InvalidInput(
             "Standard input cannot hold both the image and the questions.", advice="Give --prompt TEXT."
         )
-    said = Notes()
+    said = Notes(quiet=arguments.quiet)
     notes = inputs.notes
     shown = [
         media.read_image(pictures.source(file), layer=arguments.layer, notes=notes) for file in inputs.files
@@ -191,6 +191,6 @@ def document(
         "turns": [{"prompt": prompt, "text": text} for prompt, text in history],
         "model": model,
         "worker": options.worker_document(answer.worker),
-        "timings": answer.timings,
         "notes": notes,
+        "timings": answer.timings,
     }

@@ -10,8 +10,11 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
+
+from sa2va_host.machine.commands import extra_command, pip_command
 
 from .findings import Finding, listed
 from .interpreter_checks import other_pythons, worker_python
@@ -30,8 +33,11 @@ CONTAINER_SHARED_MEMORY = 64 << 20
 Check: TypeAlias = "Callable[[Settings], Iterator[Finding]]"
 
 
-def examine() -> Iterator[tuple[str, Finding]]:
-    """Each finding with the name of its check, as it is made. Never raises, whatever is broken."""
+def examine(*, full: bool = False) -> Iterator[tuple[str, Finding]]:
+    """Each finding with the name of its check, as it is made. Never raises, whatever is broken.
+
+    ``full``: whether the worker's libraries are imported and tried, or only looked up.
+    """
     from sa2va_host.config import Settings, load_settings
     from sa2va_host.errors import Sa2VAError
 
@@ -39,7 +45,7 @@ def examine() -> Iterator[tuple[str, Finding]]:
         settings = load_settings()
     except Sa2VAError:  # as the check of the settings will say
         settings = Settings()
-    for name, check in CHECKS.items():
+    for name, check in (CHECKS | (FULL if full else {})).items():
         try:
             yield from ((name, finding) for finding in check(settings))
         except Sa2VAError as error:
@@ -55,7 +61,7 @@ def _system(_: Settings) -> Iterator[Finding]:
     yield Finding("ok", f"{python}, {sys.executable}")
     memory = psutil.virtual_memory()
     free = f"{byte_size(memory.available)} of {byte_size(memory.total)} memory free"
-    yield Finding("ok", f"{platform.platform()}, {os.cpu_count()} processors, {free}")
+    yield Finding("ok", f"{platform.platform()}, {os.cpu_count()} CPUs, {free}")
 
 
 def _packages(_: Settings) -> Iterator[Finding]:
@@ -66,8 +72,8 @@ def _packages(_: Settings) -> Iterator[Finding]:
     versions = installed_versions([DISTRIBUTION, *(requirement.name for requirement in needed)])
     yield Finding("ok", f"{listed(versions)}; {Path(sa2va_host.__file__).parent}")
     if missing := unmet(needed, versions):
-        command = [sys.executable, "-m", "pip", "install", *(each.requirement for each in missing)]
-        yield Finding("problem", f"missing: {', '.join(map(str, missing))}", f"Run: {shlex.join(command)}")
+        command = pip_command(each.requirement for each in missing)
+        yield Finding("problem", f"missing: {', '.join(map(str, missing))}", f"Run: {command}")
     failures = {}
     for name, trial in TRIALS.items():
         try:
@@ -75,10 +81,28 @@ def _packages(_: Settings) -> Iterator[Finding]:
         except Exception as error:  # noqa: BLE001 - a library that is broken may fail in any way
             failures[name] = f"{type(error).__name__}: {error}"
     for name, failure in failures.items():
-        command = [sys.executable, "-m", "pip", "install", "--force-reinstall", name]
-        yield Finding("problem", f"{name} does not work: {failure}", f"Run: {shlex.join(command)}")
+        command = pip_command(["--force-reinstall", name])
+        yield Finding("problem", f"{name} does not work: {failure}", f"Run: {command}")
     if working := [name for name in TRIALS if name not in failures]:
         yield Finding("ok", f"{', '.join(working)} work")
+
+
+def _extras(_: Settings) -> Iterator[Finding]:
+    """What is optional in this Python: there in a version that fits, or missing, for what, and how it gets here."""
+    from sa2va_host.machine.distribution import extras, installed_versions, requirements, unmet
+
+    for extra in extras():
+        if extra not in HERE:
+            continue
+        needed = requirements(extra)
+        versions = installed_versions(each.name for each in needed)
+        if missing := unmet(needed, versions):
+            lacking = ", ".join(map(str, missing))
+            yield Finding(
+                "ok", f"{extra} is missing, for {HERE[extra]}: {lacking}", f"Run: {extra_command(extra)}"
+            )
+        else:
+            yield Finding("ok", f"{extra}, for {HERE[extra]}: {listed(versions)}")
 
 
 def _settings(_: Settings) -> Iterator[Finding]:
@@ -232,9 +256,22 @@ TRIALS: dict[str, Callable[[], None]] = {
 }
 """A small piece of work for the libraries of ours that are compiled, by distribution."""
 
+HERE = {
+    "hub": "`sa2va pull`",
+    "video": "video files",
+    "exr": "EXR files",
+    "heif": "HEIC and AVIF images",
+    "matting": "clean foreground colors at soft edges",
+}
+"""What each extra is for that belongs into this Python."""
+IN_WORKER = ("worker", "quantization", "flash", "remote-code")
+"""The extras of the Pythons that run workers, which have checks of their own."""
+OF_DEVELOPERS = ("bench", "training", "test", "dev")
+
 CHECKS: dict[str, Check] = {
     "system": _system,
     "packages": _packages,
+    "extras": _extras,
     "settings": _settings,
     "run directory": _run_directory,
     "disk space": _disk_space,
@@ -245,3 +282,9 @@ CHECKS: dict[str, Check] = {
     "worker python": worker_python,
     "other pythons": other_pythons,
 }
+
+FULL: dict[str, Check] = {
+    "worker python": partial(worker_python, tried=True),
+    "other pythons": partial(other_pythons, tried=True),
+}
+"""What takes the place of the checks of these names where all is tried."""

@@ -1,4 +1,4 @@
-"""`sa2va demo`: the bundled pictures through the bundled model, and one sheet to look at."""
+"""`sa2va demo`: the bundled images through the bundled model, one sheet to look at, and the images to go on with."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from .sheet import Card
 
 EXAMPLES = Path(__file__).parent / "examples"
+CLIP = "crossing.mp4"
+"""The clip as a video file; the demo itself reads `crossing.webp`, which needs no PyAV."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,12 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     """Declare the command."""
     parser = commands.add_parser(
         "demo",
-        help="segment the bundled example pictures",
-        description="Segment the bundled pictures; writes an overlay for each prompt, and overview.png.",
-        epilog="examples:\n  sa2va demo\n  sa2va demo -o pictures --model ByteDance/Sa2VA-Qwen3-VL-4B",
+        help="segment the bundled example images",
+        description="Segment the bundled images. Writes an overlay for each prompt and overview.png, and leaves the"
+        " images themselves in images/ and crossing.mp4, to try other commands on.",
+        epilog="examples:\n  sa2va demo\n  sa2va demo -o first --model ByteDance/Sa2VA-Qwen3-VL-4B\n"
+        '  sa2va segment demo/images/stars.jpg --prompt "the star" -o masks\n'
+        '  sa2va video demo/crossing.mp4 --prompt "the blue square"',
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
@@ -97,6 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
         cards,
     )
     path = media.write_image(arguments.output / "overview.png", overview)
+    _leave_inputs(arguments.output)
     if arguments.json:
         answers = [
             {"prompt": card.prompt, "text": card.answer, "seconds": round(took, 3)}
@@ -106,10 +112,18 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     # After the first run from a checkout the command is in an environment that no shell knows of.
     command = "sa2va" if shutil.which("sa2va") else sys.argv[0]
-    print(
-        f"Look at {path}. `{command} ps` shows the worker while it stays warm, `{command} stop --all` ends it."
-    )
+    print(f"Look at {path}. Try another prompt on one of the images:")
+    print(f'  {command} segment {arguments.output / "images" / "stars.jpg"} --prompt "the star" -o masks')
+    print(f"`{command} ps` shows the worker while it stays warm, `{command} stop --all` ends it.")
     return 0
+
+
+def _leave_inputs(folder: Path) -> None:
+    """Put copies of the example images and the clip where the user is, for the commands of the README."""
+    (folder / "images").mkdir(exist_ok=True)
+    for image in sorted(EXAMPLES.glob("*.jpg")):
+        shutil.copyfile(image, folder / "images" / image.name)
+    shutil.copyfile(EXAMPLES / CLIP, folder / CLIP)
 
 
 def _ask(sa: Sa2VA, scene: Scene, folder: Path) -> Card:

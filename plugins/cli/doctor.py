@@ -11,12 +11,13 @@ from . import options
 
 EXAMPLES = """examples:
   sa2va doctor
-  sa2va doctor --json > report.json
+  sa2va doctor --full --json > report.json
 
 Each line is ok, a warning (something may surprise) or a problem (something
-does not work), with what mends it. The exit code is 1 when there is a problem,
-else 0. No worker is started and the network is not used. It takes a few
-seconds: the libraries of the worker are imported and tried.
+does not work), with the command that helps. The exit code is 1 when there is a
+problem, else 0. No worker is started and the network is not used. Versions are
+looked up and PyTorch is asked for its devices; --full also imports all that the
+worker imports and tries optional libraries, which takes several times as long.
 """
 
 
@@ -29,6 +30,9 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument(
+        "--full", action="store_true", help="import the worker's libraries, and try the optional ones"
+    )
     options.add_json(parser)
     parser.set_defaults(command=run)
 
@@ -39,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     findings = []
     count: Counter[str] = Counter()
-    for check, finding in examine():
+    for check, finding in examine(full=arguments.full):
         count[finding.level] += 1
         findings.append({"check": check, **asdict(finding)})
         if not arguments.json:

@@ -107,7 +107,8 @@ def connect(
         keep_alive=arguments.keep_alive,
         on_event=event,
     )
-    if sa.choice.reason:
+    # That the bundled model answers for want of another is a note of every answer.
+    if sa.choice.reason and not sa.choice.fallback:
         print(f"Model {sa.choice.model}: {sa.choice.reason}", file=sys.stderr)
     sa.attach()
     return sa

@@ -7,30 +7,37 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sa2va_host.machine.commands import sa2va_command
+
 from . import options
+from .environment import Environment, choose_torch, execution_environment
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
     from sa2va_host.machine.interpreters import Interpreter
+    from sa2va_host.machine.nvidia import Driver
+
+    from .environment import Torch
 
 EXAMPLES = """examples:
   sa2va setup
   sa2va setup --dry-run
-  sa2va setup --path ~/sa2va-worker --torch torch==2.13.0 --extra quantization
+  sa2va setup --path ~/sa2va-worker --cuda --torch torch==2.13.0
   sa2va setup remote-code --model ORG/NAME
 
-It needs the network and several gigabytes. Done again, it goes on where it
-ended, or brings the environment up to date. What pip and uv read from their
-own variables and files (an index, a proxy, a cache) holds here too.
+It needs the network, and 1.5 GB of disk for PyTorch on the CPU or 5 GB for
+CUDA. Run it again to repair an environment or to bring it up to date. pip and
+uv read their own variables and files as ever (a proxy, a cache, an index).
+Where you have set an index of your own (PIP_INDEX_URL, index-url, no-index,
+UV_DEFAULT_INDEX), PyTorch comes from there too; else its builds come from
+PyTorch's own index.
 
 `remote-code` is for checkpoints that bring their own code: it has
 transformers 4.57 and what such code imports. With --model, that model runs
@@ -50,7 +57,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         help="make an environment for the worker",
         description="Make a virtual environment with all that the worker needs, and set worker_python to it in the"
         " configuration file. Does nothing when that is there already. Uses uv (0.7.14 or newer) where it is"
-        " installed, which picks the PyTorch for this machine's GPU, else venv and pip.",
+        " installed, else venv, else virtualenv, and pip.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -73,6 +80,22 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         metavar="PYTHON",
         help="the Python to make it of (default: this one)",
     )
+    build = parser.add_mutually_exclusive_group()
+    build.add_argument(
+        "--cpu",
+        dest="build",
+        action="store_const",
+        const="cpu",
+        help="take the PyTorch for CPUs, which is small (default where there is no NVIDIA GPU)",
+    )
+    build.add_argument(
+        "--cuda",
+        dest="build",
+        action="store_const",
+        const="cuda",
+        help="take the PyTorch for CUDA that the driver can run, and bitsandbytes (default where there is an NVIDIA"
+        " GPU)",
+    )
     parser.add_argument("--torch", type=_torch, metavar="SPEC", help="which PyTorch, such as torch==2.13.0")
     parser.add_argument(
         "--extra",
@@ -92,99 +115,126 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def run(arguments: argparse.Namespace) -> int:
     """Called by `main` with the parsed arguments; returns the exit code."""
-    from sa2va_host.config import load_settings, settings_file
-    from sa2va_host.errors import InvalidInput, Sa2VAError
-    from sa2va_host.machine.distribution import requirements
-    from sa2va_host.machine.interpreters import WORKER, inspect
+    from sa2va_host.config import load_settings
+    from sa2va_host.errors import InvalidInput
+    from sa2va_host.machine.distribution import WORKER, requirements
+    from sa2va_host.machine.nvidia import find_driver
 
     if arguments.extra and arguments.kind != WORKER:
         raise InvalidInput(f"The environment {arguments.kind} has no extras.", advice="Leave --extra out.")
-
-    def say(line: str) -> None:
-        print(line, file=sys.stderr if arguments.json else sys.stdout, flush=True)
-
-    def end(commands: list[list[str]], made: Interpreter | None = None, file: Path | None = None) -> int:
-        if arguments.json:
-            print(document(commands, made, file))
-        return 0
-
-    settings, file = load_settings(model=arguments.model), settings_file()
+    settings, driver = load_settings(model=arguments.model), find_driver()
     environment = Environment(_folder(arguments.path, arguments.kind), arguments.kind)
-    wanted = requirements(*arguments.extra) if arguments.extra else []
-    wanted += [arguments.torch] if arguments.torch else []
+    torch = choose_torch(arguments.build, driver)
+    if torch.build == "cpu" and "flash" in arguments.extra:
+        raise InvalidInput(f"flash-attn needs a PyTorch for CUDA: {torch.reason}.", advice="Leave flash out.")
     python = settings.worker_python
     if arguments.kind != WORKER and not arguments.model:
         python = str(environment.interpreter)
-    if arguments.path is None and (present := _present(python, arguments.kind, wanted)):
-        say(f"The worker has all it needs in {describe(present)}. To make another environment, give --path.")
-        return end([], present)
-    print(_announcement(environment), file=sys.stderr)
+    wanted = requirements(*arguments.extra) if arguments.extra else []
+    wanted += [arguments.torch] if arguments.torch else []
+    present = None if arguments.path else _present(python, arguments.kind, wanted)
+    if present and torch.suits(present, driver):
+        _say(
+            arguments,
+            f"The worker has all it needs in {describe(present)}. To make another environment, give --path.",
+        )
+        return _end(arguments, [], torch, present)
+    if torch.build == "cuda" and arguments.kind == WORKER and "quantization" not in arguments.extra:
+        arguments.extra = [
+            *arguments.extra,
+            "quantization",
+        ]  # what makes large checkpoints fit belongs to a GPU
+    return _make(arguments, environment, torch, driver)
+
+
+def _make(
+    arguments: argparse.Namespace, environment: Environment, torch: Torch, driver: Driver | None
+) -> int:
+    """Make the environment, or bring it up to date, and have the settings name it."""
+    from sa2va_host.machine.commands import joined
+    from sa2va_host.machine.distribution import requirements
+
+    print(_announcement(environment, torch), file=sys.stderr)
+    there = _inspected(environment)
+    other = bool(there and there.versions.get("torch") and not torch.suits(there, driver))
     commands = list(
-        environment.commands(arguments.python, arguments.torch, arguments.extra, arguments.constraint)
+        environment.commands(
+            arguments.python,
+            torch,
+            arguments.torch,
+            arguments.extra,
+            arguments.constraint,
+            other_build=other,
+        )
     )
-    for command in commands:
-        say(shlex.join(command))
-        if not arguments.dry_run:
-            _execute(command)
     if arguments.dry_run:
-        return end(commands)
-    made = inspect(str(environment.interpreter), arguments.kind)
+        for command in commands:
+            _say(arguments, joined(command))
+        return _end(arguments, commands, torch)
+    environment.begin()
+    for command in commands:
+        _say(arguments, joined(command))
+        _execute(command)
+    wanted = requirements(*arguments.extra) if arguments.extra else []
+    made = _checked(environment, [*wanted, *([arguments.torch] if arguments.torch else [])])
+    environment.finish()
+    _say(arguments, f"The worker can run in {describe(made)}.")
+    return _end(arguments, commands, torch, made, _give(arguments, environment))
+
+
+def _checked(environment: Environment, wanted: Sequence[Requirement]) -> Interpreter:
+    """What has been made. Raises `Sa2VAError` where the worker cannot run in it."""
+    from sa2va_host.errors import Sa2VAError
+    from sa2va_host.machine.interpreters import inspect
+
+    made = inspect(str(environment.interpreter), environment.kind)
     if problems := made.problems(wanted):
         raise Sa2VAError(f"The worker cannot run in {environment.folder}: {', '.join(problems)}.")
-    say(f"The worker can run in {describe(made)}.")
+    return made
+
+
+def _give(arguments: argparse.Namespace, environment: Environment) -> Path | None:
+    """Have the settings name the environment; the file that does, or None where the user is to do that."""
+    from sa2va_host.config import settings_file
+    from sa2va_host.machine.distribution import WORKER
+
+    file = settings_file()
     if arguments.kind != WORKER and not arguments.model:
-        say(f"Give it to a model with `sa2va setup {arguments.kind} --model ORG/NAME`, or in {file}:")
-        say(f'[models."ORG/NAME"]\nworker_python = "{environment.interpreter}"')
-        return end(commands, made)
-    if not arguments.no_config:
-        write_setting(file, "worker_python", str(environment.interpreter), arguments.model)
-        say(f"worker_python is set in {file}{f' for {arguments.model}' if arguments.model else ''}.")
-        if os.environ.get("SA2VA_WORKER_PYTHON"):
-            print("Unset SA2VA_WORKER_PYTHON: it comes before the file.", file=sys.stderr)
-    return end(commands, made, None if arguments.no_config else file)
+        again = sa2va_command("setup", arguments.kind, "--model")
+        _say(arguments, f"Give it to a model with `{again} ORG/NAME`, or in {file}:")
+        _say(arguments, f'[models."ORG/NAME"]\nworker_python = {json.dumps(str(environment.interpreter))}')
+        return None
+    if arguments.no_config:
+        return None
+    write_setting(file, "worker_python", str(environment.interpreter), arguments.model)
+    of_model = f" for {arguments.model}" if arguments.model else ""
+    _say(arguments, f"worker_python is set in {file}{of_model}.")
+    if os.environ.get("SA2VA_WORKER_PYTHON"):
+        print("Unset SA2VA_WORKER_PYTHON: it comes before the file.", file=sys.stderr)
+    return file
 
 
-@dataclass(frozen=True)
-class Environment:
-    """A virtual environment, and the commands that make it or bring it up to date."""
-
-    folder: Path
-    kind: str
-    """One of `KINDS`."""
-
-    @property
-    def interpreter(self) -> Path:
-        return self.folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
-
-    def commands(
-        self, python: str, torch: Requirement | None, extras: Sequence[str], constraint: Path | None
-    ) -> Iterator[list[str]]:
-        """In the order in which they are to be run; each may be run again."""
-        from sa2va_host.machine.distribution import install_arguments, requirements
-
-        uv = shutil.which("uv")
-        if uv:
-            yield [uv, "venv", "--allow-existing", "--python", python, str(self.folder)]
-            install = [uv, "pip", "install", "--torch-backend", "auto", "--python", str(self.interpreter)]
-        else:
-            yield [python, "-m", "venv", str(self.folder)]
-            install = [str(self.interpreter), "-m", "pip", "install"]
-        install += ["--constraint", str(constraint)] if constraint else []
-        packages = install_arguments([self.kind, *(extra for extra in extras if extra != "flash")])
-        packages += [str(torch)] if torch else []
-        if "flash" in extras:
-            # It is built with the very PyTorch that it is to run with, so everything else has to be there before
-            # (flash-attn's README, Installation).
-            yield [*install, *packages, "setuptools", "wheel", "packaging", "psutil", "ninja"]
-            flash = (f"{each.name}{each.specifier}" for each in requirements("flash"))
-            yield [*install, "--no-build-isolation", *flash]
-        else:
-            yield [*install, *packages]
+def _say(arguments: argparse.Namespace, line: str) -> None:
+    print(line, file=sys.stderr if arguments.json else sys.stdout, flush=True)
 
 
-def document(commands: list[list[str]], interpreter: Interpreter | None, file: Path | None) -> str:
-    """What `--json` prints: the commands of this set-up, the worker's Python (null after a dry run), and the
-    configuration file that names it now (null where none was changed).
+def _end(
+    arguments: argparse.Namespace,
+    commands: list[list[str]],
+    torch: Torch,
+    made: Interpreter | None = None,
+    file: Path | None = None,
+) -> int:
+    if arguments.json:
+        print(document(commands, torch, made, file))
+    return 0
+
+
+def document(
+    commands: list[list[str]], torch: Torch, interpreter: Interpreter | None, file: Path | None
+) -> str:
+    """What `--json` prints: the commands of this set-up, which PyTorch it chose (`cpu`, `cuda`), the worker's Python
+    (null after a dry run), and the configuration file that names it now (null where none was changed).
     """
     found = interpreter and {
         "executable": interpreter.executable,
@@ -192,7 +242,9 @@ def document(commands: list[list[str]], interpreter: Interpreter | None, file: P
         "versions": interpreter.versions,
         "devices": interpreter.devices,
     }
-    return json.dumps({"commands": commands, "worker": found, "config": file and str(file)}, indent=2)
+    return json.dumps(
+        {"commands": commands, "torch": torch.build, "worker": found, "config": file and str(file)}, indent=2
+    )
 
 
 def describe(interpreter: Interpreter) -> str:
@@ -209,10 +261,11 @@ def write_setting(file: Path, name: str, value: str, model: str | None = None) -
     """
     import tomlkit
 
+    from sa2va_host.config import settings_text
     from sa2va_host.media import write_whole
 
     target = file.resolve()  # a link into somebody's collection of such files stays a link
-    document = tomlkit.parse(target.read_bytes()) if target.exists() else tomlkit.document()
+    document = tomlkit.parse(settings_text(target)) if target.exists() else tomlkit.document()
     table: Any = document
     for part in () if model is None else ("models", model):
         if part not in table:
@@ -222,15 +275,34 @@ def write_setting(file: Path, name: str, value: str, model: str | None = None) -
     write_whole(target, lambda stream: stream.write(tomlkit.dumps(document).encode("utf-8")))
 
 
-def _announcement(environment: Environment) -> str:
+def _announcement(environment: Environment, torch: Torch) -> str:
     """What is about to be made, and how much of the disk it takes."""
     existing = next(path for path in (environment.folder, *environment.folder.parents) if path.exists())
     free = shutil.disk_usage(existing).free
-    return (
-        f"An environment for {environment.kind} in {environment.folder}: PyTorch, transformers and what they need. It"
-        f" takes about {SIZE_WITH_CUDA / 1e9:g} GB with a PyTorch for CUDA, {SIZE_WITHOUT / 1e9:g} GB without;"
-        f" {free / 1e9:.0f} GB are free."
+    size = SIZE_WITH_CUDA if torch.build == "cuda" else SIZE_WITHOUT
+    again = (
+        " The last set-up there did not come to its end, so it is made anew."
+        if environment.is_interrupted
+        else ""
     )
+    return (
+        f"An environment for {environment.kind} in {environment.folder}: PyTorch for"
+        f" {'CUDA' if torch.build == 'cuda' else 'the CPU'} ({torch.reason}), transformers and what they need. It takes"
+        f" about {size / 1e9:g} GB; {free / 1e9:.0f} GB are free.{again}"
+    )
+
+
+def _inspected(environment: Environment) -> Interpreter | None:
+    """What is in the environment already, if it can be asked."""
+    from sa2va_host.errors import WorkerStartFailed
+    from sa2va_host.machine.interpreters import inspect
+
+    if not environment.interpreter.exists():
+        return None
+    try:
+        return inspect(str(environment.interpreter), environment.kind, tried=False)
+    except WorkerStartFailed:
+        return None
 
 
 def _present(python: str, kind: str, wanted: Sequence[Requirement]) -> Interpreter | None:
@@ -241,6 +313,8 @@ def _present(python: str, kind: str, wanted: Sequence[Requirement]) -> Interpret
     try:
         found = inspect(python, kind)
     except WorkerStartFailed:
+        return None
+    if Environment(Path(found.executable).parent.parent, kind).is_interrupted:
         return None
     return found if found.is_ours and not found.problems(wanted) else None
 
@@ -253,7 +327,7 @@ def _folder(path: Path | None, kind: str) -> Path:
 
     folder = (path or user_data_path("sa2va", appauthor=False) / kind).expanduser().absolute()
     occupied = folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))
-    if occupied and not (folder / "pyvenv.cfg").is_file():
+    if occupied and not ((folder / "pyvenv.cfg").is_file() or Environment(folder, kind).is_interrupted):
         raise InvalidInput(f"{folder} is there and is no virtual environment.", advice="Give another --path.")
     return folder
 
@@ -262,14 +336,13 @@ def _execute(command: Sequence[str]) -> None:
     import subprocess
 
     from sa2va_host.errors import Sa2VAError
-    from sa2va_host.machine.worker_program import clean_environment
 
     # What it says goes to stderr: stdout is for the commands and their outcome.
-    done = subprocess.run(command, stdout=sys.stderr, env=clean_environment(os.environ), check=False)
+    done = subprocess.run(command, stdout=sys.stderr, env=execution_environment(), check=False)
     if done.returncode:
         raise Sa2VAError(
             f"That command ended with exit code {done.returncode}.",
-            advice="Mend what it says above, then run `sa2va setup` again; it goes on from there.",
+            advice="Its reason stands above. The environment is not used; run the same command again to repair it.",
         )
 
 

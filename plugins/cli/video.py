@@ -273,6 +273,7 @@ def document(
         "size": list(outcome.size),
         "files": {kind: str(path) for kind, path in recording.paths.items() if path.exists()},
         "warnings": list(warnings),
+        "notes": list(outcome.notes),
         "model": model,
         "worker": options.worker_document(outcome.worker),
         "timings": dict(outcome.timings),

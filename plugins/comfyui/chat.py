@@ -79,7 +79,8 @@ class Sa2VAChat(io.ComfyNode):
         with watching(on_gpu=uses_gpu(chosen.device or "auto")) as watch:
             sa = client(model_list.ensure(model, chosen, watch), chosen)
             answer = sa.chat(prompt, pictures, generation=chosen.generation, cancellation=watch.cancellation)
-        return io.NodeOutput(answer.text, ui=ui.PreviewText(answer.text))
+            watch.note(answer.notes)
+        return io.NodeOutput(answer.text, ui=ui.PreviewText("\n\n".join([answer.text, *watch.notes])))
 
 
 def spread(frames: Pictures | VideoFrames, count: int) -> list[Picture]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from .watch import deliver
 if TYPE_CHECKING:
     from sa2va_host import Sa2VA
     from sa2va_host.config import Settings
+    from sa2va_host.machine.distribution import Missing
 
 INTERRUPT_GRACE = 1.0
 """How many seconds the step of an interrupted call may go on before the worker is ended, where the user's settings do
@@ -65,22 +65,13 @@ def close_all() -> None:
             _clients.popitem()[1].close()
 
 
-def setup_command() -> str:
-    """What to type once, to make the worker an environment of its own."""
-    from sa2va_host.machine import clone
-
-    folder = clone.folder()
-    return f'"{sys.executable}" "{folder}" setup' if folder else "sa2va setup"
-
-
-def missing_here(installed: Callable[[list[str]], dict[str, str | None]] | None = None) -> list[str]:
-    """What ComfyUI's own Python lacks to run the worker itself, as requirements; looks at metadata alone."""
-    from sa2va_host.machine.distribution import installed_versions, requirements, unmet
-    from sa2va_host.machine.interpreters import WORKER
+def missing_here(installed: Callable[[list[str]], dict[str, str | None]] | None = None) -> list[Missing]:
+    """What ComfyUI's own Python lacks to run the worker itself; looks at metadata alone."""
+    from sa2va_host.machine.distribution import WORKER, installed_versions, requirements, unmet
 
     needed = requirements(WORKER)
     names = [requirement.name for requirement in needed]
-    return [str(each) for each in unmet(needed, (installed or installed_versions)(names))]
+    return unmet(needed, (installed or installed_versions)(names))
 
 
 def _settings(model: str, options: Options, folders: tuple[str, ...]) -> Settings:
@@ -105,8 +96,13 @@ def _check_interpreter(sa: Sa2VA) -> None:
     """Refuse before a process is started that could only fail."""
     if sa.settings.worker_python or sa.status() or not (missing := missing_here()):
         return
+    from sa2va_host.machine.commands import pip_command, sa2va_command
+    from sa2va_host.machine.distribution import are_small
+
     sa.close()
+    small = are_small(missing)
+    run = pip_command([each.requirement for each in missing]) if small else sa2va_command("setup")
     raise WorkerStartFailed(
-        f"Sa2VA's worker has no environment yet, and ComfyUI's own lacks {', '.join(missing)}.",
-        advice=f"Run this once in a terminal, then queue again: {setup_command()}",
+        f"Sa2VA's worker has no environment yet, and ComfyUI's own lacks {', '.join(map(str, missing))}.",
+        advice=f"Run this once in a terminal, then queue again: {run}",
     )

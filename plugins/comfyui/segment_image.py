@@ -120,6 +120,7 @@ def segment(model: str, pictures: Pictures, prompt: str, options: Options) -> tu
             )
             for answer, found in zip(each, answers, strict=True):
                 found.append(answer)
+                watch.note(answer.notes)
             watch.call_done()
     return gather(lines, answers), "\n".join(each_text(lines, answers))
 

@@ -156,6 +156,7 @@ def track(
         ) as running:
             tracked = list(running)
             together = _together(tracked) if tracked else _nothing(running, frames)
+            watch.note(running.notes)
         said = tracked[0].answers if tracked else running.answers
     ends = accumulate(each.objects for each in said)
     answers = [

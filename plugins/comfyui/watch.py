@@ -10,7 +10,7 @@ import contextvars
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import comfy.model_management
 import comfy.utils
@@ -44,11 +44,16 @@ class Watch:
         self._node = _node_id()
         self._begun = time.monotonic()
         self._phase, self._spoken = "", 0.0
+        self.notes: list[str] = []
 
     def call_done(self) -> None:
         """One of the calls has its answer."""
         self._done += 1
         self._bar.update_absolute(self._done, self._calls)
+
+    def note(self, sentences: Iterable[str]) -> None:
+        """What there is to know about an answer, which the node shows at the end, each sentence once."""
+        self.notes += [sentence for sentence in dict.fromkeys(sentences) if sentence not in self.notes]
 
     def event(self, event: Event) -> None:
         """Show what the worker says."""
@@ -62,8 +67,10 @@ class Watch:
         self._say(event)
 
     def finish(self) -> None:
-        """All calls have their answers: the last phase does not stay on the node."""
-        _send_text(f"{time.monotonic() - self._begun:.1f} s", self._node)
+        """All calls have their answers: the last phase does not stay on the node, the notes do."""
+        _send_text("\n".join([f"{time.monotonic() - self._begun:.1f} s", *self.notes]), self._node)
+        for sentence in self.notes:
+            _log.warning("%s", sentence)
 
     def _say(self, event: Progress) -> None:
         now = time.monotonic()

@@ -44,7 +44,10 @@ class Session:
         *,
         on_event: Callable[[Event], None] | None = None,
         command: Sequence[str] | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
+        """``notes`` stand before those of every outcome."""
+        self._notes = tuple(notes)
         self._specification = specification
         self._settings = settings
         self._on_event = on_event
@@ -130,6 +133,9 @@ class Session:
                         raise note
                     if self._on_event is not None and isinstance(note, Event):
                         self._on_event(note)
+                    if isinstance(note, Done) and self._notes and call.future.exception() is None:
+                        outcome = call.future.result()
+                        outcome.notes = [*self._notes, *outcome.notes]
                     yield call, note
                     if isinstance(note, Done):
                         return

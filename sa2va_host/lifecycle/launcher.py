@@ -23,6 +23,7 @@ import msgspec
 from sa2va_host.config import Settings
 from sa2va_host.errors import Cancelled, Sa2VAError, WorkerStartFailed, from_wire
 from sa2va_host.machine import processes
+from sa2va_host.machine.commands import SETUP_VARIABLE, sa2va_command
 from sa2va_host.machine.worker_program import clean_environment, worker_command
 from sa2va_host.protocol.boot import EXIT_TAKEN, Boot
 from sa2va_host.protocol.specification import Specification
@@ -233,7 +234,7 @@ def _spawn(command: list[str], boot: Boot, run: RunDirectory) -> _Child:
             stdout=log,
             stderr=log,
             cwd=run.path,
-            env=clean_environment(os.environ),
+            env={**clean_environment(os.environ), SETUP_VARIABLE: sa2va_command("setup")},
             start_new_session=True,
             creationflags=creation,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
 DISTRIBUTION = "sa2va-host"
+WORKER = "worker"
+"""The extra that the worker cannot do without."""
+REMOTE_CODE = "remote-code"
+"""The extra that takes its place where checkpoints run their own code."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +29,20 @@ class Missing:
     requirement: str
     installed: str | None = None
 
+    @property
+    def name(self) -> str:
+        """The distribution's name, without a version."""
+        return re.split(r"[^\w.-]", self.requirement, maxsplit=1)[0]
+
     def __str__(self) -> str:
         return self.requirement + (f" ({self.installed} is installed)" if self.installed else "")
+
+
+def are_small(missing: Iterable[Missing]) -> bool:
+    """Whether pip may add these to an environment without much ado: neither the gigabytes of PyTorch, nor another
+    transformers than the one that others there rely on.
+    """
+    return not {each.name for each in missing} & {"torch", "transformers", "torchvision"}
 
 
 def requirements(*extras: str) -> list[Requirement]:
@@ -45,6 +62,11 @@ def requirements(*extras: str) -> list[Requirement]:
         for each in needed
         if each not in own and each.marker is not None and each.marker.evaluate({"extra": extra})
     ]
+
+
+def extras() -> list[str]:
+    """The names of all extras. Raises `ConfigError` where this distribution is not installed."""
+    return list(_distribution().metadata.get_all("Provides-Extra") or ())
 
 
 def unmet(needed: Iterable[Requirement], versions: Mapping[str, str | None]) -> list[Missing]:

@@ -100,9 +100,11 @@ def pull(
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
+        from sa2va_host.machine.commands import extra_command
+
         raise ModelNotFound(
             "Fetching models needs the library huggingface_hub.",
-            advice=f"`pip install huggingface_hub`, then `{again}`.",
+            advice=f"`{extra_command('hub')}`, then `{again}`.",
         ) from error
     with _in_words(model, revision), _alone(model), _without_bars():
         files = _missing(model, revision, patterns)

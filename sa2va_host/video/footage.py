@@ -49,7 +49,9 @@ _TOLERANCE, _TOLERATED = Fraction(1), Fraction(1, 20)
 def check_av() -> None:
     """Raises `ConfigError` where the package that reads and writes videos is not installed."""
     if find_spec("av") is None:
-        raise ConfigError("Video files need the package av.", advice='Run: pip install "sa2va-host[video]"')
+        from sa2va_host.machine.commands import extra_command
+
+        raise ConfigError("Video files need the package av.", advice=f"Run: {extra_command('video')}")
 
 
 def as_url(path: Path) -> str:

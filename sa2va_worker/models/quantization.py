@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from sa2va_host.errors import ModelLoadFailed
+from sa2va_host.machine.commands import extra_command, pip_command
 from sa2va_host.protocol.specification import AUTO, QUANTIZATIONS
 from sa2va_worker.libraries import absent
 
@@ -35,7 +36,6 @@ TALKATIVE = ("bitsandbytes.autograd._functions", "bitsandbytes.backends.cpu.ops"
 """Its loggers that warn of what is meant to be so: that inputs are rounded to float16, on every multiplication, and
 that the library `kernels` is missing.
 """
-INSTALL = f"{sys.executable} -m pip install bitsandbytes"
 
 
 def choose(asked: str) -> str:
@@ -55,7 +55,7 @@ def choose(asked: str) -> str:
             raise _broken(error) from error
         raise ModelLoadFailed(
             f"quantization {quantization} needs bitsandbytes, which the worker's Python does not have.",
-            advice=f"Install it: {INSTALL}",
+            advice=f"Run: {extra_command('quantization')}",
         ) from error
     except Exception as error:
         raise _broken(error) from error
@@ -74,7 +74,8 @@ def import_bitsandbytes() -> None:
 
 def _broken(error: Exception) -> ModelLoadFailed:
     return ModelLoadFailed(
-        f"bitsandbytes is installed and cannot be imported: {error}.", advice=f"Install it again: {INSTALL}"
+        f"bitsandbytes is installed and cannot be imported: {error}.",
+        advice=f"Install it again: {pip_command(['--force-reinstall', 'bitsandbytes'])}",
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from sa2va_plugins.cli.demo import SCENES
+from sa2va_plugins.cli.demo import EXAMPLES, SCENES
 
 PROGRAM = Path(sys.executable).with_name("sa2va.exe" if os.name == "nt" else "sa2va")
 
@@ -34,4 +34,7 @@ def test_the_demo_leaves_pictures_made_by_one_worker(tmp_path: Path) -> None:
     overview = np.asarray(Image.open(tmp_path / "overview.png"))
     assert overview.ndim == 3
     assert overview.std() > 10, "a sheet of pictures is not one colour"
+    for name in {scene.file for scene in SCENES if not scene.clip}:
+        assert (tmp_path / "images" / name).read_bytes() == (EXAMPLES / name).read_bytes()
+    assert (tmp_path / "crossing.mp4").stat().st_size > 10_000
     assert len(list(tmp_path.glob("*.overlay.png"))) == len([scene for scene in SCENES if not scene.question])

@@ -9,21 +9,24 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from sa2va_host.config import ModelSettings, Settings
 from sa2va_host.errors import WorkerStartFailed
 from sa2va_host.lifecycle.rendezvous import Record, RunDirectory
 from sa2va_host.machine import processes
+from sa2va_host.machine.distribution import extras
 from sa2va_host.machine.interpreters import Interpreter, inspect
 from sa2va_host.machine.nvidia import Driver, Gpu, find_driver
 from sa2va_host.machine.processes import ProcessId
 from sa2va_host.protocol.specification import Specification
 from sa2va_host.protocol.transport import Endpoint
 from sa2va_plugins.cli.advisories import ADVISORIES, affecting
-from sa2va_plugins.cli.checks import CHECKS, examine
+from sa2va_plugins.cli.checks import CHECKS, HERE, IN_WORKER, OF_DEVELOPERS, examine
+from sa2va_plugins.cli.environment import Environment
 from sa2va_plugins.cli.findings import Finding
-from sa2va_plugins.cli.interpreter_checks import USES, accelerators, libraries, vulnerabilities
+from sa2va_plugins.cli.interpreter_checks import USES, accelerators, interrupted, libraries, vulnerabilities
 
 from .conftest import PROGRAM
 
@@ -54,7 +57,6 @@ def test_whatever_is_broken_every_check_reports(tmp_path):
     document = json.loads(done.stdout)
     assert {finding["check"] for finding in document["findings"]} >= set(CHECKS) - {
         "shared memory",
-        "other pythons",
     }
     failed = {finding["check"] for finding in document["findings"] if finding["level"] == "problem"}
     assert failed >= {"run directory", "workers", "worker python"}
@@ -177,13 +179,13 @@ OLD_DRIVER = Driver("550.54", "12.4", (H200,))
 
 
 def interpreter(**more):
-    return Interpreter(executable="python", python="3.12.1", versions={}, error="", **more)
+    return Interpreter(executable="python", python="3.12.1", versions={"torch": "2.13.0"}, error="", **more)
 
 
 @pytest.mark.parametrize(
     ("found", "driver", "level", "words"),
     [
-        (interpreter(), None, "ok", "built without CUDA, finds no GPU, so models run on the processor"),
+        (interpreter(), None, "ok", "built without CUDA, finds no GPU, so models run on the CPU"),
         (interpreter(), OLD_DRIVER, "warning", "built without CUDA"),
         (interpreter(cuda="13.0"), OLD_DRIVER, "problem", "CUDA 13.0, and the driver goes up to 12.4"),
         (interpreter(cuda="12.8"), OLD_DRIVER, "warning", "torch sees no GPU"),
@@ -198,12 +200,57 @@ def test_what_stands_between_torch_and_the_gpu(found, driver, level, words):
 
 
 def test_libraries_that_are_not_installed_are_named_with_their_use():
-    (found,) = libraries(interpreter())
-    assert found.level == "ok"
-    assert all(name in found.message and use in found.message for name, use in USES.items())
-    assert list(libraries(interpreter(trials=dict.fromkeys(USES, "")))) == [
-        Finding("ok", ", ".join(f"{name} works ({use})" for name, use in USES.items()))
+    for found, (name, use) in zip(libraries(interpreter()), USES.items(), strict=True):
+        assert (found.level, found.message) == ("ok", f"{name} is not installed, which only {use} needs")
+    there = interpreter()
+    there.versions.update(dict.fromkeys(USES, "1.0"))
+    assert list(libraries(msgspec.structs.replace(there, trials=dict.fromkeys(USES, "")))) == [
+        Finding("ok", ", ".join(f"{name} 1.0 works ({use})" for name, use in USES.items()))
     ]
+    looked_up = msgspec.structs.replace(there, tried=False)
+    assert "works" not in next(libraries(looked_up)).message
+
+
+def test_what_the_worker_lacks_is_said_once_with_what_brings_it(tmp_path):
+    """An interpreter without PyTorch has no PyTorch built without CUDA, and needs no quantization yet."""
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "$@"\n')  # -S: without site-packages
+    python.chmod(0o755)
+    found = findings("worker python", worker_python=str(python))
+    (problem,) = [each for each in found if each.level == "problem"]
+    assert problem.message.startswith("the worker cannot run there: it lacks accelerate>=1.0, ")
+    assert problem.advice.endswith("sa2va setup")
+    said = " ".join(each.message for each in found)
+    assert "built without CUDA" not in said
+    assert "bitsandbytes" not in said
+
+
+def test_every_extra_of_ours_is_looked_at():
+    assert set(extras()) <= {*HERE, *IN_WORKER, *OF_DEVELOPERS}
+    found = findings("extras")
+    assert [each.message.split(" ")[0].strip(",") for each in found] == [
+        each for each in extras() if each in HERE
+    ]
+
+
+def test_an_extra_that_is_missing_is_named_with_its_use_and_its_command(monkeypatch):
+    monkeypatch.setattr("sa2va_host.machine.distribution.installed_versions", dict.fromkeys)
+    (video,) = [each for each in findings("extras") if each.message.startswith("video")]
+    assert (video.level, video.message) == ("ok", "video is missing, for video files: av>=15")
+    assert video.advice == f"Run: {sys.executable} -m pip install 'av>=15'"
+
+
+def test_a_set_up_that_was_interrupted_is_a_problem(tmp_path):
+    environment = Environment(tmp_path / "env", "worker")
+    environment.begin()
+    environment.interpreter.parent.mkdir(parents=True)
+    environment.interpreter.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "$@"\n')
+    environment.interpreter.chmod(0o755)
+    found = list(interrupted(str(environment.interpreter)))
+    assert [each.level for each in found] == ["problem"]
+    assert str(environment.folder) in found[0].message
+    environment.finish()
+    assert list(interrupted(str(environment.interpreter))) == []
 
 
 @pytest.mark.parametrize(
@@ -220,9 +267,8 @@ def test_libraries_that_are_not_installed_are_named_with_their_use():
 def test_vulnerabilities_are_those_of_the_version(version, cves):
     assert [advisory.cve for advisory in affecting({"transformers": version})] == cves
     assert [advisory.cve for advisory in ADVISORIES] == sorted(advisory.cve for advisory in ADVISORIES)
-    found = Interpreter(
-        executable="/a b/python", python="3.12.1", versions={"transformers": version}, error=""
-    )
+    versions = {"transformers": version, "pip": "25"}
+    found = Interpreter(executable="/a b/python", python="3.12.1", versions=versions, error="")
     said = list(vulnerabilities(found))
     assert [each.level for each in said] == ["warning"] * bool(cves)
     assert all(cve in each.message for each in said for cve in cves)
@@ -238,10 +284,13 @@ def test_an_interpreter_of_a_single_model_is_checked_too():
         "Org/B": ModelSettings(worker_python="/no/such/python"),
         "Org/C": ModelSettings(),
     }
-    (found,) = findings("other pythons", models=models)
+    found, _ = findings("other pythons", models=models)
     assert found.level == "problem"
     assert found.message.startswith("for Org/A, Org/B: The interpreter /no/such/python cannot be started")
-    assert findings("other pythons") == []
+    (none,) = findings("other pythons")
+    assert none.level == "ok"
+    assert "no model has an environment for remote-code" in none.message
+    assert none.advice.endswith(" setup remote-code --model ORG/NAME")
 
 
 def test_model_folders_and_what_is_in_them(tmp_path):

@@ -175,9 +175,7 @@ def test_what_is_wrong_with_an_option_is_said_before_anything_is_written(
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
 
-@pytest.mark.parametrize(
-    ("name", "message"), [("empty", "has no pictures"), ("*.tiff", "No picture matches")]
-)
+@pytest.mark.parametrize(("name", "message"), [("empty", "has no images"), ("*.tiff", "No picture matches")])
 def test_nothing_to_do_is_said(sa2va, tmp_path, name, message):
     (tmp_path / "empty").mkdir()
     done = sa2va("segment", name, "--prompt", "x")

@@ -107,12 +107,18 @@ def test_a_list_that_cannot_be_made_still_draws_the_node(folder, monkeypatch):
 
 
 def test_without_an_environment_for_the_worker_the_node_names_the_command(comfy, monkeypatch):
+    from sa2va_host.machine.distribution import Missing
     from sa2va_plugins.comfyui import clients
     from sa2va_plugins.comfyui.options import DEFAULT
 
     monkeypatch.delenv("SA2VA_WORKER_PYTHON", raising=False)
-    monkeypatch.setattr(clients, "missing_here", lambda: ["transformers>=5.5 (4.57.1 is installed)"])
+    monkeypatch.setattr(clients, "missing_here", lambda: [Missing("transformers>=5.5", "4.57.1")])
     with pytest.raises(WorkerStartFailed, match=r"lacks transformers>=5.5 .* Run this once .* setup$"):
+        clients.client("sa2va-tiny", DEFAULT)
+    monkeypatch.setattr(clients, "missing_here", lambda: [Missing("accelerate>=1.0")])
+    with pytest.raises(
+        WorkerStartFailed, match=r"lacks accelerate>=1.0\. .* -m pip install 'accelerate>=1.0'$"
+    ):
         clients.client("sa2va-tiny", DEFAULT)
 
 
@@ -120,9 +126,8 @@ def test_what_the_environment_lacks_is_read_from_its_metadata(comfy):
     from sa2va_plugins.comfyui.clients import missing_here
 
     assert missing_here() == []
-    assert "transformers>=5.5 (4.57.1 is installed)" in missing_here(
-        lambda names: dict.fromkeys(names, "4.57.1")
-    )
+    found = missing_here(lambda names: dict.fromkeys(names, "4.57.1"))
+    assert "transformers>=5.5 (4.57.1 is installed)" in map(str, found)
 
 
 def test_the_old_names_are_offered_where_a_user_wants_them(comfy, tmp_path):

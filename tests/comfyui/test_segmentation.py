@@ -196,3 +196,26 @@ def test_errors_of_the_worker_are_one_sentence_with_what_to_do(worker, image):
     with pytest.raises(WorkerDied, match="The next call starts a new worker"):
         segment(image, "die=SIGKILL")
     assert segment(image).args[1].any()
+
+
+def test_the_node_says_once_that_the_bundled_model_answers_for_want_of_another(
+    worker, comfy, image, monkeypatch, caplog
+):
+    from sa2va_plugins.comfyui.chat import Sa2VAChat
+    from sa2va_plugins.comfyui.segment_video import Sa2VAVideoSegmentation
+
+    pytest.importorskip("transformers")
+    monkeypatch.delenv("SA2VA_WORKER_PYTHON", raising=False)
+    monkeypatch.setenv("SA2VA_DEVICE", "cpu")
+    execution_of(comfy, connected=[0])
+    words = "It knows drawn shapes only"
+    segment(image, "the white square\nthe star", model="auto")
+    assert comfy.server.texts[-1].count(words) == 1  # two pictures, two prompts
+    assert caplog.text.count(words) == 1
+    Sa2VAVideoSegmentation.execute("auto", "the white square", 0.5, 2, frames=image)
+    assert comfy.server.texts[-1].count(words) == 1
+    answer = Sa2VAChat.execute("auto", "how many squares are there?", 5, image)
+    assert answer.ui.shown.count(words) == 1
+    assert words not in answer.args[0]
+    segment(image, "the white square", model="sa2va-tiny")
+    assert words not in comfy.server.texts[-1]

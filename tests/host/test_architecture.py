@@ -19,6 +19,7 @@ WORKER_MAY_IMPORT = {
     "generation",
     "lifecycle.rendezvous",
     "machine.clone",
+    "machine.commands",
     "machine.distribution",
     "machine.processes",
     "models.checkpoint_folder",

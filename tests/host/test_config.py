@@ -1,6 +1,7 @@
 """Settings: defaults < file < environment < argument, and nothing unknown passes."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -208,3 +209,26 @@ def test_a_wrong_table_is_named(tmp_path, text, said):
 def test_tables_are_of_the_file_alone():
     with pytest.raises(ConfigError, match="SA2VA_MODELS names no setting"):
         load_settings(environment={"SA2VA_MODELS": "Org/A"})
+
+
+def test_a_byte_order_mark_is_not_part_of_the_settings():
+    file = Path(__file__).parents[1] / "cases" / "bom.toml"
+    assert file.read_bytes().startswith(b"\xef\xbb\xbf")
+    assert load_settings(environment={}, file=file).model == "sa2va-tiny"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_another_encoding_is_named_with_what_to_do(tmp_path, encoding):
+    file = tmp_path / "sa2va.toml"
+    file.write_bytes('model = "sa2va-tiny"\n'.encode(encoding))
+    with pytest.raises(ConfigError, match="UTF-16 or UTF-32, not UTF-8") as caught:
+        load_settings(environment={}, file=file)
+    assert str(file) in caught.value.message
+    assert "Save it as UTF-8" in caught.value.advice
+
+
+def test_a_byte_of_an_older_encoding_is_named_with_its_line(tmp_path):
+    file = tmp_path / "sa2va.toml"
+    file.write_bytes('device = "cpu"\nmodel = "/Modelle/gro\u00df"\n'.encode("latin-1"))
+    with pytest.raises(ConfigError, match="byte 0xdf in line 2"):
+        load_settings(environment={}, file=file)

@@ -75,7 +75,7 @@ def test_4_bit_layers_are_nf4_with_double_quantization_and_compute_in_the_models
 
 def test_without_bitsandbytes_one_sentence_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)  # as Python has it for what must not be imported
-    with pytest.raises(ModelLoadFailed, match=r"needs bitsandbytes.*pip install bitsandbytes$"):
+    with pytest.raises(ModelLoadFailed, match=r"needs bitsandbytes.*-m pip install 'bitsandbytes>=0\.45'$"):
         load_engine(TINY, quantization="4bit")
 
 
