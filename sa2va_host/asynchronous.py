@@ -10,12 +10,13 @@ import functools
 import os
 import threading
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .cancellation import Cancellation
 from .client import Sa2VA
+from .errors import Cancelled
 from .generation import GREEDY, Generation
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class AsyncSa2VA:
         cancellation = Cancellation()
         return AsyncTrack(
             self._sync.track(
-                _on_this_loop(frames),
+                _on_this_loop(frames, cancellation),
                 prompt,
                 key_frames,
                 frame_count=frame_count,
@@ -113,9 +114,10 @@ class AsyncSa2VA:
         timeout: float | None = None,
     ) -> Segmentation:
         """See `Sa2VA.segment_video`. ``frames`` may be asynchronous; it is then advanced on this loop."""
+        cancellation = Cancellation()
         call = functools.partial(
             self._sync.segment_video,
-            _on_this_loop(frames),
+            _on_this_loop(frames, cancellation),
             prompt,
             key_frames,
             condition_on=condition_on,
@@ -123,7 +125,7 @@ class AsyncSa2VA:
             generation=generation,
             timeout=timeout,
         )
-        return await _cancellable(call)
+        return await _cancellable(call, cancellation)
 
     async def segment_each(
         self,
@@ -200,7 +202,8 @@ class AsyncSa2VA:
 class AsyncTrack:
     """`Track` for asyncio: an asynchronous iterator of `TrackedFrame`.
 
-    ``async with`` closes it; so does cancelling the task that waits for a frame.
+    Leaving ``async with`` closes it, and cancelling the task that waits for a frame ends it: the worker hears of either
+    at once, whether or not a frame is being waited for.
     """
 
     def __init__(self, track: Track, cancellation: Cancellation) -> None:
@@ -230,9 +233,8 @@ class AsyncTrack:
 
     async def aclose(self) -> None:
         """See `Track.close`."""
-        # A cancelled task may have left a thread that still waits for a frame; it cannot be closed from here.
-        if not self._cancellation.cancelled:
-            await _on_thread(self._track.close)
+        self._cancellation.cancel()  # frames that come from this loop are waited for no longer
+        await _on_thread(self._track.close)
 
     @property
     def text(self) -> str:
@@ -240,14 +242,13 @@ class AsyncTrack:
         return self._track.text
 
 
-async def _cancellable(call: Callable[..., Result]) -> Result:
+async def _cancellable(call: Callable[..., Result], cancellation: Cancellation | None = None) -> Result:
     """The result of ``call(cancellation=...)``; cancelling the task cancels it."""
-    cancellation = Cancellation()
+    cancellation = cancellation or Cancellation()
     try:
         return await _on_thread(functools.partial(call, cancellation=cancellation))
-    except asyncio.CancelledError:
-        cancellation.cancel()
-        raise
+    finally:
+        cancellation.cancel()  # a call that is over does not mind; its frames are waited for no longer
 
 
 async def _on_thread(call: Callable[[], Result]) -> Result:
@@ -271,13 +272,20 @@ async def _on_thread(call: Callable[[], Result]) -> Result:
 
 def _on_this_loop(
     frames: Iterable[Source] | AsyncIterable[Source] | str | os.PathLike[str] | Clip,
+    cancellation: Cancellation,
 ) -> Iterable[Source] | str | os.PathLike[str] | Clip:
-    """Frames for the thread of a call, wherever they come from."""
-    return _pulled(frames, asyncio.get_running_loop()) if isinstance(frames, AsyncIterable) else frames
+    """Frames for the threads of a call, wherever they come from."""
+    if isinstance(frames, AsyncIterable):
+        return _pulled(frames, asyncio.get_running_loop(), cancellation)
+    return frames
 
 
-def _pulled(frames: AsyncIterable[Source], loop: asyncio.AbstractEventLoop) -> Iterator[Source]:
-    """An asynchronous iterable for the call's thread, which waits for each item."""
+def _pulled(
+    frames: AsyncIterable[Source], loop: asyncio.AbstractEventLoop, cancellation: Cancellation
+) -> Iterator[Source]:
+    """An asynchronous iterable for the thread that reads it, which waits for each item; ``cancellation`` cancels what
+    is waited for.
+    """
     iterator = aiter(frames)
 
     async def following() -> tuple[Source] | None:
@@ -286,5 +294,19 @@ def _pulled(frames: AsyncIterable[Source], loop: asyncio.AbstractEventLoop) -> I
         except StopAsyncIteration:
             return None
 
-    while (item := asyncio.run_coroutine_threadsafe(following(), loop).result()) is not None:
+    while True:
+        coming = asyncio.run_coroutine_threadsafe(following(), loop)
+        try:
+            with cancellation.heard_by(functools.partial(_cancel, coming)):
+                item = coming.result()
+        except CancelledError:
+            raise Cancelled("The frames were cancelled.") from None
+        finally:
+            coming.cancel()
+        if item is None:
+            return
         yield item[0]
+
+
+def _cancel(coming: Future[Any], _: Cancelled) -> None:
+    coming.cancel()

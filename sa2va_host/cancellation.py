@@ -1,9 +1,8 @@
-"""Cancelling a call from somewhere else: another thread, an event loop, a button."""
+"""Cancelling a call from somewhere else: another thread, an event loop, a button, a signal handler."""
 
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable, Iterator
 
 from .errors import Cancelled
@@ -12,13 +11,15 @@ from .errors import Cancelled
 class Cancellation:
     """Give one to any number of calls; `cancel` ends them all with `Cancelled`, and those that come later too.
 
-    Thread-safe. Returns at once: a running call ends between two of the worker's steps, and its caller hears of
-    it without waiting for that.
+    Thread-safe, and safe in a signal handler: `cancel` takes no lock, so it may interrupt any line of this class on the
+    same thread. It returns at once. The worker hears of it at once too, whatever the call's own thread is doing, and
+    stops between two steps; the caller hears of it without waiting for that, and without waiting for the frames that it
+    gave.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._listeners: list[Callable[[Cancelled], None]] = []
+        # Each line that changes this is one step for other threads and for signal handlers.
+        self._listeners: dict[object, Callable[[Cancelled], None]] = {}
         self._cancelled = False
 
     @property
@@ -27,10 +28,13 @@ class Cancellation:
 
     def cancel(self) -> None:
         """End every call that has this; a second time does nothing."""
-        with self._lock:
-            self._cancelled = True
-            listeners, self._listeners = self._listeners, []
-        for listener in listeners:
+        # First the flag: a listener that is added after the last look below sees it.
+        self._cancelled = True
+        while self._listeners:
+            try:
+                _, listener = self._listeners.popitem()
+            except KeyError:  # somebody else took the last one
+                return
             listener(Cancelled("The call was cancelled."))
 
     def check(self) -> None:
@@ -40,13 +44,14 @@ class Cancellation:
 
     @contextlib.contextmanager
     def heard_by(self, listener: Callable[[Cancelled], None]) -> Iterator[None]:
-        """While inside, `cancel` calls ``listener`` once, on the thread that cancels. Raises `Cancelled` if it is."""
-        with self._lock:
-            self.check()
-            self._listeners.append(listener)
+        """While inside, `cancel` calls ``listener`` once, on the thread that cancels. Raises `Cancelled` if it is
+        cancelled on entry, perhaps after it called ``listener``. A listener that takes a lock is not safe in a signal
+        handler.
+        """
+        place = object()
+        self._listeners[place] = listener
         try:
+            self.check()
             yield
         finally:
-            with self._lock:
-                if listener in self._listeners:
-                    self._listeners.remove(listener)
+            self._listeners.pop(place, None)

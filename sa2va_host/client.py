@@ -353,6 +353,10 @@ class Sa2VA:
     def unload(self, force: bool = False, timeout: float | None = None) -> Stopped:
         """End the worker and give its memory back; returns when the process is gone.
 
+        Where this process started it, it is reaped too: the system does not know its id any more
+        (`psutil.pid_exists`). Where another one did, that one alone can reap it; its zombie, which holds no memory, may
+        be there for a moment longer, or for as long as that process is stopped.
+
         Waits up to ``timeout`` seconds (default: the setting ``unload_wait``) for running calls, then raises
         `UnloadRefused`, or with ``force`` ends them as `Cancelled`.
         """

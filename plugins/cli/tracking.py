@@ -97,28 +97,27 @@ def follow(
 
     cancellation = Cancellation()
     key_frames = key_frames_of(clip, plan.key_frames, display.event)
-    frames = iter(clip)
     # Not `tee`, which lets go of what it holds by the several dozen: of 4K, gigabytes.
     asked: deque[Frame] = deque()
 
     def given() -> Iterator[Picture]:
-        for frame in frames:
-            asked.append(frame)
-            yield frame.picture
+        with closing(
+            iter(clip)
+        ) as frames:  # here: a file that stalls is still being read when the track ends
+            for frame in frames:
+                asked.append(frame)
+                yield frame.picture
 
-    with (
-        closing(frames),
-        sa.track(
-            given(),
-            plan.prompts,
-            key_frames,
-            frame_count=clip.frame_count,
-            condition_on=plan.condition_on,
-            ask_again=plan.ask_again,
-            generation=plan.generation,
-            cancellation=cancellation,
-        ) as track,
-    ):
+    with sa.track(
+        given(),
+        plan.prompts,
+        key_frames,
+        frame_count=clip.frame_count,
+        condition_on=plan.condition_on,
+        ask_again=plan.ask_again,
+        generation=plan.generation,
+        cancellation=cancellation,
+    ) as track:
         for tracked in track:
             frame = asked.popleft()
             if not outcome.objects:

@@ -65,7 +65,11 @@ class Done(msgspec.Struct, frozen=True):
     """The future is resolved; nothing follows."""
 
 
-Note = Event | Started | Credit | Said | FrameMasks | Done
+class FrameRead(msgspec.Struct, frozen=True):
+    """A frame of the caller's video was read, or could not be: not the call says so, but whoever reads for it."""
+
+
+Note = Event | Started | Credit | Said | FrameMasks | FrameRead | Done
 """What a call tells its listener, on the link's thread."""
 
 
@@ -87,9 +91,17 @@ class Outcome(msgspec.Struct):
     created: float = 0.0
 
 
+def late(timeout: float, where: str, advice: str) -> DeadlineExceeded:
+    """The error of a call whose deadline has passed."""
+    return DeadlineExceeded(
+        f"The call took longer than its timeout of {timeout:g} s, {where}.", advice=advice
+    )
+
+
 class Call:
     """One call. ``opening`` makes its first message for the id that the link gives it; where it ``streams``, the
-    listener gets the masks and the outcome has none. ``pace`` is given where it is part of something longer.
+    listener gets the masks and the outcome has none. ``pace`` is given where it is part of something longer, ``asked``
+    where it was asked for before now (monotonic clock): its timeout counts from then.
     """
 
     def __init__(
@@ -101,6 +113,7 @@ class Call:
         listener: Callable[[Note], None] = lambda _: None,
         streams: bool = False,
         pace: Pace | WholePace | None = None,
+        asked: float | None = None,
     ) -> None:
         self.future: Future[Outcome] = Future()
         self.future.set_running_or_notify_cancel()  # cancelled through the link, not behind its back
@@ -109,7 +122,7 @@ class Call:
         self._deaths = 0
         self._put_offs: list[float] = []
         self.sent_at = 0.0
-        self.asked = time.monotonic()
+        self.asked = time.monotonic() if asked is None else asked
         self.timeout = timeout
         self.deadline = None if timeout is None else self.asked + timeout
         self.phase = "waiting"
@@ -151,10 +164,11 @@ class Call:
 
     def late(self, *, sent: bool) -> DeadlineExceeded:
         """What to say when the deadline has passed."""
-        where = f"in phase {self.phase!r}" if sent else "while it waited for a worker"
-        return DeadlineExceeded(
-            f"The call took longer than its timeout of {self.timeout:g} s, {where}.",
-            advice="Raise timeout, or look at `sa2va ps`.",
+        assert self.timeout is not None
+        return late(
+            self.timeout,
+            f"in phase {self.phase!r}" if sent else "while it waited for a worker",
+            "Raise timeout, or look at `sa2va ps`.",
         )
 
     def tell(self, note: Note) -> None:

@@ -97,9 +97,13 @@ class Link:
 
     def cancel(self, call: Call, error: Sa2VAError) -> None:
         """Resolve the call with ``error``, and tell the worker to stop working on it. Its room is free on return."""
-        self._tell(lambda: self._abandon(call, error))
+        self.drop(call, error)
         if self._thread.is_alive() and self._thread is not threading.current_thread():  # not so after a fork
             wait([call.future], _CANCELLING)
+
+    def drop(self, call: Call, error: Sa2VAError) -> None:
+        """The same without waiting for it. Takes no lock, so that a signal handler may do it."""
+        self._tell(lambda: self._abandon(call, error))
 
     def close(self) -> None:
         """End everything; idempotent. The worker stays, as its keep_alive says."""

@@ -7,9 +7,11 @@ closed, forgotten, or when the interpreter ends.
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import queue
 import threading
+import time
 import weakref
 from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
     from .link import Link
     from .pace import WholePace
     from .search import Connect, Full
+
+_PATIENCE = 0.5
+"""Seconds between two looks whether Ctrl-C was pressed, where the system does not interrupt who waits."""
 
 
 class Session:
@@ -59,10 +64,12 @@ class Session:
         self._finalizer: weakref.finalize[Any, Any] | None = None
 
     def close(self) -> None:
-        """Open calls end as `Cancelled`, later ones too; idempotent."""
-        self._closed = True
-        if self._finalizer is not None:
-            self._finalizer()
+        """Open calls end as `Cancelled`, later ones too, and one that is just connecting; idempotent."""
+        with self._lock:  # a link that is being made is waited for: nobody else would close it
+            self._closed = True
+            finalizer = self._finalizer
+        if finalizer is not None:
+            finalizer()
 
     def attach(self) -> None:
         """Connect to the worker if there is one that has its model, while the caller still prepares a call. Starts
@@ -109,28 +116,39 @@ class Session:
         *,
         streams: bool = False,
         pace: WholePace | None = None,
+        asked: float | None = None,
+        notes: queue.SimpleQueue[Note | Cancelled] | None = None,
     ) -> Generator[tuple[Call, Note], None, None]:
         """Submit a call and wait for it on this thread, where events are delivered too: its notes as they come, at
         last `Done`.
 
         ``opening`` makes the first message for a call id; with ``streams`` masks are notes too, else they are of the
-        outcome; ``pace`` as `Call` says. Closing the iterator, Ctrl-C and whatever a callback raises cancel the call.
+        outcome; ``pace`` and ``asked`` as `Call` says. Others may put notes of their own into ``notes`` (`FrameRead`).
+        Closing the iterator, Ctrl-C and whatever a callback raises cancel the call.
         """
         from .call import Call, Done
 
-        notes: queue.SimpleQueue[Note | Cancelled] = queue.SimpleQueue()
-        limit = self._settings.timeout if timeout is None else checked_timeout(timeout)
-        call = Call(opening, buffers, timeout=limit, listener=notes.put, streams=streams, pace=pace)
-        with (cancellation or Cancellation()).heard_by(notes.put):
+        heard: queue.SimpleQueue[Note | Cancelled] = queue.SimpleQueue() if notes is None else notes
+        call = Call(
+            opening,
+            buffers,
+            timeout=self.limit(timeout),
+            listener=heard.put,
+            streams=streams,
+            pace=pace,
+            asked=asked,
+        )
+
+        def cancelled(error: Cancelled) -> None:
+            heard.put(error)
+            # Not by way of this thread, which may be anywhere between two notes.
+            room.link.drop(call, copy.copy(error))
+
+        with (cancellation or Cancellation()).heard_by(cancelled):
             room.submit(call)
             try:
                 while True:
-                    try:
-                        note = notes.get(timeout=0.5)  # with a limit, so that Ctrl-C arrives on every system
-                    except queue.Empty:
-                        continue
-                    if isinstance(note, Cancelled):
-                        raise note
+                    note = next_note(heard)
                     if self._on_event is not None and isinstance(note, Event):
                         self._on_event(note)
                     if isinstance(note, Done) and self._notes and call.future.exception() is None:
@@ -140,8 +158,13 @@ class Session:
                     if isinstance(note, Done):
                         return
             except BaseException:
-                room.link.cancel(call, Cancelled("The caller went away."))
+                if not call.done:
+                    room.link.cancel(call, Cancelled("The caller went away."))
                 raise
+
+    def limit(self, timeout: float | None) -> float | None:
+        """How many seconds a call may take for which ``timeout`` was said; None for any number."""
+        return self._settings.timeout if timeout is None else checked_timeout(timeout)
 
     def _connected(self) -> Link:
         """The link of this process; a fork gets its own, and so does whoever comes after one that failed."""
@@ -161,6 +184,27 @@ class Session:
                 self._link_pid = os.getpid()
                 self._finalizer = weakref.finalize(self, _close, self._link, self._link_pid)
             return self._link
+
+
+def next_note(notes: queue.SimpleQueue[Note | Cancelled], until: float | None = None) -> Note:
+    """Wait for the next one. Raises `Cancelled` where that is what came, `queue.Empty` when it is ``until`` then
+    (monotonic clock).
+    """
+    while True:
+        # With a limit, so that Ctrl-C arrives on every system.
+        seconds = _PATIENCE if until is None else min(_PATIENCE, max(0.0, until - time.monotonic()))
+        try:
+            note = notes.get(timeout=seconds)
+        except queue.Empty:
+            if until is not None and time.monotonic() >= until:
+                raise
+            continue
+        try:
+            if isinstance(note, Cancelled):
+                raise note
+            return note
+        finally:
+            del note  # its traceback holds this frame, which must not hold it in a circle
 
 
 def _connector(specification: Specification, settings: Settings, command: Sequence[str] | None) -> Connect:

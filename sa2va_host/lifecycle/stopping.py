@@ -1,7 +1,8 @@
 """Ending a worker: ask, terminate, kill, and return only when it is gone.
 
-Every rung goes to the whole process group, and none to a process that is not the recorded one. With an
-NVIDIA device the driver has the last word: `stop` returns when it no longer lists the process.
+Every rung goes to the whole process group, and none to a process that is not the recorded one. A worker that this
+process started is reaped too, so that no zombie of it is left. With an NVIDIA device the driver has the last word:
+`stop` returns when it no longer lists the process.
 """
 
 from __future__ import annotations
@@ -44,13 +45,16 @@ def stop(record: Record, run: RunDirectory, *, force: bool, wait: float) -> Stop
 
     Waits up to ``wait`` seconds for running calls; then raises `UnloadRefused`, or with ``force`` ends
     them. A worker that is stopped or gives no sign of life for `SILENT_FOR` seconds is ended whatever it does, so that
-    one that hangs is gone within 5 s. Raises `WorkerError` when even SIGKILL or the driver fails us.
+    one that hangs is gone within 5 s. Of a worker that this process started not even a zombie is left; that of another
+    process's is there until that process reaps it, which takes a moment where it runs. Raises `WorkerError` when even
+    SIGKILL or the driver fails us.
     """
     begun = time.monotonic()
     pid = record.process.pid
     rung = "absent"
     if processes.group_members(record.process):
         rung = _climb(record, run, force=force, wait=wait)
+    processes.wait_reaped(pid)
     run.remove(record)
     if record.info is None or record.info.device.startswith("cuda"):
         _await_driver(pid)

@@ -30,7 +30,7 @@ def stop_worker(
     timeout: float | None = None,
     settings: Settings | None = None,
 ) -> Stopped:
-    """End one worker, by its status or process id, as `Sa2VA.unload` does."""
+    """End one worker, by its status or process id, as `Sa2VA.unload` does, and return when it is gone as that says."""
     from .stopping import Stopped, stop
 
     settings = settings or load_settings()

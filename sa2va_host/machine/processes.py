@@ -22,6 +22,8 @@ from sa2va_host.errors import WorkerError
 
 _PROC = Path("/proc")
 LINUX = sys.platform == "linux"
+_REAPED_WITHIN, _OTHERS_REAP_WITHIN = 1.0, 0.1
+"""How long `wait_reaped` waits for threads of this process, and for another process, in seconds."""
 
 
 class ProcessId(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -170,6 +172,35 @@ def wait_group_gone(leader: ProcessId, seconds: float) -> bool:
             return False
         time.sleep(0.01)
     return True
+
+
+def wait_reaped(pid: int) -> None:
+    """Wait until the system has forgotten a process that has ended.
+
+    As a child of ours it stays a zombie until one of our threads has waited for it, as whoever started it does; should
+    nobody within a second, it is done here. Another parent is given a moment: nobody else can reap its children.
+    """
+    begun = time.monotonic()
+    while sys.platform != "win32":  # which has no zombies
+        late = time.monotonic() - begun
+        try:
+            os.kill(pid, 0)  # asks only, and takes no file descriptor
+            # Without this call (macOS before Python 3.13) our own child is given as long as another's.
+            os.waitid(
+                os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG
+            )  # raises where it is no child of ours
+            ours = True
+        except (ChildProcessError, PermissionError, AttributeError):
+            ours = False
+        except ProcessLookupError:
+            return
+        if ours and late > _REAPED_WITHIN:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+            return
+        if not ours and late > _OTHERS_REAP_WITHIN:
+            return
+        time.sleep(0.002)
 
 
 class DeathWatch:

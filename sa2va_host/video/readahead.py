@@ -11,12 +11,15 @@ Item = TypeVar("Item")
 
 _AHEAD = 4
 """Items held; frames of 4K video take 25 MB each."""
+_LET_GO = 1.0
+"""The longest that closing waits for the thread, in seconds: it may be reading from a file system that stalls."""
 
 
 def ahead(items: Iterator[Item], count: int = _AHEAD) -> Generator[Item, None, None]:
     """The same items, and at their end the same exception; at most ``count`` are made before they are asked for.
 
-    Begins when the first is asked for. Closed, it ends its thread, which closes ``items``.
+    Begins when the first is asked for. Closed, it ends its thread, which closes ``items``; that is waited for, but not
+    for longer than `_LET_GO` where an item does not come.
     """
     made: queue.Queue[tuple[Item] | BaseException | None] = queue.Queue(count)
     left = threading.Event()
@@ -52,4 +55,4 @@ def ahead(items: Iterator[Item], count: int = _AHEAD) -> Generator[Item, None, N
             yield entry[0]
     finally:
         left.set()
-        thread.join()
+        thread.join(_LET_GO)

@@ -1,7 +1,7 @@
 """The client's side of a video: which frames the language model sees, and the stream of the others.
 
-Frames are taken from the caller's iterable on the caller's thread, at most as many as the worker granted,
-so a video of any length passes through in constant memory.
+Frames are taken from the caller's iterable on a thread of their own (`sa2va_host.video.reading`), at most as many as
+the worker granted, so a video of any length passes through in constant memory.
 """
 
 from __future__ import annotations

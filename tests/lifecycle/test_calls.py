@@ -15,6 +15,7 @@ from sa2va_host import (
     OutOfMemory,
     WorkerError,
 )
+from sa2va_host.calls.link import Link
 from sa2va_host.events import LogLine, Progress, TextPiece
 from sa2va_host.media import read_image
 
@@ -379,3 +380,31 @@ def test_closing_ends_open_calls(connect, picture):
             running.result(2)
     with pytest.raises(Cancelled):
         sa.chat("hello")
+
+
+def test_closing_ends_a_call_that_is_just_connecting(connect, monkeypatch):
+    """`close` comes while the call's thread makes the connection, which nobody would close later."""
+    made, links = Link.__init__, []
+    connecting, go_on = threading.Event(), threading.Event()
+
+    def slowly(self, *arguments, **options):
+        connecting.set()
+        assert go_on.wait(10)
+        made(self, *arguments, **options)
+        links.append(self)
+
+    monkeypatch.setattr(Link, "__init__", slowly)
+    sa = connect()
+    with ThreadPoolExecutor() as pool:
+        loading = pool.submit(sa.load)
+        assert connecting.wait(10)
+        closing = pool.submit(sa.close)
+        while not (closing.running() or closing.done()):
+            time.sleep(0.001)
+        time.sleep(0.1)  # it is at the lock by now; without one it would have passed
+        go_on.set()
+        closing.result(10)
+        assert isinstance(loading.exception(10), Cancelled)
+    assert not any(link._thread.is_alive() for link in links)
+    with pytest.raises(Cancelled, match="closed"):
+        sa.load()

@@ -1,5 +1,10 @@
 """A cancelled call ends soon, takes nobody along, and its result reaches nobody."""
 
+import os
+import signal
+import subprocess
+import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -7,6 +12,8 @@ import pytest
 from msgspec.structs import replace
 
 from sa2va_host import Cancellation, Cancelled
+
+from .conftest import ROOT
 
 ENDLESS = "steps=100000 pause=0.01"
 
@@ -70,3 +77,111 @@ def test_a_step_that_never_ends_ends_the_worker_and_bystanders_are_answered(
         with pytest.raises(Cancelled):
             hanging.future.result()
         assert result.worker.pid != first
+
+
+AT_EVERY_LINE = """
+import signal, sys
+from sa2va_host import Cancellation, Cancelled
+from sa2va_host import cancellation as module
+
+current, heard, lines = None, [], 0
+signal.signal(signal.SIGUSR1, lambda *_: current.cancel())
+
+def interrupt(frame, event, argument):
+    if frame.f_code.co_filename == module.__file__ and event == "line":
+        global lines, left
+        lines += 1
+        left -= 1
+        if left == 0:
+            signal.raise_signal(signal.SIGUSR1)
+    return interrupt
+
+def lines_of(act, when):
+    global current, left, lines
+    current, left, lines = Cancellation(), when, 0
+    heard.clear()
+    sys.settrace(interrupt)
+    try:
+        act(current)
+    except Cancelled:
+        heard.append("raised")
+    finally:
+        sys.settrace(None)
+    return lines
+
+def listen(cancellation):
+    with cancellation.heard_by(lambda _: heard.append("called")):
+        pass
+
+def cancel(cancellation):
+    with cancellation.heard_by(lambda _: heard.append("called")):
+        cancellation.cancel()
+
+for act in (listen, cancel):
+    for when in range(1, lines_of(act, 0) + 1):
+        lines_of(act, when)
+        assert current.cancelled
+        assert heard.count("called") <= 1, (act, when, heard)
+        assert act is listen or heard, (act, when)
+        assert current._listeners == {}
+    print(act.__name__, when)
+"""
+STORM = """
+import signal, time
+from sa2va_host import Cancellation, Cancelled
+
+current = Cancellation()
+signal.signal(signal.SIGALRM, lambda *_: current.cancel())
+signal.setitimer(signal.ITIMER_REAL, 0.00005, 0.00005)
+until, rounds, heard = time.monotonic() + 2, 0, 0
+while time.monotonic() < until:
+    called = []
+    current = Cancellation()
+    try:
+        with current.heard_by(called.append):
+            for _ in range(rounds % 7):
+                current.check()
+            current.cancel()
+    except Cancelled:
+        pass
+    else:
+        assert len(called) == 1
+    rounds += 1
+    heard += len(called)
+signal.setitimer(signal.ITIMER_REAL, 0)
+print(rounds, heard)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no such signals here")
+@pytest.mark.parametrize("program", [AT_EVERY_LINE, STORM], ids=["at every line", "a storm"])
+def test_a_signal_handler_may_cancel_at_any_moment(program):
+    """Also while the thread that it interrupts is in a `Cancellation` itself, which then holds nothing it waits for."""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert all(int(number) > 0 for line in done.stdout.splitlines() for number in line.split()[1:])
+
+
+def test_a_signal_handler_ends_a_running_call(connect, picture, eventually):
+    sa, cancellation = connect(), Cancellation()
+    sa.load()
+    before = signal.signal(signal.SIGUSR1, lambda *_: cancellation.cancel())
+    try:
+        running = threading.Event()
+
+        def press():
+            eventually(lambda: sa.status().active, 5)
+            running.set()
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+        pressing = threading.Thread(target=press)
+        pressing.start()
+        with pytest.raises(Cancelled):
+            sa.segment(picture, ENDLESS, cancellation=cancellation)
+        pressing.join()
+        assert running.is_set()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    eventually(lambda: not sa.status().active, 1)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sa2va_host import InvalidInput
+from sa2va_host.calls.link import Link
 from sa2va_host.lifecycle.connection import Connection
 from sa2va_host.protocol import wire
 
@@ -66,3 +68,26 @@ def test_a_frame_travels_at_the_size_that_the_tracker_sees(connect, sent, receiv
     assert len(streamed) == len(frames)
     assert all(0 <= size - SIZE * SIZE * 3 < MESSAGE for size in streamed)
     assert sizes(received, "Masks") == [2 * SIDE * SIDE * 4] * len(frames)
+
+
+def test_a_call_that_is_over_is_not_cancelled(connect, sent, monkeypatch):
+    """Whatever it came to, leaving it costs no message and does not wake the connection's thread."""
+    cancelled = []
+    monkeypatch.setattr(Link, "_abandon", lambda *_: cancelled.append(1))
+    sa, frames = connect(), [np.full((48, 64, 3), shade, np.uint8) for shade in range(12)]
+    sa.load()
+    sa.segment(frames[0], "objects=1")
+    sa.segment_each(frames[0], ["objects=1", "objects=2"])
+    sa.chat("hello")
+    sa.process(frames[0], np.zeros((1, 48, 64), np.float32), "elsewhere")
+    sa.segment_video(frames, "objects=1")
+    sa.segment_video(iter(frames), "objects=1", ask_again="every:5")
+    with sa.track(frames, "objects=1") as track:
+        for _ in track:
+            pass
+    with pytest.raises(InvalidInput):
+        sa.segment(frames[0], "error=input")
+    sa.status()  # by now the thread has done what it was told
+    sa.load()
+    assert cancelled == []
+    assert sizes(sent, "Cancel") == []

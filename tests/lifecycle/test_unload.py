@@ -1,5 +1,6 @@
 """Unload ends the whole process group and returns only when it is gone; keep_alive means what it says."""
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -8,10 +9,22 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 
-from sa2va_host import Cancellation, Cancelled, Sa2VAError, UnloadRefused, list_workers, stop_worker
+from sa2va_host import (
+    AsyncSa2VA,
+    Cancellation,
+    Cancelled,
+    Sa2VAError,
+    UnloadRefused,
+    list_workers,
+    stop_worker,
+)
+from sa2va_host.lifecycle import launcher
 from sa2va_host.machine import processes
+
+from .conftest import COMMAND
 
 
 def group_of(pid):
@@ -266,3 +279,64 @@ def test_a_waiting_unload_does_not_trip_over_a_stronger_one(connect, picture, ev
             waiting.result()
     eventually(lambda: not sa.status(), 2.0)
     assert "no way from" not in Path(worker.log).read_text()
+
+
+@pytest.mark.parametrize("how", ["unload", "force", "deaf", "stop_worker", "asyncio", "eviction"])
+@pytest.mark.parametrize("reaper", ["late", "never"])
+def test_not_even_a_zombie_of_our_own_is_left(connect, picture, settings, monkeypatch, how, reaper):
+    """However long whoever waits for it takes to do so, and should nobody."""
+    reap, reaped = launcher._reap, []
+
+    def reap_late(*of_child):
+        if reaper == "late":
+            time.sleep(0.3)
+            reap(*of_child)
+            reaped.append(1)
+
+    model = {"deaf": "scripted:deaf=1", "eviction": "scripted:memory=1"}.get(how, "scripted:")
+    with monkeypatch.context() as patch:
+        # Called once the child has ended, as the real one is.
+        patch.setattr(launcher, "_reap", lambda child, *rest: (_ended(child.pid), reap_late(child, *rest)))
+        sa = connect(model)
+        pid = sa.segment(picture, "objects=1").worker.pid
+    assert psutil.pid_exists(pid)
+    if how == "stop_worker":
+        stop_worker(pid, settings=settings)
+    elif how == "asyncio":
+
+        async def unload():
+            async with AsyncSa2VA(model, settings=settings, command=COMMAND) as other:
+                await other.unload()
+
+        asyncio.run(unload())
+    elif how == "eviction":
+        connect("scripted:memory=1,parts=2").load()
+    else:
+        sa.unload(force=how == "force")
+    assert not psutil.pid_exists(pid)
+    assert reaper == "never" or reaped == [1], "whoever waits for it had its exit code"
+
+
+def _ended(pid):
+    while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.002)
+
+
+def test_a_zombie_of_a_stopped_process_is_not_waited_for(connect, client_program, within, eventually):
+    """Its parent alone can reap it."""
+    other = client_program(
+        "with Sa2VA('scripted:', settings=settings, command=COMMAND) as sa:\n"
+        "    sa.load()\n    print('ready', flush=True)\n    input()\n"
+    )
+    assert other.stdout.readline() == "ready\n"
+    sa = connect()
+    pid = sa.status().pid
+    os.kill(other.pid, signal.SIGSTOP)
+    try:
+        with within(1.0):
+            assert sa.unload().rung == "asked"
+        assert psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    finally:
+        os.kill(other.pid, signal.SIGCONT)
+    eventually(lambda: not psutil.pid_exists(pid), 2)
+    other.communicate("\n")
