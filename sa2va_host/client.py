@@ -16,6 +16,7 @@ from .config import Settings, checked_timeout, load_settings
 from .events import Event
 from .generation import GREEDY, Generation
 from .lifecycle.workers import run_directory
+from .machine.descriptors import reporting_shortage
 from .models.choice import choose, specify
 from .prompts import checked_history, checked_prompt, checked_prompts
 from .protocol.limits import ConditionOn
@@ -106,6 +107,7 @@ class Sa2VA:
         """
         self._session.attach()
 
+    @reporting_shortage()
     def segment(
         self,
         image: Source,
@@ -118,6 +120,7 @@ class Sa2VA:
         """Find what ``prompt`` describes in one picture (a file, a PIL image, or an array `[height, width, 3]`)."""
         return self._segment(image, [checked_prompt(prompt)], generation, timeout, cancellation)[0]
 
+    @reporting_shortage()
     def segment_each(
         self,
         image: Source,
@@ -160,6 +163,7 @@ class Sa2VA:
         )
         return to_segmentation(outcome, tuple(outcome.arrays[0].shape[:2]), 1, is_video=False), outcome
 
+    @reporting_shortage()
     def track(
         self,
         frames: Iterable[Source],
@@ -195,6 +199,7 @@ class Sa2VA:
             cancellation=cancellation,
         )
 
+    @reporting_shortage()
     def segment_video(
         self,
         frames: Iterable[Source],
@@ -220,6 +225,7 @@ class Sa2VA:
         ) as track:
             return track.collect()
 
+    @reporting_shortage()
     def chat(
         self,
         prompt: str,
@@ -270,6 +276,7 @@ class Sa2VA:
         )
         return to_chat_answer(outcome)
 
+    @reporting_shortage()
     def process(
         self,
         image: Source,
@@ -311,6 +318,7 @@ class Sa2VA:
         )
         return to_probabilities(outcome, given.shape)
 
+    @reporting_shortage()
     def load(self, *, timeout: float | None = None, cancellation: Cancellation | None = None) -> ModelInfo:
         """Have the model in memory, and say what it is."""
         from .protocol import wire
@@ -323,6 +331,7 @@ class Sa2VA:
         assert outcome.info is not None
         return outcome.info
 
+    @reporting_shortage()
     def status(self) -> WorkerStatus:
         """The worker that would answer a call now; never starts one. A false status says that there is none."""
         from .lifecycle.status import ABSENT, worker_status
@@ -330,6 +339,7 @@ class Sa2VA:
         found = self._find()
         return ABSENT if found is None else worker_status(found[0])
 
+    @reporting_shortage()
     def unload(self, force: bool = False, timeout: float | None = None) -> Stopped:
         """End the worker and give its memory back; returns when the process is gone.
 

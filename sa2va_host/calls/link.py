@@ -51,8 +51,13 @@ class Link:
         self._cancel_grace = cancel_grace
         self._unload_wait = unload_wait
         try:
-            self._waker, self._context = transport.Waker(), transport.make_context()
+            self._waker = transport.Waker()
+        except OSError as error:
+            raise no_connection(error) from error
+        try:
+            self._context = transport.make_context()
         except (OSError, zmq.ZMQError) as error:
+            self._waker.close()
             raise no_connection(error) from error
         self.arena = Arena()
         """Where the arrays of calls are put, so that the worker sees them without their being sent."""
@@ -320,7 +325,11 @@ class Link:
         watchdog = Watchdog(
             stall_limit=self._stall_limit, cancel_grace=self._cancel_grace, loaded=record.info is not None
         )
-        self._worker = Peer(Connection(self._context, record, Ledger(self.arena)), run, watchdog)
+        try:
+            self._worker = Peer(Connection(self._context, record, Ledger(self.arena)), run, watchdog)
+        except Sa2VAError as error:  # no descriptor is left for the socket, say; the worker lives on
+            fail_each(self._book.take_waiting(), error)
+            return
         for call in self._book.take_waiting():
             self._send_call(self._worker, call)
 

@@ -12,6 +12,9 @@
 Locks are the kernel's: they vanish with their holder. Everything is owner-only, and a directory that is
 open to others is refused, since the records hold the token. Nothing here starts, signals or talks to a
 process.
+
+A directory belongs to one PID namespace, since process ids mean nothing in another: what runs in a container that
+mounts the host's directory meets in a folder of it, `ns-<inode>` (`run_directory_of`).
 """
 
 from __future__ import annotations
@@ -28,8 +31,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from sa2va_host.errors import ConfigError
-from sa2va_host.machine.processes import ProcessId, boot_id, is_alive
+from sa2va_host.errors import ConfigError, WorkerError
+from sa2va_host.machine.processes import ProcessId, boot_id, is_alive, pid_namespace
 from sa2va_host.protocol.envelope import PROTOCOL
 from sa2va_host.protocol.specification import ModelInfo, Specification
 from sa2va_host.protocol.transport import MAX_PATH, Endpoint
@@ -109,12 +112,22 @@ class RunDirectory:
             record.endpoint.path.unlink(missing_ok=True)
 
     def place_of(self, record: Record) -> Record | None:
-        """The record that stands where this one is written; None when it is missing or damaged."""
+        """The record that stands where this one is written; None when it is missing or damaged. Raises `WorkerError`
+        where that is unknown.
+        """
         return _read(self.path / record.file_name)
 
     def records(self) -> Iterator[Record]:
-        """Every readable record, of the living and the dead, oldest first."""
-        found = [record for path in self.path.glob("*.json") if (record := _read(path)) is not None]
+        """Every readable record, of the living and the dead, oldest first. Raises `WorkerError` where the directory
+        cannot be read, for want of a file descriptor perhaps: what is not seen is not gone.
+        """
+        try:
+            names = [entry.name for entry in os.scandir(self.path) if entry.name.endswith(".json")]
+        except FileNotFoundError:
+            names = []
+        except OSError as error:
+            raise _unreadable(self.path, error) from error
+        found = [record for name in names if (record := _read(self.path / name)) is not None]
         yield from sorted(found, key=lambda record: record.created)
 
     def living(self) -> Iterator[Record]:
@@ -253,13 +266,21 @@ def _age(path: Path) -> float:
 
 
 def _read(path: Path) -> Record | None:
-    """The record in a file; None when there is none, or none of ours."""
+    """The record in a file; None when there is none, or none of ours. Raises `WorkerError` where it cannot be read."""
     try:
         with path.open("rb") as file:
             record = msgspec.json.decode(file.read(_MAX_RECORD), type=Record)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+    except (FileNotFoundError, PermissionError, IsADirectoryError, msgspec.MsgspecError, UnicodeDecodeError):
         return None
+    except OSError as error:
+        raise _unreadable(path, error) from error
     return record if record.file_name == path.name else None
+
+
+def _unreadable(path: Path, error: OSError) -> WorkerError:
+    return WorkerError(
+        f"{path} cannot be read: {error.strerror}.", advice="This process may have too many files open."
+    )
 
 
 def _replace(path: Path, content: bytes) -> None:
@@ -280,17 +301,27 @@ def _user() -> str:
 
 
 def default_path() -> Path:
-    """The user's runtime directory; every process of a user must come to the same answer."""
+    """The user's runtime directory; every process of a user must come to the same answer. Where that cannot be made or
+    is in others' hands, `sa2va-UID` in the system's temporary folder.
+    """
     from platformdirs import user_runtime_dir
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that there is no XDG_RUNTIME_DIR; its fallback is as good
-        path = Path(user_runtime_dir("sa2va", appauthor=False))
+    fallback = Path(tempfile.gettempdir()) / f"sa2va-{_user()}"
     try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that there is no XDG_RUNTIME_DIR; its fallback is as good
+            path = Path(user_runtime_dir("sa2va", appauthor=False))
         _make(path)
-    except OSError:
-        return Path(tempfile.gettempdir()) / f"sa2va-{_user()}"
-    return path
+        return fallback if _replaceable(path) else path
+    except OSError:  # platformdirs raises it for a folder of a stranger's in the place of its own
+        return fallback
+
+
+def run_directory_of(path: Path) -> RunDirectory:
+    """The run directory at ``path`` that belongs to this PID namespace. Raises `ConfigError` as `RunDirectory` does."""
+    run = RunDirectory(path)
+    namespace = pid_namespace()
+    return RunDirectory(run.path / f"ns-{namespace}") if namespace else run
 
 
 def _make(path: Path) -> None:
@@ -332,14 +363,29 @@ def _owner_only(path: Path) -> Path:
         raise ConfigError(
             f"The run directory {path} cannot be written.", advice="Set SA2VA_RUN_DIR to another."
         )
-    above = path.parent.stat()
-    sticky = bool(above.st_mode & 0o1000)
-    if above.st_uid not in (0, os.getuid()) or (above.st_mode & 0o022 and not sticky):
+    above = _replaceable(path)
+    if above:
         raise ConfigError(
-            f"Other users could replace the run directory {path}.",
+            f"Other users could replace the run directory {path}: {above} is theirs or open to them.",
             advice="Set SA2VA_RUN_DIR to a safer place.",
         )
     return path
+
+
+def _replaceable(path: Path) -> Path | None:
+    """The folder above a directory in which another user could put one of its own in its place, up to the root; None
+    where each belongs to us or to root, and is written by nobody else or sticky.
+    """
+    if sys.platform == "win32":
+        return None
+    ours = (0, os.getuid())
+    for above in path.absolute().parents:
+        # A link is judged by itself and by what it leads to.
+        found = above.stat()
+        is_open = found.st_mode & 0o022 and not found.st_mode & 0o1000
+        if is_open or found.st_uid not in ours or above.lstat().st_uid not in ours:
+            return above
+    return None
 
 
 def _is_ours(path: Path) -> bool:

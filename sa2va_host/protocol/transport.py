@@ -22,6 +22,10 @@ from .limits import MAX_BUFFER_BYTES, MAX_BUFFERS
 MAX_PATH = 103
 """Bytes of an ipc path: 107 on Linux, 103 on macOS."""
 
+DESCRIPTORS = 24
+"""File descriptors that a connection may take: a context and its threads 6, a socket with its monitor 3, the waker 2,
+a pidfd 1, and as many again for whatever another thread opens meanwhile.
+"""
 Buffer = bytes | memoryview
 _SMALL = 1 << 16
 """Frames below this are cheaper to copy than to share with the socket's thread."""
@@ -53,8 +57,27 @@ class Incoming(msgspec.Struct, frozen=True):
 
 
 def make_context() -> zmq.Context[zmq.Socket[bytes]]:
-    """A context of our own, so that its end waits for nobody else's sockets."""
-    return zmq.Context(io_threads=1)
+    """A context of our own, so that its end waits for nobody else's sockets.
+
+    Raises `OSError` where this process has too few file descriptors left for it and its sockets: libzmq would abort the
+    whole process then (errno_assert in its poller), and with it whoever hosts us.
+    """
+    _require_descriptors(DESCRIPTORS)
+    context = zmq.Context(io_threads=1)
+    # libzmq starts its threads, which take most of the descriptors, with the first socket; later ones fail as errors.
+    context.socket(zmq.PAIR).close(0)
+    return context
+
+
+def _require_descriptors(count: int) -> None:
+    """Raises `OSError` unless so many more files can be opened now."""
+    held: list[int] = []
+    try:
+        while len(held) < count:
+            held.append(os.open(os.devnull, os.O_RDONLY))
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
 
 
 def bind(

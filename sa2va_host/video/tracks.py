@@ -23,6 +23,7 @@ from sa2va_host.calls.pace import WholePace
 from sa2va_host.errors import InvalidInput, WorkerError
 from sa2va_host.events import TextPiece
 from sa2va_host.generation import GREEDY, Generation
+from sa2va_host.machine.descriptors import reporting_shortage
 from sa2va_host.masks.masks import sigmoid
 from sa2va_host.media import Source
 from sa2va_host.protocol import wire
@@ -124,7 +125,8 @@ class Track:
 
     def __next__(self) -> TrackedFrame:
         try:
-            frame = next(self._tracked)
+            with reporting_shortage():
+                frame = next(self._tracked)
         except StopIteration:
             raise
         except BaseException:

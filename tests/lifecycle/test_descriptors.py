@@ -1,0 +1,125 @@
+"""A process without file descriptors: it takes nobody for dead, and it is not ended by ZeroMQ."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits and /proc are Linux's")
+
+FAMINE = """
+import contextlib, os, resource
+
+@contextlib.contextmanager
+def famine(left):
+    "No more than so many descriptors can be opened."
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    held = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
+    with contextlib.suppress(OSError):
+        while True:
+            held.append(os.dup(0))
+    for descriptor in held[:left]:
+        os.close(descriptor)
+    try:
+        yield
+    finally:
+        for descriptor in held[left:]:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+"""
+
+
+def test_a_famine_of_any_depth_ends_in_an_error_of_ours_and_never_in_the_end_of_the_process(client_program):
+    """Its host may be ComfyUI. libzmq aborts where it finds no descriptor for a poller."""
+    program = client_program(
+        FAMINE + "from sa2va_host import list_workers\nfrom sa2va_host.errors import Sa2VAError\n"
+        "Sa2VA('scripted:', settings=settings, command=COMMAND).segment(picture, 'objects=1')\n"
+        "for left in range(30):\n"
+        "    for ask in (lambda sa: sa.segment(picture, 'objects=1', timeout=10),\n"
+        "                lambda sa: sa.status(), lambda sa: list_workers(settings), lambda sa: sa.load(timeout=10)):\n"
+        "        sa = Sa2VA('scripted:', settings=settings, command=COMMAND)\n"
+        "        with famine(left):\n"
+        "            try:\n"
+        "                ask(sa)\n"
+        "            except Sa2VAError:\n"
+        "                pass\n"
+        "        sa.close()\n"
+        "print('alive', flush=True)\n"
+        "sa = Sa2VA('scripted:', settings=settings, command=COMMAND)\n"
+        "print(sa.segment(picture, 'objects=1').worker.pid == list_workers(settings)[0].pid, flush=True)\n"
+    )
+    assert program.stdout.readline() == "alive\n"
+    assert program.stdout.readline() == "True\n"
+
+
+def test_what_is_imported_late_is_told_as_a_shortage_too(client_program):
+    program = client_program(
+        FAMINE + "sa = Sa2VA('scripted:', settings=settings, command=COMMAND)\n"
+        "with famine(0):\n"
+        "    try:\n"
+        "        sa.segment(picture, 'objects=1')\n"
+        "    except Exception as error:\n"
+        "        kind, words = type(error).__name__, str(error)\n"
+        "print(kind, 'Too many open files' in words, flush=True)\n"
+    )
+    assert program.stdout.readline() == "WorkerError True\n"
+
+
+def test_a_running_call_outlives_a_famine(client_program):
+    program = client_program(
+        FAMINE + "import threading, time\n"
+        "sa = Sa2VA('scripted:', settings=settings, command=COMMAND)\n"
+        "sa.load()\n"
+        "answers = []\n"
+        "def ask():\n"
+        "    try:\n"
+        "        answers.append(len(sa.segment(picture, 'steps=15 pause=0.1 objects=2')))\n"
+        "    except Exception as error:\n"
+        "        answers.append(repr(error))\n"
+        "thread = threading.Thread(target=ask)\n"
+        "thread.start()\n"
+        "while not sa.status().active:\n"
+        "    time.sleep(0.01)\n"
+        "with famine(0):\n"
+        "    time.sleep(0.8)\n"
+        "thread.join()\n"
+        "print(answers, flush=True)\n"
+    )
+    assert program.stdout.readline() == "[2]\n"
+
+
+def test_without_descriptors_nobody_is_taken_for_dead_but_a_watched_death_is_seen(client_program):
+    program = client_program(
+        FAMINE + "import subprocess\n"
+        "from pathlib import Path\n"
+        "from sa2va_host.errors import WorkerError\n"
+        "from sa2va_host.lifecycle.rendezvous import RunDirectory\n"
+        "from sa2va_host.machine import processes\n"
+        "sa = Sa2VA('scripted:', settings=settings, command=COMMAND)\n"
+        "sa.load()\n"
+        "run = RunDirectory(Path(settings.run_dir))\n"
+        "(record,) = run.records()\n"
+        "child = subprocess.Popen(['sleep', '60'])\n"
+        "watch = processes.DeathWatch(processes.identify(child.pid))\n"
+        "with famine(0):\n"
+        "    alive = processes.is_alive(record.process), processes.is_client_alive(os.getppid(), 1)\n"
+        "    fresh = processes.DeathWatch(record.process)\n"
+        "    unknown = fresh.is_dead(), fresh.fileno()\n"
+        "    before = watch.is_dead()\n"
+        "    child.kill()\n"
+        "    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)\n"
+        "    after = watch.is_dead()\n"
+        "    child.wait()\n"
+        "    gone = processes.is_alive(watch.process)\n"
+        "    refused = []\n"
+        "    for question in (lambda: list(run.records()), lambda: run.stale(record.specification.checkpoint_key),\n"
+        "                     lambda: processes.group_members(record.process)):\n"
+        "        try:\n"
+        "            question()\n"
+        "        except WorkerError:\n"
+        "            refused.append(True)\n"
+        "print(alive, unknown, before, after, gone, len(refused), fresh.is_dead(), flush=True)\n"
+    )
+    assert program.stdout.readline() == "(True, True) (False, -1) False True False 3 False\n"

@@ -1,0 +1,75 @@
+"""Two PID namespaces with one run directory, as where a container mounts its host's: neither takes the other's worker
+for dead.
+"""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from sa2va_host import list_workers
+
+UNSHARE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+
+WORK = (
+    "sa = Sa2VA('scripted:', settings=settings, command=COMMAND)\n"
+    "for line in sys.stdin:\n"
+    "    print(len(sa.segment(picture, line.strip(), timeout=20)), sa.status().phase, flush=True)\n"
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _namespaces_can_be_made():
+    try:
+        made = subprocess.run([*UNSHARE, "true"], capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        made = False
+    if not made:
+        pytest.skip("making a PID namespace takes unshare and root")
+
+
+def ask(program, prompt):
+    program.stdin.write(f"{prompt}\n")
+    program.stdin.flush()
+    return program.stdout.readline()
+
+
+def test_each_namespace_has_a_worker_of_its_own_and_leaves_the_other_s_alone(
+    client_program, connect, picture, settings, run
+):
+    sa = connect()
+    pid = sa.segment(picture, "objects=1").worker.pid
+    inside = client_program(WORK, launcher=UNSHARE)
+    for objects in (1, 2, 1):
+        assert ask(inside, f"objects={objects}") == f"{objects} ready\n"
+        found = sa.segment(picture, f"objects={objects}")
+        assert (len(found), found.worker.pid) == (objects, pid)
+    (record,) = run.records()
+    assert record.process.pid == pid
+    assert [worker.pid for worker in list_workers(settings)] == [pid]
+
+
+def test_the_end_of_a_namespace_costs_the_others_nothing(client_program, connect, picture):
+    sa = connect()
+    pid = sa.segment(picture, "objects=1").worker.pid
+    inside = client_program(WORK, launcher=UNSHARE)
+    assert ask(inside, "objects=1") == "1 ready\n"
+    inside.kill()
+    inside.wait()
+    again = client_program(WORK, launcher=UNSHARE)
+    assert ask(again, "objects=2") == "2 ready\n"
+    assert sa.segment(picture, "objects=1").worker.pid == pid
+
+
+def test_a_proc_of_another_namespace_is_told_in_words(client_program):
+    program = client_program(
+        "try:\n"
+        "    Sa2VA('scripted:', settings=settings, command=COMMAND).segment(picture, 'objects=1')\n"
+        "except Exception as error:\n"
+        "    print(type(error).__name__, error, flush=True)\n",
+        launcher=UNSHARE[:-1],
+    )
+    words = program.stdout.readline()
+    assert words.startswith("WorkerError This process is")
+    assert "--mount-proc" in words
