@@ -251,3 +251,12 @@ def test_a_worker_whose_socket_is_deleted_before_its_launcher_connects_costs_no_
     assert sa.segment(picture, "objects=1").worker.pid == started[-1].process.pid
     assert len(started) == (1 if started[0].endpoint.path is None else 2)
     sa.unload()
+
+
+def test_a_log_spells_control_characters_and_no_name_can_forge_a_record(connect):
+    """The checkpoint's name stands for all that others chose: whoever reads the log has a terminal."""
+    sa = connect("scripted:note=\x1b]0;owned\x07\n2026-01-01 00:00:00,000 INFO sa2va_worker: forged")
+    sa.load()
+    log = Path(sa.status().log).read_text()
+    assert "\\x1b]0;owned\\x07\n  2026-01-01" in log
+    assert not {"\x1b", "\x07"} & set(log)
