@@ -80,6 +80,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Whether a checkpoint's own code runs, in its worker, where it brings any. For a model of the hub ``revision``
     must then be a commit.
     """
+    trust_workflows: bool = False
+    """Whether a ComfyUI workflow may name what runs here: the code of a checkpoint, a worker's Python, a kernel that is
+    fetched for ``attention``. A workflow may come from anybody, and the settings of ComfyUI's page are open to whoever
+    reaches its port, so this is set in the file or the environment alone.
+    """
     tracker_decoder: str = ""
     """Whose mask decoder propagates masks where a call conditions on masks: a folder or `ORG/NAME` with SAM2's original
     weights, or a Sa2VA-i checkpoint. Empty takes the model's own.
