@@ -344,7 +344,10 @@ class Link:
         self._disconnect()
         tail = worker.run.log_tail(connection.record.incarnation)
         for call in self._book.take_sent():
-            innocent = unreached or (note is not None and (note.orderly or note.resend))
+            # Where the note says what failed, that is the call's error too, whether it arrived or not: to be out of
+            # memory is answered by others making way, not by trying again.
+            unheard = unreached and (note is None or not note.code)
+            innocent = unheard or (note is not None and (note.orderly or note.resend))
             # To its caller a call to a worker that is as good as dead is a "next call", which must work.
             too_late = loaded and died_at - call.sent_at < _TOO_LATE
             if not call.begun and (innocent or too_late):
