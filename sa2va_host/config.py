@@ -106,7 +106,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     start_timeout: float = 60.0
     """How long a worker process may take until it answers (it does so before it loads anything)."""
     stall_limit: float = 600.0
-    """A worker without any progress for this long is ended."""
+    """A worker without any progress for this long is ended; one that loads its model, after 0.3 of it."""
     cancel_grace: float = 30.0
     """How long a cancelled call may go on with its current step before the worker is ended."""
     unload_wait: float = 10.0
