@@ -8,27 +8,7 @@ import pytest
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits and /proc are Linux's")
 
-FAMINE = """
-import contextlib, os, resource
-
-@contextlib.contextmanager
-def famine(left):
-    "No more than so many descriptors can be opened."
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    held = []
-    resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
-    with contextlib.suppress(OSError):
-        while True:
-            held.append(os.dup(0))
-    for descriptor in held[:left]:
-        os.close(descriptor)
-    try:
-        yield
-    finally:
-        for descriptor in held[left:]:
-            os.close(descriptor)
-        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-"""
+FAMINE = "import os\nfrom tests.lifecycle.famine import famine\n"
 
 
 def test_a_famine_of_any_depth_ends_in_an_error_of_ours_and_never_in_the_end_of_the_process(client_program):
@@ -52,6 +32,22 @@ def test_a_famine_of_any_depth_ends_in_an_error_of_ours_and_never_in_the_end_of_
     )
     assert program.stdout.readline() == "alive\n"
     assert program.stdout.readline() == "True\n"
+
+
+def test_a_large_image_is_sent_in_a_famine_too(client_program):
+    """pyzmq makes a context of its own for the first buffer that it does not copy; here it has none each time."""
+    program = client_program(
+        FAMINE + "from zmq.utils.garbage import gc\n"
+        "sa = Sa2VA('scripted:', settings=settings, command=COMMAND)\n"
+        "image = np.zeros((256, 256, 3), np.uint8)\n"
+        "sa.segment(picture, 'objects=1')\n"
+        "for left in range(1, 20):\n"
+        "    gc.stop()\n"
+        "    with famine(left):\n"
+        "        assert len(sa.segment(image, 'objects=2')) == 2\n"
+        "print('alive', flush=True)\n"
+    )
+    assert program.stdout.readline() == "alive\n"
 
 
 def test_what_is_imported_late_is_told_as_a_shortage_too(client_program):

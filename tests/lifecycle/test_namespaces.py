@@ -4,13 +4,11 @@ for dead.
 
 from __future__ import annotations
 
-import subprocess
-
 import pytest
 
 from sa2va_host import list_workers
 
-UNSHARE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+from .namespaces import UNSHARE, can_be_made
 
 WORK = (
     "sa = Sa2VA('scripted:', settings=settings, command=COMMAND)\n"
@@ -21,11 +19,7 @@ WORK = (
 
 @pytest.fixture(scope="module", autouse=True)
 def _namespaces_can_be_made():
-    try:
-        made = subprocess.run([*UNSHARE, "true"], capture_output=True, check=False).returncode == 0
-    except FileNotFoundError:
-        made = False
-    if not made:
+    if not can_be_made():
         pytest.skip("making a PID namespace takes unshare and root")
 
 
