@@ -154,6 +154,8 @@ class Session:
                 )
                 self._link_pid = os.getpid()
                 self._finalizer = weakref.finalize(self, _close, self._link, self._link_pid)
+                if self._closed:  # another thread closed us meanwhile, and found nothing to close
+                    self._finalizer()
             return self._link
 
 

@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 
 _MAX_RECORD = 1 << 20
 _KEPT_LOGS = 10
-_SUFFIXES = frozenset({".json", ".spawn", ".life", ".deaths", ".sock", ".log", ".ready", ".exit"})
+_OF_ONE_WORKER = frozenset({".sock", ".log", ".ready", ".exit"})
+_SUFFIXES = _OF_ONE_WORKER | {".json", ".spawn", ".life", ".deaths"}
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -234,13 +235,13 @@ class RunDirectory:
         ]
 
     def sweep_files(self) -> None:
-        """Delete logs, exit notes and sockets of workers long gone; the latest logs stay to be read."""
-        living = {record.incarnation for record in self.living()}
-        logs = sorted(self.path.glob("*.log"), key=_age)
-        for log in logs[_KEPT_LOGS:]:
-            if log.stem not in living and _age(log) > 60:
-                for suffix in (".log", ".exit", ".ready", ".sock"):
-                    log.with_suffix(suffix).unlink(missing_ok=True)
+        """Delete what workers long gone, and writers that were killed, have left; the latest logs stay to be read."""
+        kept = {log.stem for log in sorted(self.path.glob("*.log"), key=_age)[:_KEPT_LOGS]}
+        kept |= {record.incarnation for record in self.living()}
+        for path in list(self.path.iterdir()):
+            is_left = path.name.startswith(".") or (path.suffix in _OF_ONE_WORKER and path.stem not in kept)
+            if is_left and _age(path) > 60:
+                path.unlink(missing_ok=True)
 
 
 def _stem(specification: Specification) -> str:

@@ -160,6 +160,18 @@ def test_old_logs_are_swept_and_recent_ones_stay(run):
     assert run.log_path(f"{0:032x}").exists()
 
 
+def test_what_a_killed_writer_and_workers_without_a_log_left_is_swept_too(run):
+    left = [run.path / name for name in (".a.json.17.1", "a.ready", "b.exit", "c.sock")]
+    kept = [run.path / name for name in ("a-b.life", "a.spawn", "d.log", "d.exit")]
+    for path in left + kept:
+        path.write_text("x")
+        os.utime(path, (time.time() - 1000,) * 2)
+    young = run.path / ".b.json.17.2"
+    young.write_text("x")
+    run.sweep_files()
+    assert set(run.path.iterdir()) == {*kept, young}
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="owner and mode are POSIX")
 @pytest.mark.parametrize("mode", [0o755, 0o770, 0o701])
 def test_a_directory_open_to_others_is_refused(tmp_path, mode):

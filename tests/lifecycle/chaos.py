@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import dataclasses
 import faulthandler
+import gc
 import hashlib
 import json
 import os
@@ -24,7 +25,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,13 +35,12 @@ import zmq
 
 from sa2va_host import Cancellation, Sa2VA, Sa2VAError, list_workers, stop_worker
 from sa2va_host.config import Settings, load_settings
-from sa2va_host.lifecycle.rendezvous import RunDirectory
 from sa2va_host.lifecycle.workers import run_directory
 from sa2va_host.machine import processes
 
 from .famine import famine
 from .figures import promise
-from .holdings import GROWTH, Holdings, holdings
+from .holdings import GROWTH, Holdings, holdings, make_old, processes_in, stray_files
 from .namespaces import UNSHARE, can_be_made
 from .scripted_worker import SIZE, logits_of
 
@@ -63,7 +63,6 @@ last is what calls leak.
 """
 LEAVES_WITHIN = 20.0
 """Seconds after the last call by which every worker has ended: its keep-alive, or the lease of one never asked."""
-KEPT_LOGS = 10
 
 ACTS = {
     "ask": 56,
@@ -283,6 +282,7 @@ class Client:
         for thread in threads:
             thread.join()
         self._sa.close()
+        gc.collect()  # errors and the frames that they passed hold each other, and what was to be sent
         deadline = time.monotonic() + 10
         while holdings().leaked_since(before) and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -648,11 +648,11 @@ class Chaos:
 
     def _look_for_what_is_left(self) -> None:
         """No process, once keep-alives are over; no file that the next start of a worker does not clear away."""
-        for pid in _processes_in(self._run_dir):
+        for pid in processes_in(self._run_dir):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)  # one that is stopped cannot even end
         begun = time.monotonic()
-        while left := list(_processes_in(self._run_dir)):
+        while left := list(processes_in(self._run_dir)):
             try:
                 promise(time.monotonic() - begun, LEAVES_WITHIN)
             except AssertionError:
@@ -661,49 +661,21 @@ class Chaos:
                 break
             time.sleep(0.1)
         run = run_directory(self._settings)
-        long_ago = time.time() - 3600
-        for path in run.path.iterdir():
-            os.utime(path, (long_ago, long_ago))
+        make_old(run)
         for model in self._world.models:
             with Sa2VA(model, settings=self._settings, command=self._world.command) as sa:
                 sa.load()
                 sa.unload()
-        self._count_files(run)
-
-    def _count_files(self, run: RunDirectory) -> None:
-        """What a worker leaves is its log with what is said beside it, ten of them at the most; locks are for ever, one
-        for each specification.
-        """
-        files = [path for path in run.path.iterdir() if path.is_file() or path.is_socket()]
-        logs = {path.stem for path in files if path.suffix == ".log"}
-        kept = (".log", ".exit", ".ready")
-        forever = (".life", ".spawn", ".memory")
-        leaked = [
-            path.name
-            for path in files
-            if path.suffix not in forever and not (path.suffix in kept and path.stem in logs)
-        ]
-        leaked += sorted(logs)[KEPT_LOGS + len(self._world.models) :]
-        self.counts.leaked_files = len(leaked)
-        if leaked:
-            self.problems.append(f"files: {leaked}")
+        stray = stray_files(run, len(self._world.models))
+        self.counts.leaked_files = len(stray)
+        if stray:
+            self.problems.append(f"files: {stray}")
 
 
 def _signal(process: processes.ProcessId, number: signal.Signals) -> None:
     if processes.is_alive(process):
         with contextlib.suppress(ProcessLookupError):
             os.kill(process.pid, number)
-
-
-def _processes_in(folder: Path) -> Iterator[int]:
-    """Whoever works in the folder, as workers and what they start do, though it be deleted."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                if str((entry / "cwd").readlink()).startswith(str(folder)) and processes.identify(
-                    int(entry.name)
-                ):
-                    yield int(entry.name)
 
 
 def _command_of(pid: int) -> str:

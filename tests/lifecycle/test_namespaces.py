@@ -67,3 +67,56 @@ def test_a_proc_of_another_namespace_is_told_in_words(client_program):
     words = program.stdout.readline()
     assert words.startswith("WorkerError This process is")
     assert "--mount-proc" in words
+
+
+REUSE = (
+    "import os, signal, time\n"
+    "from pathlib import Path\n"
+    "from sa2va_host import list_workers\n"
+    "from sa2va_host.lifecycle.stopping import stop\n"
+    "from sa2va_host.lifecycle.workers import run_directory\n"
+    "from tests.lifecycle.namespaces import Stranger\n"
+    "def eventually(condition):\n"
+    "    deadline = time.monotonic() + 30\n"
+    "    while not condition():\n"
+    "        assert time.monotonic() < deadline\n"
+    "        time.sleep(0.01)\n"
+    "sa, other = (Sa2VA('scripted:', settings=settings, command=COMMAND) for _ in range(2))\n"
+    "pid = sa.segment(picture, 'objects=1').worker.pid\n"
+    "run = run_directory(settings)\n"
+    "(record,) = run.records()\n"
+)
+
+
+def test_a_stranger_with_a_dead_worker_s_number_is_never_signalled(client_program):
+    program = client_program(
+        REUSE + "os.kill(pid, signal.SIGKILL)\n"
+        "eventually(lambda: not Path(f'/proc/{pid}').exists())\n"
+        "stranger = Stranger(pid)\n"
+        "run.write(record)\n"
+        "print(bool(sa.status()), list_workers(settings), stop(record, run, force=True, wait=0.0).rung, flush=True)\n"
+        "run.write(record)\n"
+        "for client in (other, sa):\n"
+        "    found = client.segment(picture, 'objects=2')\n"
+        "    assert len(found) == 2 and found.worker.pid != pid\n"
+        "print(sa.unload(force=True).rung, stranger.signals(), flush=True)\n",
+        launcher=UNSHARE,
+    )
+    assert program.stdout.readline() == "False [] absent\n"
+    assert program.stdout.readline() == "asked ['[]']\n"
+
+
+def test_a_stranger_with_a_dead_client_s_number_does_not_keep_its_calls(client_program):
+    program = client_program(
+        REUSE + "child = os.fork()\n"
+        "if not child:\n"
+        "    Sa2VA('scripted:', settings=settings, command=COMMAND).segment(picture, 'steps=100000 pause=0.01')\n"
+        "eventually(lambda: sa.status().active)\n"
+        "os.kill(child, signal.SIGKILL)\n"
+        "os.waitpid(child, 0)\n"
+        "stranger = Stranger(child)\n"
+        "eventually(lambda: not sa.status().active)\n"
+        "print(sa.segment(picture, 'objects=1').worker.pid == pid, stranger.signals(), flush=True)\n",
+        launcher=UNSHARE,
+    )
+    assert program.stdout.readline() == "True ['[]']\n"
