@@ -306,7 +306,7 @@ class Client:
             try:
                 outcome = self._act(what, rng)
             except Sa2VAError as error:
-                outcome, words = "error", type(error).__name__
+                outcome, words = "error", f"{type(error).__name__}: {error}"
             except WrongAnswer as error:
                 outcome, words = "wrong", str(error)
             except BaseException:  # noqa: BLE001 - whatever it is, it is reported
@@ -489,8 +489,10 @@ class Chaos:
         self._later: list[tuple[float, Callable[[], None]]] = []
         self.counts = Counts()
         self.problems: list[str] = []
+        self.examples: dict[str, str] = {}
+        """The last error of each class, in its words: for people to judge."""
 
-    def run(self, seconds: float) -> Counts:
+    def run(self, seconds: float) -> None:
         begun = time.monotonic()
         rng = random.Random(self._seed)
         places: list[Sequence[str]] = [()] * CLIENTS + [UNSHARE] * can_be_made()
@@ -513,7 +515,6 @@ class Chaos:
                 self._ended_badly(client)
         self._look_for_what_is_left()
         self.counts.seconds = time.monotonic() - begun
-        return self.counts
 
     def _start(self, launcher: Sequence[str]) -> Running:
         number = next(self._numbers)
@@ -531,7 +532,9 @@ class Chaos:
             outcome, words = said["outcome"], said["words"]
             self.counts.compared += outcome in {"right", "wrong"}
             if outcome == "error":
-                self.counts.errors[words] = self.counts.errors.get(words, 0) + 1
+                kind = words.partition(":")[0]
+                self.counts.errors[kind] = self.counts.errors.get(kind, 0) + 1
+                self.examples[kind] = words
             elif outcome in {"wrong", "untyped"}:
                 setattr(self.counts, outcome, getattr(self.counts, outcome) + 1)
                 self.problems.append(f"{outcome} ({said['act']}): {words}")
@@ -689,16 +692,16 @@ def _end_of(log: Path) -> str:
     return log.read_text(errors="replace")[-6000:]
 
 
-def attack(*, seed: int, seconds: float, model: str, transport: str) -> tuple[Counts, list[str]]:
-    """Chaos in a folder of its own. The folder stays where there was a problem."""
+def attack(*, seed: int, seconds: float, model: str, transport: str) -> Chaos:
+    """Chaos in a folder of its own, with what it came to. The folder stays where there was a problem."""
     folder = Path(tempfile.mkdtemp(prefix="sa2va-"))
     chaos = Chaos(seed=seed, model=model, transport=transport, folder=folder)
-    counts = chaos.run(seconds)
+    chaos.run(seconds)
     if chaos.problems:
         chaos.problems.append(f"see {folder}, and run seed {seed} again")
     else:
         shutil.rmtree(folder, ignore_errors=True)
-    return counts, chaos.problems
+    return chaos
 
 
 def main() -> int:
@@ -719,9 +722,10 @@ def main() -> int:
     print(f"seed {given.seed}", flush=True)  # noqa: T201
     os.environ["SA2VA_CONFIG"] = os.devnull
     model = given.model if given.model == TINY else "scripted:"
-    counts, problems = attack(seed=given.seed, seconds=given.seconds, model=model, transport=given.transport)
-    print(json.dumps(dataclasses.asdict(counts), indent=1), *problems, sep="\n")  # noqa: T201
-    return 1 if problems else 0
+    chaos = attack(seed=given.seed, seconds=given.seconds, model=model, transport=given.transport)
+    print(json.dumps(dataclasses.asdict(chaos.counts), indent=1))  # noqa: T201
+    print(*chaos.examples.values(), *chaos.problems, sep="\n")  # noqa: T201
+    return 1 if chaos.problems else 0
 
 
 if __name__ == "__main__":

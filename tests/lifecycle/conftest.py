@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from sa2va_host import Cancellation, Sa2VA
 from sa2va_host.config import Settings, load_settings
 from sa2va_host.lifecycle.rendezvous import Record, RunDirectory
+from sa2va_host.lifecycle.workers import run_directory
 from sa2va_host.machine import processes
 from sa2va_host.protocol import envelope, transport, wire
 from sa2va_host.results import Segmentation
@@ -47,8 +48,7 @@ def run_path() -> Iterator[Path]:
         path = Path(folder) / "run"
         yield path
         if path.exists():
-            run = RunDirectory(path)
-            for record in run.records():
+            for record in run_directory(load_settings(run_dir=str(path))).records():
                 processes.signal_group(record.process, kill=True)
                 processes.wait_group_gone(record.process, 5)
 
@@ -62,7 +62,7 @@ def settings(run_path: Path) -> Settings:
 
 @pytest.fixture
 def run(settings: Settings) -> RunDirectory:
-    return RunDirectory(Path(settings.run_dir))
+    return run_directory(settings)
 
 
 @pytest.fixture

@@ -24,10 +24,11 @@ if SURVIVE:
 def test_chaos_costs_no_right_answer_and_leaves_nothing(model, transport, share, repeats, figure):
     seconds = share * repeats(30, 1350).stop
     print(f"seed {SEED}")  # noqa: T201 - pytest shows it where this fails
-    counts, problems = attack(seed=SEED, seconds=seconds, model=model, transport=transport)
+    chaos = attack(seed=SEED, seconds=seconds, model=model, transport=transport)
+    counts = chaos.counts
     figure.count(
         22, f"chaos ({model.partition(':')[0]}, {transport})", seed=SEED, **dataclasses.asdict(counts)
     )
-    assert not problems, "\n".join([f"SA2VA_CHAOS_SEED={SEED}", *problems])
+    assert not chaos.problems, "\n".join([f"SA2VA_CHAOS_SEED={SEED}", *chaos.problems])
     assert counts.compared > counts.seconds / 10
     assert counts.killed_workers

@@ -89,13 +89,12 @@ def test_a_running_call_outlives_a_famine(client_program):
 def test_without_descriptors_nobody_is_taken_for_dead_but_a_watched_death_is_seen(client_program):
     program = client_program(
         FAMINE + "import subprocess\n"
-        "from pathlib import Path\n"
         "from sa2va_host.errors import WorkerError\n"
-        "from sa2va_host.lifecycle.rendezvous import RunDirectory\n"
+        "from sa2va_host.lifecycle.workers import run_directory\n"
         "from sa2va_host.machine import processes\n"
         "sa = Sa2VA('scripted:', settings=settings, command=COMMAND)\n"
         "sa.load()\n"
-        "run = RunDirectory(Path(settings.run_dir))\n"
+        "run = run_directory(settings)\n"
         "(record,) = run.records()\n"
         "child = subprocess.Popen(['sleep', '60'])\n"
         "watch = processes.DeathWatch(processes.identify(child.pid))\n"

@@ -111,14 +111,16 @@ def as_nobody():
 
 
 @as_root
-def test_two_users_have_workers_of_their_own_and_none_touches_the_others(connect, picture, run, as_nobody):
+def test_two_users_have_workers_of_their_own_and_none_touches_the_others(
+    connect, picture, settings, as_nobody
+):
     sa = connect()
     pid = sa.segment(picture, "objects=1").worker.pid
-    run.path.parent.chmod(0o755)
+    Path(settings.run_dir).parent.chmod(0o755)
     refused = as_nobody(
         "try:\n    Sa2VA('scripted:', command=COMMAND).segment(picture, 'objects=1')\n"
         "except Sa2VAError as error:\n    print(type(error).__name__, error)",
-        SA2VA_RUN_DIR=str(run.path),
+        SA2VA_RUN_DIR=settings.run_dir,
     )
     assert refused.startswith("ConfigError")
     assert "another user" in refused
