@@ -23,6 +23,7 @@ import msgspec
 from sa2va_host.config import Settings
 from sa2va_host.errors import Cancelled, Sa2VAError, WorkerStartFailed, from_wire
 from sa2va_host.machine import processes
+from sa2va_host.machine.descriptors import reporting_shortage
 from sa2va_host.machine.worker_program import clean_environment, worker_command
 from sa2va_host.protocol.boot import EXIT_TAKEN, Boot
 from sa2va_host.protocol.specification import Specification
@@ -227,16 +228,17 @@ def _spawn(command: list[str], boot: Boot, run: RunDirectory) -> _Child:
     if sys.platform == "win32":
         creation = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
     try:
-        child = _Child(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=log,
-            cwd=run.path,
-            env=clean_environment(os.environ),
-            start_new_session=True,
-            creationflags=creation,
-        )
+        with reporting_shortage():
+            child = _Child(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                cwd=run.path,
+                env=clean_environment(os.environ),
+                start_new_session=True,
+                creationflags=creation,
+            )
     except OSError as error:
         raise WorkerStartFailed(
             f"The worker's program {command[0]!r} cannot be started: {error}.", advice="Check worker_python."

@@ -91,7 +91,7 @@ ATTACKS = {
     "delete file": 5,
     "delete directory": 0.5,
 }
-"""What the attacker does, about twice a second."""
+"""What the attacker does."""
 
 
 class WrongAnswer(Exception):
@@ -112,6 +112,8 @@ class Scripted:
     models = SCRIPTS
     command: list[str] | None = COMMAND
     deadline = DEADLINE
+    pace = 0.5
+    """Seconds between attacks, on average."""
 
     def question(self, rng: random.Random) -> Question:
         kind = rng.choices(["segment", "each", "chat", "video"], [50, 10, 25, 15])[0]
@@ -178,6 +180,8 @@ class Bundled:
     models = (TINY,)
     command: list[str] | None = None
     deadline = 6 * DEADLINE
+    pace = 4.0
+    """It loads for a second or two."""
     prompts = ("the red circle", "the blue square", "all circles")
 
     def __init__(self, right: dict[str, str]) -> None:
@@ -292,9 +296,13 @@ class Client:
             descriptors=after.descriptors - before.descriptors,
             growth=after.resident - (settled or before).resident,
             leaked=after.leaked_since(before),
+            before=dataclasses.asdict(before),
+            after=dataclasses.asdict(after),
             holds=sorted(
                 str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()
             ),
+            children=Path(f"/proc/self/task/{os.getpid()}/children").read_text().split(),
+            threads=[thread.name for thread in threading.enumerate()],
         )
 
     def _act_until_over(self, number: int) -> None:
@@ -466,8 +474,16 @@ class Running:
             self.process.wait()
             return False
         finally:
-            self.reader.join(5)
+            self.let_go()
         return True
+
+    def let_go(self) -> None:
+        """Once it has ended."""
+        self.reader.join(5)
+        for pipe in (self.process.stdin, self.process.stdout):
+            with contextlib.suppress(OSError):  # what it was told last may not have left
+                assert pipe is not None
+                pipe.close()
 
     def frozen_within(self, begun: float, ended: float) -> float:
         return sum(max(0.0, min(ended, until) - max(begun, since)) for since, until in self.frozen)
@@ -499,7 +515,7 @@ class Chaos:
         self._clients = [self._start(place) for place in places]
         settle_at = begun + seconds / 3
         while time.monotonic() < begun + seconds:
-            time.sleep(rng.uniform(0.1, 0.9))
+            time.sleep(self._world.pace * rng.uniform(0.2, 1.8))
             self._run_what_is_due()
             with contextlib.suppress(Sa2VAError, OSError):
                 self._attack(rng)
@@ -627,7 +643,7 @@ class Chaos:
         now = time.monotonic()
         for place, client in enumerate(self._clients):
             if client.process.poll() is not None:
-                client.reader.join(5)
+                client.let_go()
                 if not client.attacked:
                     self._ended_badly(client)
             else:

@@ -27,7 +27,7 @@ def test_chaos_costs_no_right_answer_and_leaves_nothing(model, transport, share,
     chaos = attack(seed=SEED, seconds=seconds, model=model, transport=transport)
     counts = chaos.counts
     figure.count(
-        22, f"chaos ({model.partition(':')[0]}, {transport})", seed=SEED, **dataclasses.asdict(counts)
+        29, f"chaos ({model.partition(':')[0]}, {transport})", seed=SEED, **dataclasses.asdict(counts)
     )
     assert not chaos.problems, "\n".join([f"SA2VA_CHAOS_SEED={SEED}", *chaos.problems])
     assert counts.compared > counts.seconds / 10

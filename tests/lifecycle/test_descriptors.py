@@ -50,6 +50,24 @@ def test_a_large_image_is_sent_in_a_famine_too(client_program):
     assert program.stdout.readline() == "alive\n"
 
 
+def test_a_worker_that_cannot_be_started_in_a_famine_is_not_blamed_on_its_interpreter(client_program):
+    program = client_program(
+        FAMINE + "from sa2va_host.errors import Sa2VAError\n"
+        "sa = Sa2VA('scripted:', settings=settings, command=COMMAND)\n"
+        "words = ''\n"
+        "for left in range(14):\n"
+        "    sa.load()\n"
+        "    sa.unload()\n"
+        "    try:\n"
+        "        with famine(left):\n"
+        "            sa.load()\n"
+        "    except Sa2VAError as error:\n"
+        "        words += str(error)\n"
+        "print('no file descriptor left' in words, 'worker_python' in words, flush=True)\n"
+    )
+    assert program.stdout.readline() == "True False\n"
+
+
 def test_what_is_imported_late_is_told_as_a_shortage_too(client_program):
     program = client_program(
         FAMINE + "sa = Sa2VA('scripted:', settings=settings, command=COMMAND)\n"
