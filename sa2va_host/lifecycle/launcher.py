@@ -116,7 +116,9 @@ def _start(
     command: Sequence[str] | None,
     cancelled: Callable[[], bool],
 ) -> Record | None:
-    """One attempt, under the spawn lock. None when another worker still holds the life lock."""
+    """One attempt, under the spawn lock. None when another worker still holds the life lock, or the new one has left
+    again in order.
+    """
     _sweep(specification, run)
     deaths, last = run.recent_deaths(specification, DEATH_WINDOW)
     if deaths >= DEATHS_ALLOWED:
@@ -163,7 +165,8 @@ def _await_record(
         if child.has_ended(wait=False):
             reason = child.reason
             note = run.read_exit(boot.incarnation)
-            if child.returncode == EXIT_TAKEN or (child.is_lost and note is not None and note.orderly):
+            # An orderly one served others meanwhile and left, or found that another one lives.
+            if child.returncode == EXIT_TAKEN or (note is not None and note.orderly):
                 return None
             if note is not None and note.code:  # it came up and went again while we blinked
                 raise from_wire(note.code, note.message, note.advice, run.log_tail(boot.incarnation))

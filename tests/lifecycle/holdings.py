@@ -67,7 +67,7 @@ def make_old(run: RunDirectory) -> None:
 
 def stray_files(run: RunDirectory, specifications: int) -> list[str]:
     """What nobody will clear away, once workers of so many specifications have ended and been started anew: all but
-    their locks, and the latest ten logs with what is said beside them.
+    their locks, and the latest ten logs with what lies beside them.
     """
     files = [path for path in run.path.iterdir() if not path.is_dir()]
     logs = {path.stem for path in files if path.suffix == ".log"}
@@ -75,6 +75,6 @@ def stray_files(run: RunDirectory, specifications: int) -> list[str]:
         path.name
         for path in files
         if path.suffix not in {".life", ".spawn", ".memory"}
-        and not (path.suffix in {".log", ".exit", ".ready"} and path.stem in logs)
+        and not (path.suffix in {".log", ".exit", ".ready", ".sock"} and path.stem in logs)
     ]
     return stray + sorted(logs)[KEPT_LOGS + specifications :]
