@@ -70,6 +70,7 @@ def ensure_worker(
             )
         try:
             with run.spawn_lock(specification).acquire(timeout=0.05, poll_interval=0.01):
+                run.close_to_others()
                 found = run.find(specification)
                 if found is not None:
                     return found

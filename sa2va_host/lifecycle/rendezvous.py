@@ -92,10 +92,13 @@ class _Deaths(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RunDirectory:
-    """One owner-only directory, made on first use. Raises `ConfigError` when it cannot be trusted."""
+    """One owner-only directory, made on first use. Raises `ConfigError` when it cannot be trusted. ``within`` is the
+    one that it is a folder of.
+    """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, within: RunDirectory | None = None) -> None:
         self.path = _owner_only(path)
+        self._within = within
 
     def write(self, record: Record) -> None:
         """Make the worker known, or change what is known of it. Atomic; readers see the old or the new
@@ -155,6 +158,16 @@ class RunDirectory:
     def spawn_lock(self, specification: Specification) -> FileLock:
         """Who holds it may start a worker for this checkpoint."""
         return _lock(self.path / f"{specification.checkpoint_key}.spawn")
+
+    def close_to_others(self) -> None:
+        """For whoever has just taken the spawn lock: where the directory was deleted meanwhile, taking the lock has
+        made it anew, as open as the umask says. Only our own user can have done so: others cannot write above it.
+        """
+        if sys.platform == "win32":
+            return
+        if self._within is not None:
+            self._within.close_to_others()
+        self.path.chmod(0o700)
 
     def life_lock(self, specification: Specification) -> FileLock:
         """Held by the worker itself, from before its socket exists until it ends."""
@@ -322,7 +335,7 @@ def run_directory_of(path: Path) -> RunDirectory:
     """The run directory at ``path`` that belongs to this PID namespace. Raises `ConfigError` as `RunDirectory` does."""
     run = RunDirectory(path)
     namespace = pid_namespace()
-    return RunDirectory(run.path / f"ns-{namespace}") if namespace else run
+    return RunDirectory(run.path / f"ns-{namespace}", within=run) if namespace else run
 
 
 def _make(path: Path) -> None:

@@ -68,6 +68,21 @@ def test_a_worker_that_cannot_be_started_in_a_famine_is_not_blamed_on_its_interp
     assert program.stdout.readline() == "True False\n"
 
 
+def test_masks_that_are_asked_for_in_a_famine_are_a_shortage_too(client_program):
+    """What resizes them is imported by the first one."""
+    program = client_program(
+        FAMINE + "sa = Sa2VA('scripted:', settings=settings, command=COMMAND)\n"
+        "found = sa.segment(picture, 'objects=1')\n"
+        "with famine(0):\n"
+        "    try:\n"
+        "        found.boxes()\n"
+        "    except Exception as error:\n"
+        "        kind = type(error).__name__\n"
+        "print(kind, found.masks().shape, flush=True)\n"
+    )
+    assert program.stdout.readline() == "WorkerError (1, 48, 64)\n"
+
+
 def test_what_is_imported_late_is_told_as_a_shortage_too(client_program):
     program = client_program(
         FAMINE + "sa = Sa2VA('scripted:', settings=settings, command=COMMAND)\n"

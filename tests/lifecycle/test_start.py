@@ -329,7 +329,8 @@ def test_a_worker_that_served_another_and_left_before_its_launcher_looked_is_no_
     """A machine that is busy, or a launcher that was stopped for a moment."""
     from sa2va_host.lifecycle import launcher
 
-    await_record, left = launcher._await_record, []
+    await_record = launcher._await_record
+    left: list[int] = []
     sa, other = connect(), connect(keep_alive=0)
 
     def await_late(child, *arguments):

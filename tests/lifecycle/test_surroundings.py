@@ -7,6 +7,7 @@ import contextlib
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from sa2va_host.lifecycle.rendezvous import RunDirectory
 from sa2va_host.models.choice import specify
 
 from .conftest import COMMAND, ROOT
@@ -262,3 +264,25 @@ def test_a_log_spells_control_characters_and_no_name_can_forge_a_record(connect)
     log = Path(sa.status().log).read_text()
     assert "\\x1b]0;owned\\x07\n  2026-01-01" in log
     assert not {"\x1b", "\x07"} & set(log)
+
+
+def test_a_run_directory_that_is_deleted_while_a_worker_is_started_does_not_become_open_to_others(
+    connect, picture, settings, monkeypatch
+):
+    """Who takes a lock in it makes it anew; with the umask of most people everybody would be refused from then on."""
+    spawn_lock, deleted = RunDirectory.spawn_lock, []
+
+    def delete_and_lock(self, specification):
+        if not deleted:
+            deleted.append(True)
+            shutil.rmtree(settings.run_dir)
+        return spawn_lock(self, specification)
+
+    monkeypatch.setattr(RunDirectory, "spawn_lock", delete_and_lock)
+    before = os.umask(0o022)
+    try:
+        pid = connect().segment(picture, "objects=1").worker.pid
+    finally:
+        os.umask(before)
+    assert connect().segment(picture, "objects=2").worker.pid == pid
+    assert stat.S_IMODE(Path(settings.run_dir).stat().st_mode) == 0o700
