@@ -19,8 +19,8 @@ CANCEL_MARGIN = 1.0
 
 LOAD_SHARE = 0.3
 """The part of ``stall_limit`` for which a load may go without progress: reading weights shows some for each tensor,
-while a step on a large image may be one long silence. Code that hangs while it loads, as a chat template or a plugin can,
-holds everybody who waits for the model.
+while a step on a large image may be one long silence. Code that hangs while it loads, as a chat template or a plugin
+can, holds everybody who waits for the model.
 """
 
 
