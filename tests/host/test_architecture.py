@@ -21,6 +21,7 @@ WORKER_MAY_IMPORT = {
     "machine.clone",
     "machine.distribution",
     "machine.processes",
+    "machine.terminal",
     "models.checkpoint_folder",
     "models.own_code",
     "plugins.hookspecs",
