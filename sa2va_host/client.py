@@ -16,6 +16,7 @@ from .config import Settings, checked_timeout, load_settings
 from .events import Event
 from .generation import GREEDY, Generation
 from .lifecycle.workers import run_directory
+from .machine.descriptors import reporting_shortage
 from .models.choice import choose, specify
 from .models.notice import notes_on
 from .prompts import checked_history, checked_prompt, checked_prompts
@@ -112,6 +113,7 @@ class Sa2VA:
         """
         self._session.attach()
 
+    @reporting_shortage()
     def segment(
         self,
         image: Source,
@@ -126,6 +128,7 @@ class Sa2VA:
         """
         return self._segment(image, [checked_prompt(prompt)], generation, timeout, cancellation)[0]
 
+    @reporting_shortage()
     def segment_each(
         self,
         image: Source,
@@ -175,6 +178,7 @@ class Sa2VA:
         size = tuple(outcome.arrays[0].shape[:2])
         return to_segmentation(outcome, size, 1, is_video=False, notes=notes), outcome
 
+    @reporting_shortage()
     def track(
         self,
         frames: Iterable[Source] | str | os.PathLike[str] | Clip,
@@ -211,6 +215,7 @@ class Sa2VA:
             cancellation=cancellation,
         )
 
+    @reporting_shortage()
     def segment_video(
         self,
         frames: Iterable[Source] | str | os.PathLike[str] | Clip,
@@ -236,6 +241,7 @@ class Sa2VA:
         ) as track:
             return track.collect()
 
+    @reporting_shortage()
     def chat(
         self,
         prompt: str,
@@ -289,6 +295,7 @@ class Sa2VA:
         )
         return to_chat_answer(outcome, notes)
 
+    @reporting_shortage()
     def process(
         self,
         image: Source,
@@ -331,6 +338,7 @@ class Sa2VA:
         )
         return to_probabilities(outcome, given.shape)
 
+    @reporting_shortage()
     def load(self, *, timeout: float | None = None, cancellation: Cancellation | None = None) -> ModelInfo:
         """Have the model in memory, and say what it is."""
         from .protocol import wire
@@ -343,6 +351,7 @@ class Sa2VA:
         assert outcome.info is not None
         return outcome.info
 
+    @reporting_shortage()
     def status(self) -> WorkerStatus:
         """The worker that would answer a call now; never starts one. A false status says that there is none."""
         from .lifecycle.status import ABSENT, worker_status
@@ -350,6 +359,7 @@ class Sa2VA:
         found = self._find()
         return ABSENT if found is None else worker_status(found[0])
 
+    @reporting_shortage()
     def unload(self, force: bool = False, timeout: float | None = None) -> Stopped:
         """End the worker and give its memory back; returns when the process is gone.
 

@@ -83,6 +83,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Whether a checkpoint's own code runs, in its worker, where it brings any. For a model of the hub ``revision``
     must then be a commit.
     """
+    trust_workflows: bool = False
+    """Whether a ComfyUI workflow may name what runs here: the code of a checkpoint, a worker's Python, a kernel that is
+    fetched for ``attention``. A workflow may come from anybody, and the settings of ComfyUI's page are open to whoever
+    reaches its port, so this is set in the file or the environment alone.
+    """
     tracker_decoder: str = ""
     """Whose mask decoder propagates masks where a call conditions on masks: a folder or `ORG/NAME` with SAM2's original
     weights, or a Sa2VA-i checkpoint. Empty takes the model's own.
@@ -104,7 +109,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     start_timeout: float = 60.0
     """How long a worker process may take until it answers (it does so before it loads anything)."""
     stall_limit: float = 600.0
-    """A worker without any progress for this long is ended."""
+    """A worker without any progress for this long is ended; one that loads its model, after 0.3 of it."""
     cancel_grace: float = 30.0
     """How long a cancelled call may go on with its current step before the worker is ended."""
     unload_wait: float = 10.0

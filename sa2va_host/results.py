@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from .machine.descriptors import reporting_shortage
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -65,6 +67,7 @@ class Segmentation:
 
         return phrases(self.text, len(self))
 
+    @reporting_shortage()
     def probabilities(
         self,
         refinement: Refinement | None = None,
@@ -83,6 +86,7 @@ class Segmentation:
             stack[place] = probability
         return stack if self.is_video else stack[:, 0]
 
+    @reporting_shortage()
     def masks(
         self,
         threshold: float = 0.5,
@@ -109,6 +113,7 @@ class Segmentation:
                 stack[place] = to_mask(probability, refinement, threshold)
         return stack if self.is_video else stack[:, 0]
 
+    @reporting_shortage()
     def boxes(
         self,
         threshold: float = 0.5,

@@ -23,6 +23,7 @@ import msgspec
 
 from sa2va_host.lifecycle.rendezvous import ExitNote, Record, RunDirectory
 from sa2va_host.machine.processes import current, is_alive
+from sa2va_host.machine.terminal import escape_controls
 from sa2va_host.protocol import transport
 from sa2va_host.protocol.boot import EXIT_ABANDONED, EXIT_BOOT, EXIT_TAKEN, MAX_BYTES, Boot
 from sa2va_host.protocol.envelope import PROTOCOL
@@ -36,6 +37,15 @@ _log = logging.getLogger("sa2va_worker")
 MAX_FILES = 65536
 _TAKEN_AFTER = 0.3
 """How long to wait for the life lock of a predecessor that is leaving; Python's start comes on top of it."""
+
+
+class _Formatter(logging.Formatter):
+    """Spells control characters, and begins no line but a record's own at the margin: what a checkpoint or a client is
+    called can neither drive the terminal of whoever reads the log nor forge a record.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        return escape_controls(super().format(record)).replace("\n", "\n  ")
 
 
 class _Version(msgspec.Struct):
@@ -68,11 +78,9 @@ def _serve(factory: EngineFactory) -> int:
     if hasattr(signal, "SIGUSR1"):
         faulthandler.register(signal.SIGUSR1)  # prints every thread's stack into the log
     boot = _read_boot()
-    logging.basicConfig(
-        level=getattr(logging, boot.log_level.upper(), logging.INFO),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=getattr(logging, boot.log_level.upper(), logging.INFO), handlers=[handler])
     run = RunDirectory(Path(boot.run_dir))
     lock = _take_life_lock(run, boot)
     context = transport.make_context()

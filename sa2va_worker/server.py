@@ -15,7 +15,7 @@ from collections.abc import Callable
 import msgspec
 import zmq
 
-from sa2va_host.errors import Cancelled, ModelLoadFailed, Sa2VAError, WorkerDied
+from sa2va_host.errors import Cancelled, ModelLoadFailed, Sa2VAError, WorkerDied, WorkerError
 from sa2va_host.lifecycle.rendezvous import ExitNote, Record, RunDirectory
 from sa2va_host.protocol import envelope, transport, wire
 from sa2va_host.protocol.boot import EXIT_BROKEN, EXIT_LOAD
@@ -239,7 +239,11 @@ class Server:
         if self._lost or now - self._record_seen < _RECORD_EVERY:
             return
         self._record_seen = now
-        found = self._run.place_of(self._record)
+        try:
+            found = self._run.place_of(self._record)
+        except WorkerError as error:
+            _log.warning("whether this worker can still be found is unknown: %s", error)
+            return
         socket = self._record.endpoint.path
         if (socket is not None and not socket.exists()) or (
             found is not None and found.incarnation != self._record.incarnation
@@ -256,7 +260,7 @@ class Server:
         """Change the run directory. Where that fails (it is full, it was deleted) it costs nobody an answer."""
         try:
             write()
-        except OSError as error:
+        except (OSError, WorkerError) as error:
             _log.warning("the run directory cannot be changed: %s", error)
 
     def _fail_load(self, error: BaseException) -> None:

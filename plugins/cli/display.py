@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from sa2va_host.events import Progress
 
+from .streams import SpellingProxy, obeyed
+
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
@@ -114,13 +116,15 @@ class Display:
                 BarColumn(bar_width=30),
                 TextColumn("{task.fields[amount]}"),
                 TimeElapsedColumn(),
-                console=Console(stderr=True),
+                console=Console(file=obeyed(sys.stderr)),
                 transient=True,
                 # Else rich would show on the terminal what a pipe is waiting for.
                 redirect_stdout=sys.stdout.isatty(),
             )
             self._task = self._bar.add_task(phase, total=None, amount="")
             self._bar.start()
+            if sys.stdout.isatty():  # rich has put its own stream in the place of ours, until it stops
+                sys.stdout = SpellingProxy(sys.stdout)
         total = getattr(event, "total", None)
         done = getattr(event, "done", 0)
         self._bar.update(

@@ -144,8 +144,11 @@ def _open(log: Path) -> IO[bytes]:
 
 
 def _write(_log: Path, lines: Iterable[bytes]) -> None:
-    sys.stdout.buffer.writelines(lines)
-    sys.stdout.buffer.flush()
+    if sys.stdout.isatty():
+        sys.stdout.writelines(line.decode("utf-8", "backslashreplace") for line in lines)
+    else:
+        sys.stdout.buffer.writelines(lines)
+    sys.stdout.flush()
 
 
 def _write_document(log: Path, lines: Iterable[bytes]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import legacy, memory, model_list, preferences
+from . import legacy, memory, model_list, preferences, routes
 from .chat import Sa2VAChat
 from .model_options import Sa2VAModelOptions
 from .refine_edges import Sa2VARefineEdges
@@ -35,4 +35,5 @@ async def comfy_entrypoint() -> Sa2VAExtension:
     """Called once by ComfyUI. Starts no process."""
     model_list.register_folder()
     memory.follow_comfyui()
+    routes.register()
     return Sa2VAExtension()

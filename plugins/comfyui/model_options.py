@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from comfy_api.latest import io
 
+from sa2va_host.config import load_settings, settings_file
 from sa2va_host.errors import InvalidInput
 from sa2va_host.generation import MAX_NEW_TOKENS, Generation
 from sa2va_host.protocol.specification import AUTO, QUANTIZATIONS
 
-from . import preferences
 from .inputs import OPTIONS, schema
 from .options import Options
 
 NOW, MINUTES, FOR_EVER, SETTING = "unload now", "minutes", "for ever", "as set"
+ATTENTION = (AUTO, "sdpa", "flash_attention_2", "eager")
+DTYPES = (AUTO, "bfloat16", "float16", "float32")
 
 
 class Sa2VAModelOptions(io.ComfyNode):
@@ -47,14 +50,14 @@ class Sa2VAModelOptions(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "attention",
-                    options=[AUTO, "sdpa", "flash_attention_2", "eager"],
+                    options=list(ATTENTION),
                     default=AUTO,
                     tooltip="auto takes the fastest that works here. flash_attention_2 (use_flash_attn in other packs)"
                     " needs flash-attn in the worker's environment.",
                 ),
                 io.Combo.Input(
                     "dtype",
-                    options=[AUTO, "bfloat16", "float16", "float32"],
+                    options=list(DTYPES),
                     default=AUTO,
                     tooltip="The number format of the weights. auto: bfloat16 on GPUs that have it.",
                 ),
@@ -83,7 +86,7 @@ class Sa2VAModelOptions(io.ComfyNode):
                     "worker_python",
                     default="",
                     tooltip="The Python that runs the worker. Empty: what `sa2va setup` has made, else ComfyUI's own. "
-                    "Counts only where Settings > Sa2VA > Trust workflows is on.",
+                    "Counts only where your sa2va.toml says trust_workflows = true.",
                 ),
                 io.Int.Input(
                     "max_new_tokens",
@@ -152,7 +155,8 @@ class Sa2VAModelOptions(io.ComfyNode):
         revision: str = "",
         trust_remote_code: bool = False,
     ) -> io.NodeOutput:
-        _check_trust(trust_remote_code, worker_python.strip())
+        _check_choices(quantization=(quantization, QUANTIZATIONS), dtype=(dtype, DTYPES))
+        _check_trust(trust_remote_code, worker_python.strip(), attention)
         sampling: dict[str, Any] = {
             "temperature": temperature,
             "top_p": top_p,
@@ -181,20 +185,29 @@ class Sa2VAModelOptions(io.ComfyNode):
         )
 
 
-def _check_trust(trust_remote_code: bool, worker_python: str) -> None:
+def _check_choices(**given: tuple[str, Sequence[str]]) -> None:
+    """Raises `InvalidInput` for what the node does not offer: ComfyUI does not check what comes over a wire."""
+    for name, (value, offered) in given.items():
+        if value not in offered:
+            raise InvalidInput(f"{name} is {value!r}.", advice=f"Use one of {', '.join(offered)}.")
+
+
+def _check_trust(trust_remote_code: bool, worker_python: str, attention: str) -> None:
     """Raises `InvalidInput` where a workflow says what runs on this machine and the user lets none do so."""
-    if preferences.is_on(preferences.TRUST_WORKFLOWS):
+    if load_settings().trust_workflows:
         return
     if trust_remote_code:
         what, way_out = "run code that a checkpoint brings", "turn trust_remote_code off"
     elif worker_python:
         what = f"run the program {worker_python!r}"
         way_out = "leave worker_python empty: your own settings file may name it"
+    elif attention not in ATTENTION:
+        what, way_out = f"fetch and run the kernel {attention!r}", f"use one of {', '.join(ATTENTION)}"
     else:
         return
     raise InvalidInput(
         f"The workflow asks to {what}, and here no workflow may.",
-        advice=f"If you trust it, switch on Settings > Sa2VA > Trust workflows, or {way_out}.",
+        advice=f"If you trust it, write trust_workflows = true into {settings_file()}, or {way_out}.",
     )
 
 
@@ -240,7 +253,7 @@ def _later_inputs() -> list[Any]:
             default=False,
             optional=True,
             tooltip="Run the code that a checkpoint brings, which may do whatever you may. Models of the hub need a"
-            " commit as revision. Counts only where Settings > Sa2VA > Trust workflows is on.",
+            " commit as revision. Counts only where your sa2va.toml says trust_workflows = true.",
         ),
     ]
 

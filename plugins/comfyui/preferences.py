@@ -10,8 +10,6 @@ import folder_paths
 
 OLD_NAMES = "Sa2VA.OldNames"
 """Whether the nodes of alexjx/ComfyUI-Sa2VA-XJ are offered, so that its workflows load."""
-TRUST_WORKFLOWS = "Sa2VA.TrustWorkflows"
-"""Whether a workflow may say what runs here, a checkpoint's own code or a worker's Python; it may come from anybody."""
 
 _log = logging.getLogger(__name__)
 

@@ -51,8 +51,13 @@ class Link:
         self._cancel_grace = cancel_grace
         self._unload_wait = unload_wait
         try:
-            self._waker, self._context = transport.Waker(), transport.make_context()
+            self._waker = transport.Waker()
+        except OSError as error:
+            raise no_connection(error) from error
+        try:
+            self._context = transport.make_context()
         except (OSError, zmq.ZMQError) as error:
+            self._waker.close()
             raise no_connection(error) from error
         self.arena = Arena()
         """Where the arrays of calls are put, so that the worker sees them without their being sent."""
@@ -324,7 +329,11 @@ class Link:
         watchdog = Watchdog(
             stall_limit=self._stall_limit, cancel_grace=self._cancel_grace, loaded=record.info is not None
         )
-        self._worker = Peer(Connection(self._context, record, Ledger(self.arena)), run, watchdog)
+        try:
+            self._worker = Peer(Connection(self._context, record, Ledger(self.arena)), run, watchdog)
+        except Sa2VAError as error:  # no descriptor is left for the socket, say; the worker lives on
+            fail_each(self._book.take_waiting(), error)
+            return
         for call in self._book.take_waiting():
             self._send_call(self._worker, call)
 
@@ -339,7 +348,10 @@ class Link:
         self._disconnect()
         tail = worker.run.log_tail(connection.record.incarnation)
         for call in self._book.take_sent():
-            innocent = unreached or (note is not None and (note.orderly or note.resend))
+            # Where the note says what failed, that is the call's error too, whether it arrived or not: to be out of
+            # memory is answered by others making way, not by trying again.
+            unheard = unreached and (note is None or not note.code)
+            innocent = unheard or (note is not None and (note.orderly or note.resend))
             # To its caller a call to a worker that is as good as dead is a "next call", which must work.
             too_late = loaded and died_at - call.sent_at < _TOO_LATE
             if not call.begun and (innocent or too_late):

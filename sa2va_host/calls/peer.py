@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
+from sa2va_host.errors import WorkerError
 from sa2va_host.lifecycle.connection import Connection
 from sa2va_host.lifecycle.rendezvous import ExitNote, RunDirectory
 from sa2va_host.lifecycle.watchdog import Verdict, Watchdog
@@ -23,7 +24,6 @@ class Peer:
         """Kill it, once, and write down why; its death is noticed like any other."""
         if self._ended:
             return
-        self._ended = True
         record = self.connection.record
         note = ExitNote(
             reason=verdict.what,
@@ -35,4 +35,6 @@ class Peer:
         )
         with contextlib.suppress(OSError):
             self.run.write_exit(record.incarnation, note, unless_known=True)
-        processes.signal_group(record.process, kill=True)
+        with contextlib.suppress(WorkerError):  # who belongs to it is unknown now; it is asked for again
+            processes.signal_group(record.process, kill=True)
+            self._ended = True

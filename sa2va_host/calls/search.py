@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from sa2va_host.errors import OutOfMemory
 from sa2va_host.lifecycle.rendezvous import Record, RunDirectory
+from sa2va_host.machine.descriptors import reporting_shortage
 
 Full = tuple[OutOfMemory, float]
 """Why a worker found no memory for its model, and until when others are waited for, on the monotonic clock."""
@@ -47,7 +48,8 @@ class Search:
 
         def search() -> None:
             try:
-                result = self._connect(given_up, lambda: self._tell(starting), full)
+                with reporting_shortage():
+                    result = self._connect(given_up, lambda: self._tell(starting), full)
             except BaseException as error:  # noqa: BLE001 - it belongs to the callers
                 failure = error
                 self._tell(lambda: end(lambda: failed(failure)))

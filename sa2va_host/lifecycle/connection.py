@@ -37,7 +37,9 @@ class Received(msgspec.Struct, frozen=True):
 
 
 class Connection:
-    """Connected from the start; `close` when done. Says hello by itself. ``ledger``: what is lent to the worker."""
+    """Connected from the start; `close` when done. Says hello by itself. ``ledger``: what is lent to the worker. Raises
+    `WorkerError` where this process cannot have another socket.
+    """
 
     def __init__(
         self, context: zmq.Context[zmq.Socket[bytes]], record: Record, ledger: Ledger | None = None
@@ -48,9 +50,16 @@ class Connection:
         self._token = bytes.fromhex(record.token)
         me = processes.current()
         self._envelope = envelope.Envelope(self._incarnation, self._token, me.pid, me.started).pack()
-        self.watch = processes.DeathWatch(record.process)
-        self.socket = transport.connect(context, record.endpoint)
-        self._disconnection = transport.watch_disconnection(self.socket)
+        with contextlib.ExitStack() as unmade:
+            self.watch = processes.DeathWatch(record.process)
+            unmade.callback(self.watch.close)
+            try:
+                self.socket = transport.connect(context, record.endpoint)
+                unmade.callback(self.socket.close, 0)
+                self._disconnection = transport.watch_disconnection(self.socket)
+            except zmq.ZMQError as error:
+                raise no_connection(error) from error
+            unmade.pop_all()
         self.died_at = 0.0
         self._was_heard = False
         self.send(wire.Hello(program=_program(), arena=ledger.offer if ledger is not None else None))

@@ -12,7 +12,7 @@ from sa2va_host.errors import Sa2VAError
 from sa2va_host.machine import processes
 from sa2va_host.protocol import transport, wire
 
-from .connection import Connection
+from .connection import Connection, no_connection
 from .rendezvous import Record
 
 _PINGS = 4
@@ -27,14 +27,22 @@ def ask(
     """The worker's answer; None when none comes within ``seconds`` (it is stopped, hangs, or dies meanwhile).
 
     With ``silence`` it must also give a sign of life within so many seconds whenever it is asked for one, as it is.
-    A worker that refuses us answers `wire.Failed`.
+    A worker that refuses us answers `wire.Failed`. Raises `WorkerError` where this process has no descriptors left for
+    another connection.
     """
     begun = pinged = time.monotonic()
     deadline = begun + seconds
     # Not since the worker was last heard: should we sleep ourselves, its silence has not begun.
     unanswered: float | None = begun
-    context = transport.make_context()
-    connection = Connection(context, record)
+    try:
+        context = transport.make_context()
+    except (OSError, zmq.ZMQError) as error:
+        raise no_connection(error) from error
+    try:
+        connection = Connection(context, record)
+    except BaseException:
+        context.term()
+        raise
     poller = zmq.Poller()
     connection.register(poller)
     try:

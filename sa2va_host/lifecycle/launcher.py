@@ -24,6 +24,7 @@ from sa2va_host.config import Settings
 from sa2va_host.errors import Cancelled, Sa2VAError, WorkerStartFailed, from_wire
 from sa2va_host.machine import processes
 from sa2va_host.machine.commands import SETUP_VARIABLE, sa2va_command
+from sa2va_host.machine.descriptors import reporting_shortage
 from sa2va_host.machine.worker_program import clean_environment, worker_command
 from sa2va_host.protocol.boot import EXIT_TAKEN, Boot
 from sa2va_host.protocol.specification import Specification
@@ -70,6 +71,7 @@ def ensure_worker(
             )
         try:
             with run.spawn_lock(specification).acquire(timeout=0.05, poll_interval=0.01):
+                run.close_to_others()
                 found = run.find(specification)
                 if found is not None:
                     return found
@@ -116,7 +118,9 @@ def _start(
     command: Sequence[str] | None,
     cancelled: Callable[[], bool],
 ) -> Record | None:
-    """One attempt, under the spawn lock. None when another worker still holds the life lock."""
+    """One attempt, under the spawn lock. None when another worker still holds the life lock, or the new one has left
+    again in order.
+    """
     _sweep(specification, run)
     deaths, last = run.recent_deaths(specification, DEATH_WINDOW)
     if deaths >= DEATHS_ALLOWED:
@@ -163,7 +167,8 @@ def _await_record(
         if child.has_ended(wait=False):
             reason = child.reason
             note = run.read_exit(boot.incarnation)
-            if child.returncode == EXIT_TAKEN or (child.is_lost and note is not None and note.orderly):
+            # An orderly one served others meanwhile and left, or found that another one lives.
+            if child.returncode == EXIT_TAKEN or (note is not None and note.orderly):
                 return None
             if note is not None and note.code:  # it came up and went again while we blinked
                 raise from_wire(note.code, note.message, note.advice, run.log_tail(boot.incarnation))
@@ -228,16 +233,17 @@ def _spawn(command: list[str], boot: Boot, run: RunDirectory) -> _Child:
     if sys.platform == "win32":
         creation = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
     try:
-        child = _Child(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=log,
-            cwd=run.path,
-            env={**clean_environment(os.environ), SETUP_VARIABLE: sa2va_command("setup")},
-            start_new_session=True,
-            creationflags=creation,
-        )
+        with reporting_shortage():
+            child = _Child(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                cwd=run.path,
+                env={**clean_environment(os.environ), SETUP_VARIABLE: sa2va_command("setup")},
+                start_new_session=True,
+                creationflags=creation,
+            )
     except OSError as error:
         raise WorkerStartFailed(
             f"The worker's program {command[0]!r} cannot be started: {error}.", advice="Check worker_python."

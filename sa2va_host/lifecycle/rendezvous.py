@@ -12,6 +12,9 @@
 Locks are the kernel's: they vanish with their holder. Everything is owner-only, and a directory that is
 open to others is refused, since the records hold the token. Nothing here starts, signals or talks to a
 process.
+
+A directory belongs to one PID namespace, since process ids mean nothing in another: what runs in a container that
+mounts the host's directory meets in a folder of it, `ns-<inode>` (`run_directory_of`).
 """
 
 from __future__ import annotations
@@ -28,8 +31,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from sa2va_host.errors import ConfigError
-from sa2va_host.machine.processes import ProcessId, boot_id, is_alive
+from sa2va_host.errors import ConfigError, WorkerError
+from sa2va_host.machine.processes import ProcessId, boot_id, is_alive, pid_namespace
 from sa2va_host.protocol.envelope import PROTOCOL
 from sa2va_host.protocol.specification import ModelInfo, Specification
 from sa2va_host.protocol.transport import MAX_PATH, Endpoint
@@ -39,7 +42,8 @@ if TYPE_CHECKING:
 
 _MAX_RECORD = 1 << 20
 _KEPT_LOGS = 10
-_SUFFIXES = frozenset({".json", ".spawn", ".life", ".deaths", ".sock", ".log", ".ready", ".exit"})
+_OF_ONE_WORKER = frozenset({".sock", ".log", ".ready", ".exit"})
+_SUFFIXES = _OF_ONE_WORKER | {".json", ".spawn", ".life", ".deaths"}
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,10 +92,13 @@ class _Deaths(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RunDirectory:
-    """One owner-only directory, made on first use. Raises `ConfigError` when it cannot be trusted."""
+    """One owner-only directory, made on first use. Raises `ConfigError` when it cannot be trusted. ``within`` is the
+    one that it is a folder of.
+    """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, within: RunDirectory | None = None) -> None:
         self.path = _owner_only(path)
+        self._within = within
 
     def write(self, record: Record) -> None:
         """Make the worker known, or change what is known of it. Atomic; readers see the old or the new
@@ -109,12 +116,22 @@ class RunDirectory:
             record.endpoint.path.unlink(missing_ok=True)
 
     def place_of(self, record: Record) -> Record | None:
-        """The record that stands where this one is written; None when it is missing or damaged."""
+        """The record that stands where this one is written; None when it is missing or damaged. Raises `WorkerError`
+        where that is unknown.
+        """
         return _read(self.path / record.file_name)
 
     def records(self) -> Iterator[Record]:
-        """Every readable record, of the living and the dead, oldest first."""
-        found = [record for path in self.path.glob("*.json") if (record := _read(path)) is not None]
+        """Every readable record, of the living and the dead, oldest first. Raises `WorkerError` where the directory
+        cannot be read, for want of a file descriptor perhaps: what is not seen is not gone.
+        """
+        try:
+            names = [entry.name for entry in os.scandir(self.path) if entry.name.endswith(".json")]
+        except FileNotFoundError:
+            names = []
+        except OSError as error:
+            raise _unreadable(self.path, error) from error
+        found = [record for name in names if (record := _read(self.path / name)) is not None]
         yield from sorted(found, key=lambda record: record.created)
 
     def living(self) -> Iterator[Record]:
@@ -141,6 +158,16 @@ class RunDirectory:
     def spawn_lock(self, specification: Specification) -> FileLock:
         """Who holds it may start a worker for this checkpoint."""
         return _lock(self.path / f"{specification.checkpoint_key}.spawn")
+
+    def close_to_others(self) -> None:
+        """For whoever has just taken the spawn lock: where the directory was deleted meanwhile, taking the lock has
+        made it anew, as open as the umask says. Only our own user can have done so: others cannot write above it.
+        """
+        if sys.platform == "win32":
+            return
+        if self._within is not None:
+            self._within.close_to_others()
+        self.path.chmod(0o700)
 
     def life_lock(self, specification: Specification) -> FileLock:
         """Held by the worker itself, from before its socket exists until it ends."""
@@ -221,13 +248,13 @@ class RunDirectory:
         ]
 
     def sweep_files(self) -> None:
-        """Delete logs, exit notes and sockets of workers long gone; the latest logs stay to be read."""
-        living = {record.incarnation for record in self.living()}
-        logs = sorted(self.path.glob("*.log"), key=_age)
-        for log in logs[_KEPT_LOGS:]:
-            if log.stem not in living and _age(log) > 60:
-                for suffix in (".log", ".exit", ".ready", ".sock"):
-                    log.with_suffix(suffix).unlink(missing_ok=True)
+        """Delete what workers long gone, and writers that were killed, have left; the latest logs stay to be read."""
+        kept = {log.stem for log in sorted(self.path.glob("*.log"), key=_age)[:_KEPT_LOGS]}
+        kept |= {record.incarnation for record in self.living()}
+        for path in list(self.path.iterdir()):
+            is_left = path.name.startswith(".") or (path.suffix in _OF_ONE_WORKER and path.stem not in kept)
+            if is_left and _age(path) > 60:
+                path.unlink(missing_ok=True)
 
 
 def _stem(specification: Specification) -> str:
@@ -253,13 +280,21 @@ def _age(path: Path) -> float:
 
 
 def _read(path: Path) -> Record | None:
-    """The record in a file; None when there is none, or none of ours."""
+    """The record in a file; None when there is none, or none of ours. Raises `WorkerError` where it cannot be read."""
     try:
         with path.open("rb") as file:
             record = msgspec.json.decode(file.read(_MAX_RECORD), type=Record)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+    except (FileNotFoundError, PermissionError, IsADirectoryError, msgspec.MsgspecError, UnicodeDecodeError):
         return None
+    except OSError as error:
+        raise _unreadable(path, error) from error
     return record if record.file_name == path.name else None
+
+
+def _unreadable(path: Path, error: OSError) -> WorkerError:
+    return WorkerError(
+        f"{path} cannot be read: {error.strerror}.", advice="This process may have too many files open."
+    )
 
 
 def _replace(path: Path, content: bytes) -> None:
@@ -280,17 +315,27 @@ def _user() -> str:
 
 
 def default_path() -> Path:
-    """The user's runtime directory; every process of a user must come to the same answer."""
+    """The user's runtime directory; every process of a user must come to the same answer. Where that cannot be made or
+    is in others' hands, `sa2va-UID` in the system's temporary folder.
+    """
     from platformdirs import user_runtime_dir
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that there is no XDG_RUNTIME_DIR; its fallback is as good
-        path = Path(user_runtime_dir("sa2va", appauthor=False))
+    fallback = Path(tempfile.gettempdir()) / f"sa2va-{_user()}"
     try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that there is no XDG_RUNTIME_DIR; its fallback is as good
+            path = Path(user_runtime_dir("sa2va", appauthor=False))
         _make(path)
-    except OSError:
-        return Path(tempfile.gettempdir()) / f"sa2va-{_user()}"
-    return path
+        return fallback if _replaceable(path) else path
+    except OSError:  # platformdirs raises it for a folder of a stranger's in the place of its own
+        return fallback
+
+
+def run_directory_of(path: Path) -> RunDirectory:
+    """The run directory at ``path`` that belongs to this PID namespace. Raises `ConfigError` as `RunDirectory` does."""
+    run = RunDirectory(path)
+    namespace = pid_namespace()
+    return RunDirectory(run.path / f"ns-{namespace}", within=run) if namespace else run
 
 
 def _make(path: Path) -> None:
@@ -332,14 +377,29 @@ def _owner_only(path: Path) -> Path:
         raise ConfigError(
             f"The run directory {path} cannot be written.", advice="Set SA2VA_RUN_DIR to another."
         )
-    above = path.parent.stat()
-    sticky = bool(above.st_mode & 0o1000)
-    if above.st_uid not in (0, os.getuid()) or (above.st_mode & 0o022 and not sticky):
+    above = _replaceable(path)
+    if above:
         raise ConfigError(
-            f"Other users could replace the run directory {path}.",
+            f"Other users could replace the run directory {path}: {above} is theirs or open to them.",
             advice="Set SA2VA_RUN_DIR to a safer place.",
         )
     return path
+
+
+def _replaceable(path: Path) -> Path | None:
+    """The folder above a directory in which another user could put one of its own in its place, up to the root; None
+    where each belongs to us or to root, and is written by nobody else or sticky.
+    """
+    if sys.platform == "win32":
+        return None
+    ours = (0, os.getuid())
+    for above in path.absolute().parents:
+        # A link is judged by itself and by what it leads to.
+        found = above.stat()
+        is_open = found.st_mode & 0o022 and not found.st_mode & 0o1000
+        if is_open or found.st_uid not in ours or above.lstat().st_uid not in ours:
+            return above
+    return None
 
 
 def _is_ours(path: Path) -> bool:

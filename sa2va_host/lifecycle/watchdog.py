@@ -17,6 +17,13 @@ CANCEL_MARGIN = 1.0
 """How much longer than the worker itself we wait for a cancelled step to end; we act when it cannot."""
 
 
+LOAD_SHARE = 0.3
+"""The part of ``stall_limit`` for which a load may go without progress: reading weights shows some for each tensor,
+while a step on a large image may be one long silence. Code that hangs while it loads, as a chat template or a plugin
+can, holds everybody who waits for the model.
+"""
+
+
 class Verdict(msgspec.Struct, frozen=True):
     """End the worker: what it did, for people, and the error code that its calls get."""
 
@@ -77,6 +84,8 @@ class Watchdog:
         if self._given_up and now - min(self._given_up.values()) > self._cancel_grace + CANCEL_MARGIN:
             grace = self._cancel_grace
             return Verdict(f"was ended, it went on with a call for {grace:g} s after it was cancelled")
-        if calls_open and now - self._progress > self._stall_limit:
-            return Verdict(f"made no progress for {self._stall_limit:g} s and was ended", WorkerStalled.code)
+        limit = self._stall_limit * (1 if self.loaded else LOAD_SHARE)
+        if calls_open and now - self._progress > limit:
+            what = "" if self.loaded else " while it loaded"
+            return Verdict(f"made no progress{what} for {limit:g} s and was ended", WorkerStalled.code)
         return None

@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sa2va_host.config import Settings, absolute, load_settings
+from sa2va_host.machine.descriptors import reporting_shortage
 
-from .rendezvous import RunDirectory, default_path
+from .rendezvous import RunDirectory, default_path, run_directory_of
 
 if TYPE_CHECKING:
     from .status import WorkerStatus
     from .stopping import Stopped
 
 
+@reporting_shortage()
 def list_workers(settings: Settings | None = None) -> list[WorkerStatus]:
     """Every living worker of this user, oldest first."""
     from .status import worker_status
@@ -23,6 +25,7 @@ def list_workers(settings: Settings | None = None) -> list[WorkerStatus]:
     return [status for status in found if status]
 
 
+@reporting_shortage()
 def stop_worker(
     worker: WorkerStatus | int,
     *,
@@ -44,4 +47,4 @@ def stop_worker(
 
 def run_directory(settings: Settings) -> RunDirectory:
     """Where these settings meet other processes."""
-    return RunDirectory(Path(absolute(settings.run_dir)) if settings.run_dir else default_path())
+    return run_directory_of(Path(absolute(settings.run_dir)) if settings.run_dir else default_path())

@@ -4,6 +4,9 @@ A process id alone names nobody, since the system uses ids again. `ProcessId` ad
 clock ticks on Linux, so that clock changes do not matter, milliseconds elsewhere) and the boot it counts
 from; nothing here signals a process without comparing both first. Linux reads /proc; other systems go
 through psutil.
+
+Unknown is not dead: where the system does not answer, for want of a file descriptor perhaps, a process counts as alive,
+and what would have to know more raises `WorkerError`. Only "no such process" is taken for a death.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import select
 import signal
 import sys
 import time
@@ -21,6 +25,8 @@ import msgspec
 from sa2va_host.errors import WorkerError
 
 _PROC = Path("/proc")
+_FIRST_PID_NAMESPACE = 0xEFFFFFFC
+"""PROC_PID_INIT_INO of Linux's include/linux/proc_ns.h."""
 LINUX = sys.platform == "linux"
 _REAPED_WITHIN, _OTHERS_REAP_WITHIN = 1.0, 0.1
 """How long `wait_reaped` waits for threads of this process, and for another process, in seconds."""
@@ -36,25 +42,51 @@ class ProcessId(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @functools.cache
 def boot_id() -> str:
-    """Differs from boot to boot where the system tells (Linux), else empty."""
-    with contextlib.suppress(OSError):
+    """Differs from boot to boot where the system has such a thing (Linux), else empty. Raises `OSError` where it cannot
+    be read now; an answer is kept, an error is not.
+    """
+    try:
         return (_PROC / "sys/kernel/random/boot_id").read_text().strip()
-    return ""
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return ""
+
+
+def pid_namespace() -> int:
+    """The inode of the PID namespace of this process, in which process ids mean something (a container has one of its
+    own); 0 in the system's first one, and where there is no other.
+    """
+    try:
+        inode = (_PROC / "self/ns/pid").stat().st_ino
+    except OSError:
+        return 0
+    return 0 if inode == _FIRST_PID_NAMESPACE else inode
 
 
 def _linux_stat(pid: int) -> tuple[str, int, int] | None:
-    """(state, process group, start ticks) of a process, None when there is none."""
+    """(state, process group, start ticks) of a process, None when there is none. Raises `OSError` where the system does
+    not say.
+    """
     try:
         stat = (_PROC / str(pid) / "stat").read_text(errors="replace")
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         return None
+    except OSError:
+        # Asking whether it exists takes no descriptor.
+        with contextlib.suppress(PermissionError):
+            try:
+                os.kill(pid, 0)
+            except ProcessLookupError:
+                return None
+        raise
     # The second field is the program's name in parentheses, which may hold anything, spaces and ")" included.
     fields = stat[stat.rfind(")") + 2 :].split()
     return fields[0], int(fields[2]), int(fields[19])
 
 
 def identify(pid: int) -> ProcessId | None:
-    """The process that has this id now; None when there is none (or only its zombie)."""
+    """The process that has this id now; None when there is none (or only its zombie). Raises `OSError` where the system
+    does not say.
+    """
     if LINUX:
         stat = _linux_stat(pid)
         return None if stat is None or stat[0] in "ZX" else ProcessId(pid, stat[2], boot_id())
@@ -65,36 +97,71 @@ def identify(pid: int) -> ProcessId | None:
         if process.status() == psutil.STATUS_ZOMBIE:
             return None
         return ProcessId(pid, int(process.create_time() * 1000), boot_id())
-    except psutil.Error:
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
         return None
+    except psutil.Error as error:
+        raise OSError(str(error)) from error
 
 
 def current() -> ProcessId:
-    """This process. Raises `WorkerError` where the system does not say, for want of a file descriptor perhaps."""
-    found = identify(os.getpid())
-    if found is None:
+    """This process. Raises `WorkerError` where the system does not say."""
+    try:
+        return _current(os.getpid())
+    except OSError as error:
+        raise _unknown(error) from error
+
+
+@functools.lru_cache(maxsize=1)
+def _current(pid: int) -> ProcessId:
+    if LINUX and (shown := (_PROC / "self").readlink().name) != str(pid):
         raise WorkerError(
-            "The system does not tell about this process.", advice="It may have too many files open."
+            f"This process is {pid} to itself and {shown} in /proc, which belongs to another PID namespace.",
+            advice="Mount a /proc of the namespace (unshare --mount-proc).",
         )
+    found = identify(pid)
+    if found is None:
+        raise ProcessLookupError(f"no process {pid}")
     return found
 
 
+def _unknown(error: OSError) -> WorkerError:
+    return WorkerError(
+        f"The system does not say which processes live: {error}.",
+        advice="This process may have too many files open.",
+    )
+
+
+def _knows_alive(process: ProcessId) -> bool | None:
+    """True while that very process runs, False once it is gone, None where the system does not say."""
+    try:
+        return process.boot == boot_id() and identify(process.pid) == process
+    except OSError:
+        return None
+
+
 def is_alive(process: ProcessId) -> bool:
-    """True while that very process runs (or is stopped); zombies are dead."""
-    return process.boot == boot_id() and identify(process.pid) == process
+    """False once that very process is gone (a zombie is). True while it runs or is stopped, and where the system does
+    not say.
+    """
+    return _knows_alive(process) is not False
 
 
 def is_client_alive(pid: int, started: int) -> bool:
     """The same for a peer on this machine and boot, as its envelope names it."""
-    found = identify(pid)
+    try:
+        found = identify(pid)
+    except OSError:
+        return True
     return found is not None and found.started == started
 
 
 def is_stopped(process: ProcessId) -> bool:
     """True when the process is alive and stopped by a signal (SIGSTOP, Ctrl-Z, a debugger)."""
     if LINUX:
-        stat = _linux_stat(process.pid)
-        return stat is not None and stat[0] in "Tt" and is_alive(process)
+        with contextlib.suppress(OSError):
+            stat = _linux_stat(process.pid)
+            return stat is not None and stat[0] in "Tt" and is_alive(process)
+        return False
     import psutil
 
     with contextlib.suppress(psutil.Error):
@@ -106,8 +173,16 @@ def group_members(leader: ProcessId) -> list[int]:
     """The living processes of the group that ``leader`` leads or led, itself included.
 
     While any of them lives, the system does not give the leader's id to anybody else. So when a stranger
-    has that id now, or the machine was booted since, the group is gone.
+    has that id now, or the machine was booted since, the group is gone. Raises `WorkerError` where the system does not
+    say.
     """
+    try:
+        return _group_members(leader)
+    except OSError as error:
+        raise _unknown(error) from error
+
+
+def _group_members(leader: ProcessId) -> list[int]:
     if leader.boot != boot_id():
         return []
     now = identify(leader.pid)
@@ -138,7 +213,9 @@ def _family(leader: ProcessId) -> list[int]:
 
 
 def signal_group(leader: ProcessId, *, kill: bool) -> bool:
-    """Send SIGTERM (or SIGKILL) to every living member of the group. False when nobody is left."""
+    """Send SIGTERM (or SIGKILL) to every living member of the group. False when nobody is left. Raises `WorkerError`
+    where the system does not say who is.
+    """
     members = group_members(leader)
     if not members:
         return False
@@ -165,13 +242,21 @@ def kill_own_child(pid: int) -> None:
 
 
 def wait_group_gone(leader: ProcessId, seconds: float) -> bool:
-    """True as soon as no member of the group lives; False after ``seconds``."""
+    """True as soon as no member of the group lives; False after ``seconds``. Raises `WorkerError` where that is unknown
+    to the end.
+    """
     deadline = time.monotonic() + seconds
-    while group_members(leader):
-        if time.monotonic() >= deadline:
+    while True:
+        late = time.monotonic() >= deadline
+        try:
+            if not group_members(leader):
+                return True
+        except WorkerError:
+            if late:
+                raise
+        if late:
             return False
         time.sleep(0.01)
-    return True
 
 
 def wait_reaped(pid: int) -> None:
@@ -206,7 +291,8 @@ def wait_reaped(pid: int) -> None:
 class DeathWatch:
     """Notices the death of one process: through a pidfd that a poller can wait for, else by asking.
 
-    ``fileno()`` is -1 where there is no pidfd; then call `is_dead` every `INTERVAL` seconds.
+    ``fileno()`` is -1 where there is no pidfd that is known to be the process's; then call `is_dead` every `INTERVAL`
+    seconds. With one, a death is noticed without a further file descriptor.
     """
 
     INTERVAL = 0.1
@@ -214,24 +300,43 @@ class DeathWatch:
     def __init__(self, process: ProcessId) -> None:
         self.process = process
         self._fd = -1
+        self._dead = False
         if sys.platform == "linux" and hasattr(os, "pidfd_open"):
             with contextlib.suppress(OSError):
                 self._fd = os.pidfd_open(process.pid)
-        # The pidfd was opened by number: whose is it? If it is somebody else's, ours is dead.
-        self._stranger = not is_alive(process)
-        if self._stranger:
-            self.close()
+        # The pidfd was opened by number: until the system has said whose it is, it tells nothing.
+        self._is_ours = False
+        self._ask()
 
     def fileno(self) -> int:
-        return self._fd
+        return self._fd if self._is_ours else -1
 
     def is_dead(self) -> bool:
-        return self._stranger or not is_alive(self.process)
+        if not self._dead:
+            if self._is_ours:
+                self._dead = _is_readable(self._fd)
+            else:
+                self._ask()
+        return self._dead
 
     def close(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+        self._is_ours = False
+
+    def _ask(self) -> None:
+        known = _knows_alive(self.process)
+        self._is_ours = known is True and self._fd >= 0
+        if known is False:
+            self._dead = True
+            self.close()
+
+
+def _is_readable(fd: int) -> bool:
+    poller = select.poll()
+    poller.register(fd, select.POLLIN)
+    return bool(poller.poll(0))
 
 
 def describe_exit(code: int) -> str:

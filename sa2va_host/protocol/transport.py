@@ -22,6 +22,14 @@ from .limits import MAX_BUFFER_BYTES, MAX_BUFFERS
 MAX_PATH = 103
 """Bytes of an ipc path: 107 on Linux, 103 on macOS."""
 
+DESCRIPTORS = 24
+"""File descriptors that a connection may take: a context and its threads 6, a socket with its monitor 3, the waker 2,
+a pidfd 1, and as many again for whatever another thread opens meanwhile.
+"""
+_SHARING_DESCRIPTORS = 16
+"""The same for the context and the two sockets that pyzmq has of its own for buffers that it does not copy: 7, and as
+many again.
+"""
 Buffer = bytes | memoryview
 _SMALL = 1 << 16
 """Frames below this are cheaper to copy than to share with the socket's thread."""
@@ -53,8 +61,27 @@ class Incoming(msgspec.Struct, frozen=True):
 
 
 def make_context() -> zmq.Context[zmq.Socket[bytes]]:
-    """A context of our own, so that its end waits for nobody else's sockets."""
-    return zmq.Context(io_threads=1)
+    """A context of our own, so that its end waits for nobody else's sockets.
+
+    Raises `OSError` where this process has too few file descriptors left for it and its sockets: libzmq would abort the
+    whole process then (errno_assert in its poller), and with it whoever hosts us.
+    """
+    _require_descriptors(DESCRIPTORS)
+    context = zmq.Context(io_threads=1)
+    # libzmq starts its threads, which take most of the descriptors, with the first socket; later ones fail as errors.
+    context.socket(zmq.PAIR).close(0)
+    return context
+
+
+def _require_descriptors(count: int) -> None:
+    """Raises `OSError` unless so many more files can be opened now."""
+    held: list[int] = []
+    try:
+        while len(held) < count:
+            held.append(os.open(os.devnull, os.O_RDONLY))
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
 
 
 def bind(
@@ -126,19 +153,36 @@ def _configured(socket: zmq.Socket[bytes]) -> zmq.Socket[bytes]:
 
 
 def send(socket: zmq.Socket[bytes], frames: Sequence[Buffer], route: bytes = b"") -> bool:
-    """Queue a message; never blocks. Large buffers are handed over, so nobody may change them any more.
+    """Queue a message; never blocks. Large buffers are handed over, so nobody may change them any more; where file
+    descriptors are short they are copied.
 
     False when the peer of ``route`` is gone.
     """
     parts: list[Buffer] = [route, *frames] if route else list(frames)
+    copied = all(len(part) < _SMALL for part in parts) or not _can_share()
     try:
         for position, part in enumerate(parts):
             more = zmq.SNDMORE if position < len(parts) - 1 else 0
-            socket.send(part, zmq.DONTWAIT | more, copy=len(part) < _SMALL)
+            socket.send(part, zmq.DONTWAIT | more, copy=copied or len(part) < _SMALL)
     except zmq.ZMQError as error:
         if error.errno in (zmq.EHOSTUNREACH, zmq.EAGAIN):
             return False
         raise
+    return True
+
+
+def _can_share() -> bool:
+    """Whether buffers can be handed to ZeroMQ without a copy. The first time that takes a context, which libzmq would
+    abort this process for where descriptors are short, as `make_context` says.
+    """
+    from zmq.utils.garbage import gc
+
+    if not gc.is_alive():
+        try:
+            _require_descriptors(_SHARING_DESCRIPTORS)
+        except OSError:
+            return False
+        zmq.Frame(b"", copy=False)  # has pyzmq make all of it now
     return True
 
 

@@ -40,6 +40,7 @@ from sa2va_host.cancellation import Cancellation
 from sa2va_host.errors import Cancelled, InvalidInput, WorkerError
 from sa2va_host.events import TextPiece
 from sa2va_host.generation import GREEDY, Generation
+from sa2va_host.machine.descriptors import reporting_shortage
 from sa2va_host.masks.masks import sigmoid
 from sa2va_host.media import Picture, Source
 from sa2va_host.protocol import wire
@@ -177,7 +178,8 @@ class Track:
         with self._turn:
             self._asking = True
             try:
-                frame = next(self._tracked)
+                with reporting_shortage():
+                    frame = next(self._tracked)
             except StopIteration:
                 self._asking = False
                 if self._begun:  # else `collect` may have frames to count

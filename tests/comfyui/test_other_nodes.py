@@ -221,17 +221,31 @@ def test_every_setting_of_an_answer_can_be_set(comfy):
     assert options(repetition_penalty=1.5).generation == Generation(repetition_penalty=1.5)
 
 
-def test_a_workflow_is_trusted_only_where_the_user_says_so(comfy, tmp_path):
-    with pytest.raises(InvalidInput, match="Settings > Sa2VA > Trust workflows"):
-        options(trust_remote_code=True)
-    with pytest.raises(InvalidInput, match="run the program '/anybody/python'"):
-        options(worker_python="/anybody/python")
+def test_a_workflow_is_trusted_only_where_the_user_s_own_file_says_so(comfy, tmp_path, monkeypatch):
+    """Not where ComfyUI's settings do: whoever reaches its port can write those."""
     settings = tmp_path / "user" / "default" / "comfy.settings.json"
     settings.parent.mkdir(parents=True)
     settings.write_text('{"Sa2VA.TrustWorkflows": true}')
+    file = tmp_path / "own.toml"
+    file.touch()
+    monkeypatch.setenv("SA2VA_CONFIG", str(file))
+    with pytest.raises(InvalidInput, match=f"write trust_workflows = true into {file}"):
+        options(trust_remote_code=True)
+    with pytest.raises(InvalidInput, match="fetch and run the kernel 'anybody/kernel'"):
+        options(attention="anybody/kernel")
+    with pytest.raises(InvalidInput, match="run the program '/anybody/python'"):
+        options(worker_python="/anybody/python")
+    file.write_text("trust_workflows = true")
+    assert options(attention="anybody/kernel").attention == "anybody/kernel"
     chosen = options(trust_remote_code=True, revision=" main ")
     assert (chosen.trust_remote_code, chosen.revision) == (True, "main")
     assert options(worker_python="/my/python").worker_python == "/my/python"
+
+
+@pytest.mark.parametrize("given", [{"quantization": "2bit"}, {"dtype": "int8"}, {"keep_alive": "always"}])
+def test_what_comes_over_a_wire_is_checked_although_comfyui_does_not(comfy, given):
+    with pytest.raises(InvalidInput, match="Use one of"):
+        options(**given)
 
 
 def test_an_interrupt_is_impatient_unless_the_settings_are_not(comfy, monkeypatch):

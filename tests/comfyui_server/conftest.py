@@ -37,14 +37,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def environment(_a_world_of_its_own: None) -> dict[str, str]:
     """What makes a server use our Python for the worker; run directory and settings are the session's."""
-    return {"SA2VA_WORKER_PYTHON": sys.executable}
+    return {"SA2VA_WORKER_PYTHON": sys.executable, "SA2VA_TRUST_WORKFLOWS": "1"}
 
 
 @pytest.fixture(scope="session")
 def server(environment: dict[str, str]) -> Iterator[ComfyUI]:
     """The server, with the old names offered and its workflows trusted."""
     with tempfile.TemporaryDirectory(prefix="comfyui-") as folder:
-        base = prepare(Path(folder), {"Sa2VA.OldNames": True, "Sa2VA.TrustWorkflows": True})
+        base = prepare(Path(folder), {"Sa2VA.OldNames": True})
         with serving(Path(DIRECTORY), base, python=PYTHON, environment=environment) as started:
             assert list_workers() == [], "loading the pack started a process"
             yield started

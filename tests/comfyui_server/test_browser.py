@@ -83,7 +83,15 @@ def test_a_workflow_from_before_the_later_inputs_has_their_defaults(page):
 def test_the_settings_are_there(page):
     read = "name => window.app.ui.settings.getSettingValue(name)"
     assert page.evaluate(read, "Sa2VA.OldNames") is True
-    assert page.evaluate(read, "Sa2VA.TrustWorkflows") is True
+
+
+def test_the_page_shows_whether_workflows_are_trusted_and_cannot_change_it(server, page):
+    assert server.get("/sa2va/settings")["trust_workflows"] is True
+    page.evaluate("() => window.app.ui.settings.show ? window.app.ui.settings.show() : null")
+    shown = page.evaluate(
+        "async () => (await window.app.ui.settings.getSettingValue('Sa2VA.TrustWorkflows')) ?? 'not stored'"
+    )
+    assert shown == "not stored"
 
 
 def test_a_node_shows_its_help_page(server, page):

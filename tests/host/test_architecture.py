@@ -22,6 +22,7 @@ WORKER_MAY_IMPORT = {
     "machine.commands",
     "machine.distribution",
     "machine.processes",
+    "machine.terminal",
     "models.checkpoint_folder",
     "models.own_code",
     "models.unsupported",

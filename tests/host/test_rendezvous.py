@@ -160,6 +160,18 @@ def test_old_logs_are_swept_and_recent_ones_stay(run):
     assert run.log_path(f"{0:032x}").exists()
 
 
+def test_what_a_killed_writer_and_workers_without_a_log_left_is_swept_too(run):
+    left = [run.path / name for name in (".a.json.17.1", "a.ready", "b.exit", "c.sock")]
+    kept = [run.path / name for name in ("a-b.life", "a.spawn", "d.log", "d.exit")]
+    for path in left + kept:
+        path.write_text("x")
+        os.utime(path, (time.time() - 1000,) * 2)
+    young = run.path / ".b.json.17.2"
+    young.write_text("x")
+    run.sweep_files()
+    assert set(run.path.iterdir()) == {*kept, young}
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="owner and mode are POSIX")
 @pytest.mark.parametrize("mode", [0o755, 0o770, 0o701])
 def test_a_directory_open_to_others_is_refused(tmp_path, mode):
@@ -282,3 +294,51 @@ def test_a_worker_of_its_own_is_started_where_waiting_leads_nowhere(run, served)
             command=["no-such-program"],
         )
     assert (time.monotonic() - began < 0.5) == bool(served)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("what", ["folder", "link", "file", "open folder"])
+def test_what_a_stranger_put_into_the_temporary_folder_is_passed_over(tmp_path, monkeypatch, what):
+    """platformdirs has its own place there, and raises where somebody else holds it."""
+    tmp_path.chmod(0o1777)
+    place = tmp_path / f"runtime-{os.geteuid()}"
+    if what == "link":
+        (tmp_path / "theirs").mkdir()
+        place.symlink_to(tmp_path / "theirs")
+    elif what == "file":
+        place.touch()
+    else:
+        place.mkdir()
+    if what == "open folder":
+        place.chmod(0o777)
+    else:
+        os.chown(place, 12345, 12345, follow_symlinks=False)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.setattr("platformdirs.unix.Unix._default_runtime_dir", lambda self: self._temp_runtime_dir())
+    path = default_path()
+    assert RunDirectory(path).path == path
+    if what != "open folder":
+        assert path == tmp_path / f"sa2va-{os.geteuid()}"
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("how", ["theirs", "open", "their link"])
+def test_a_directory_far_above_that_others_could_replace_is_named(tmp_path, how):
+    far = tmp_path / "far"
+    path = far / "near" / "run"
+    path.parent.mkdir(parents=True)
+    if how == "theirs":
+        os.chown(far, 12345, 12345)
+    elif how == "open":
+        far.chmod(0o777)
+    else:
+        link = tmp_path / "link"
+        link.symlink_to(far)
+        os.chown(link, 12345, 12345, follow_symlinks=False)
+        path, far = link / "near" / "run", link
+    with pytest.raises(ConfigError, match=f"replace the run directory {path}: {far} is theirs"):
+        RunDirectory(path)
+    if how == "open":
+        far.chmod(0o1777)
+        assert RunDirectory(path).path == path

@@ -63,3 +63,15 @@ def test_pings_come_once_a_second(dog, clock):
     assert not dog.ping_is_due()
     clock.now += 1
     assert dog.ping_is_due()
+
+
+def test_a_load_without_progress_is_given_less_time(clock):
+    dog = Watchdog(stall_limit=10.0, cancel_grace=5.0, loaded=False, clock=clock)
+    clock.now += 3
+    assert dog.verdict(calls_open=True) is None
+    clock.now += 0.1
+    verdict = dog.verdict(calls_open=True)
+    assert verdict is not None
+    assert verdict.what == "made no progress while it loaded for 3 s and was ended"
+    dog.loaded = True
+    assert dog.verdict(calls_open=True) is None

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from sa2va_host import Cancellation, Sa2VA
 from sa2va_host.config import Settings, load_settings
 from sa2va_host.lifecycle.rendezvous import Record, RunDirectory
+from sa2va_host.lifecycle.workers import run_directory
 from sa2va_host.machine import processes
 from sa2va_host.protocol import envelope, transport, wire
 from sa2va_host.results import Segmentation
@@ -47,8 +48,7 @@ def run_path() -> Iterator[Path]:
         path = Path(folder) / "run"
         yield path
         if path.exists():
-            run = RunDirectory(path)
-            for record in run.records():
+            for record in run_directory(load_settings(run_dir=str(path))).records():
                 processes.signal_group(record.process, kill=True)
                 processes.wait_group_gone(record.process, 5)
 
@@ -62,7 +62,7 @@ def settings(run_path: Path) -> Settings:
 
 @pytest.fixture
 def run(settings: Settings) -> RunDirectory:
-    return RunDirectory(Path(settings.run_dir))
+    return run_directory(settings)
 
 
 @pytest.fixture
@@ -161,10 +161,12 @@ def picture() -> NDArray[np.uint8]:
 
 @pytest.fixture
 def client_program(settings: Settings) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts other client processes: ``client_program(code)`` runs code that finds ``settings`` and ``COMMAND``."""
+    """Starts other client processes: ``client_program(code)`` runs code that finds ``settings`` and ``COMMAND``.
+    ``launcher`` is a command that runs it.
+    """
     started: list[subprocess.Popen[str]] = []
 
-    def start(code: str) -> subprocess.Popen[str]:
+    def start(code: str, launcher: Sequence[str] = ()) -> subprocess.Popen[str]:
         head = (
             f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
             "import numpy as np\nimport msgspec\n"
@@ -174,7 +176,10 @@ def client_program(settings: Settings) -> Iterator[Callable[..., subprocess.Pope
             "picture = np.arange(48 * 64 * 3, dtype=np.uint8).reshape(48, 64, 3)\n"
         )
         process = subprocess.Popen(
-            [sys.executable, "-c", head + code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [*launcher, sys.executable, "-c", head + code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         started.append(process)
         return process

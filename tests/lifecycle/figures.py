@@ -38,11 +38,16 @@ class Figures:
 
     test: str
     values: dict[tuple[int, str, float], list[float]] = field(default_factory=lambda: defaultdict(list))
+    counts: list[dict[str, object]] = field(default_factory=list)
 
     def __call__(self, case: int, what: str, seconds: float, promised: float) -> None:
         """Keep a value, and assert that it is within its promise."""
         self.values[case, what, promised].append(seconds)
         promise(seconds, promised)
+
+    def count(self, case: int, what: str, **counts: object) -> None:
+        """Keep what was counted. What it must be is the test's to assert."""
+        self.counts.append({"case": case, "what": what, "counts": counts, "test": self.test})
 
     def keep(self) -> None:
         """Add this test's lines to the table, where one is wanted."""
@@ -60,3 +65,4 @@ class Figures:
                     "test": self.test,
                 }
                 table.write(json.dumps(line) + "\n")
+            table.writelines(json.dumps(counted) + "\n" for counted in self.counts)

@@ -20,6 +20,7 @@ from sa2va_host import (
     WorkerStartFailed,
 )
 from sa2va_host.events import TextPiece
+from sa2va_host.lifecycle.watchdog import LOAD_SHARE
 from sa2va_host.protocol import wire
 
 
@@ -172,10 +173,11 @@ def test_a_load_that_fails_at_once_reaches_a_client_that_connects_too_late(conne
             connect("scripted:failload=1").load()
 
 
-def test_a_silent_load_ends_at_the_stall_limit(connect, picture, settings, figure):
-    sa = connect("scripted:load=60,silent=1", settings=replace(settings, stall_limit=2.0))
+def test_a_silent_load_ends_at_its_part_of_the_stall_limit(connect, picture, settings, figure):
+    limit = 2.0
+    sa = connect("scripted:load=60,silent=1", settings=replace(settings, stall_limit=limit / LOAD_SHARE))
     begun = time.monotonic()
-    with pytest.raises(WorkerStalled, match="no progress for 2 s"):
+    with pytest.raises(WorkerStalled, match="no progress while it loaded for 2 s"):
         sa.segment(picture, "objects=1")
     assert time.monotonic() - begun >= 2
     figure(8, "a silent load is ended, with a limit of 2 s", time.monotonic() - begun, 4.0)
@@ -185,7 +187,7 @@ def test_a_silent_load_ends_at_the_stall_limit(connect, picture, settings, figur
 @pytest.mark.timeout(900)
 def test_a_slow_load_that_shows_progress_lives(connect, picture, settings, repeats):
     seconds = repeats(4, 600).stop
-    patient = replace(settings, stall_limit=2.0, timeout=None)
+    patient = replace(settings, stall_limit=2.0 / LOAD_SHARE, timeout=None)
     sa = connect(f"scripted:load={seconds},parts={4 * seconds}", settings=patient)
     assert sa.segment(picture, "objects=1").text
 

@@ -7,6 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from sa2va_host import Cancellation, Cancelled, DeadlineExceeded, OutOfMemory, list_workers
+from sa2va_host.machine.processes import is_alive
 
 FIRST, SECOND = "scripted:memory=1", "scripted:memory=1,parts=2"
 
@@ -19,6 +20,30 @@ def test_an_idle_worker_makes_way(connect, picture, settings, load):
         for sa in (one, other):
             pid = sa.segment(picture, "objects=1").worker.pid
             assert [worker.pid for worker in list_workers(settings)] == [pid]
+
+
+def test_a_worker_that_was_gone_before_its_client_connected_is_known_to_have_found_no_memory(
+    connect, picture, settings, run, monkeypatch, eventually
+):
+    """Its socket was deleted by then, so that nothing reached it; why it ended is written down."""
+    from sa2va_host.lifecycle import launcher
+
+    ensure_worker, gone = launcher.ensure_worker, []
+
+    def ensure_and_wait(*arguments, **more):
+        record = ensure_worker(*arguments, **more)
+        eventually(lambda: run.read_exit(record.incarnation) or run.was_ready(record.incarnation), 10)
+        if run.read_exit(record.incarnation):
+            eventually(lambda: not is_alive(record.process), 10)
+            gone.append(record)
+        return record
+
+    one, other = connect(FIRST, keep_alive=-1), connect(SECOND)
+    one.load()
+    monkeypatch.setattr(launcher, "ensure_worker", ensure_and_wait)
+    pid = other.segment(picture, "objects=1").worker.pid
+    assert len(gone) == 1
+    assert [worker.pid for worker in list_workers(settings)] == [pid]
 
 
 def test_every_call_that_waited_is_answered_by_the_one_worker_that_found_room(connect, picture):

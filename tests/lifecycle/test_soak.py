@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import random
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from sa2va_host import Sa2VAError
 from sa2va_host.machine import processes
+
+from .holdings import GROWTH, holdings
 
 ACTS = {
     "segment": 63,
@@ -28,8 +28,6 @@ ACTS = {
 TIMEOUT = 10.0
 KILL_EVERY = 50
 """Calls, about."""
-GROWTH = 48 << 20
-"""Bytes of memory that a process may have more after a soak: allocators keep some."""
 
 
 def one_call(sa, rng, picture):
@@ -58,25 +56,14 @@ def one_call(sa, rng, picture):
         pass
 
 
-def what_we_hold():
-    """Of this process: descriptors, mapped shared segments, zombies among its children."""
-    maps = Path("/proc/self/maps").read_text()
-    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    return (
-        len(list(Path("/proc/self/fd").iterdir())),
-        maps.count("/dev/shm/"),
-        sum(processes.identify(int(child)) is None for child in children),
-    )
-
-
 @pytest.mark.timeout(3600)
 def test_every_call_ends_and_nothing_is_left(connect, picture, run, figure, repeats, eventually):
-    before, threads_before = what_we_hold(), threading.active_count()
+    before, threads_before = holdings(), threading.active_count()
     problems: list[str] = []
     clients = [connect(timeout=TIMEOUT) for _ in range(4)]
     calls = repeats(1000, 10_000).stop // len(clients)
     expected = clients[0].segment(picture, "objects=1").logits
-    memory_before = processes.resident_memory(os.getpid())
+    resident = holdings().resident
 
     def client(number):
         rng = random.Random(number)
@@ -101,9 +88,9 @@ def test_every_call_ends_and_nothing_is_left(connect, picture, run, figure, repe
     assert not problems
     for sa in clients:
         np.testing.assert_array_equal(sa.segment(picture, "objects=1").logits, expected)
-    assert processes.resident_memory(os.getpid()) - memory_before < GROWTH
+    assert holdings().resident - resident < GROWTH
     clients[0].unload(force=True)
     for sa in clients:
         sa.close()
     eventually(lambda: threading.active_count() <= threads_before, 5)
-    eventually(lambda: all(now <= then for now, then in zip(what_we_hold(), before, strict=True)), 5)
+    eventually(lambda: not holdings().leaked_since(before), 5)

@@ -321,3 +321,24 @@ def test_a_client_that_exits_without_closing_ends_cleanly(client_program):
     )
     assert program.communicate(timeout=60)[0].strip() == "1"
     assert program.returncode == 0
+
+
+def test_a_worker_that_served_another_and_left_before_its_launcher_looked_is_no_failed_start(
+    connect, picture, run, monkeypatch
+):
+    """A machine that is busy, or a launcher that was stopped for a moment."""
+    from sa2va_host.lifecycle import launcher
+
+    await_record = launcher._await_record
+    left: list[int] = []
+    sa, other = connect(), connect(keep_alive=0)
+
+    def await_late(child, *arguments):
+        if not left:
+            left.append(other.segment(picture, "objects=1").worker.pid)
+            child.has_ended(wait=True)
+        return await_record(child, *arguments)
+
+    monkeypatch.setattr(launcher, "_await_record", await_late)
+    assert sa.segment(picture, "objects=2").worker.pid != left[0]
+    assert run.recent_deaths(sa.specification, 60.0)[0] == 0

@@ -7,6 +7,7 @@ import contextlib
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from sa2va_host.lifecycle.rendezvous import RunDirectory
 from sa2va_host.models.choice import specify
 
 from .conftest import COMMAND, ROOT
@@ -111,14 +113,16 @@ def as_nobody():
 
 
 @as_root
-def test_two_users_have_workers_of_their_own_and_none_touches_the_others(connect, picture, run, as_nobody):
+def test_two_users_have_workers_of_their_own_and_none_touches_the_others(
+    connect, picture, settings, as_nobody
+):
     sa = connect()
     pid = sa.segment(picture, "objects=1").worker.pid
-    run.path.parent.chmod(0o755)
+    Path(settings.run_dir).parent.chmod(0o755)
     refused = as_nobody(
         "try:\n    Sa2VA('scripted:', command=COMMAND).segment(picture, 'objects=1')\n"
         "except Sa2VAError as error:\n    print(type(error).__name__, error)",
-        SA2VA_RUN_DIR=str(run.path),
+        SA2VA_RUN_DIR=settings.run_dir,
     )
     assert refused.startswith("ConfigError")
     assert "another user" in refused
@@ -251,3 +255,34 @@ def test_a_worker_whose_socket_is_deleted_before_its_launcher_connects_costs_no_
     assert sa.segment(picture, "objects=1").worker.pid == started[-1].process.pid
     assert len(started) == (1 if started[0].endpoint.path is None else 2)
     sa.unload()
+
+
+def test_a_log_spells_control_characters_and_no_name_can_forge_a_record(connect):
+    """The checkpoint's name stands for all that others chose: whoever reads the log has a terminal."""
+    sa = connect("scripted:note=\x1b]0;owned\x07\n2026-01-01 00:00:00,000 INFO sa2va_worker: forged")
+    sa.load()
+    log = Path(sa.status().log).read_text()
+    assert "\\x1b]0;owned\\x07\n  2026-01-01" in log
+    assert not {"\x1b", "\x07"} & set(log)
+
+
+def test_a_run_directory_that_is_deleted_while_a_worker_is_started_does_not_become_open_to_others(
+    connect, picture, settings, monkeypatch
+):
+    """Who takes a lock in it makes it anew; with the umask of most people everybody would be refused from then on."""
+    spawn_lock, deleted = RunDirectory.spawn_lock, []
+
+    def delete_and_lock(self, specification):
+        if not deleted:
+            deleted.append(True)
+            shutil.rmtree(settings.run_dir)
+        return spawn_lock(self, specification)
+
+    monkeypatch.setattr(RunDirectory, "spawn_lock", delete_and_lock)
+    before = os.umask(0o022)
+    try:
+        pid = connect().segment(picture, "objects=1").worker.pid
+    finally:
+        os.umask(before)
+    assert connect().segment(picture, "objects=2").worker.pid == pid
+    assert stat.S_IMODE(Path(settings.run_dir).stat().st_mode) == 0o700

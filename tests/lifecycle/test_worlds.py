@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import statistics
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,8 +15,11 @@ import pytest
 from sa2va_host import Sa2VA, WorkerDied, list_workers
 
 from .conftest import COMMAND, SURVIVE
+from .holdings import holdings, make_old, stray_files
 
 pytestmark = pytest.mark.timeout(3600)
+LEAK = 8 << 20
+"""Bytes that a process may hold more after thousands of calls or hundreds of starts, once it has done a quarter."""
 
 
 @dataclass(frozen=True)
@@ -129,3 +133,52 @@ def test_unload_gives_everything_back(world, client, scene, times, figure):
         assert stopped.rung == "asked"
         assert not client.status()
         figure(12, f"an idle worker is unloaded ({world.model})", stopped.seconds, 0.5)
+
+
+def test_calls_leak_nothing_here_or_in_the_worker(world, client, scene, times, figure):
+    large = np.zeros((720, 1280, 3), np.uint8)  # through shared memory
+    pid = client.segment(scene, world.prompt).worker.pid
+    calls = times(400, 5000)
+    before = holdings(), holdings(pid)
+    for number in calls:
+        if number == calls.stop // 4:
+            before = holdings(), holdings(pid)
+        if number % 10 == 0:
+            client.chat("hello", [large])
+        elif number % 10 == 5:
+            client.segment_video([scene] * 3, world.prompt)
+        else:
+            client.segment(scene, world.prompt)
+    after = holdings(), holdings(pid)
+    assert client.status().pid == pid
+    growth = [now.resident - then.resident for now, then in zip(after, before, strict=True)]
+    figure.count(28, f"{calls.stop} calls ({world.model})", client_bytes=growth[0], worker_bytes=growth[1])
+    assert not any(now.leaked_since(then) for now, then in zip(after, before, strict=True)), (before, after)
+    assert max(growth) < LEAK
+
+
+def test_starts_leak_nothing(world, client, scene, kill, times, run, figure, eventually):
+    """However a worker ends: asked, forced or killed, or by itself."""
+    starts = times(24, 500)
+    threads, before = threading.active_count(), holdings()
+    for number in starts:
+        if number == starts.stop // 4:
+            threads, before = threading.active_count(), holdings()
+        pid = client.segment(scene, world.prompt).worker.pid
+        if number % 4 < 2:
+            client.unload(force=number % 4 == 1)
+        elif number % 4 == 2:
+            kill(pid)
+        else:
+            with Sa2VA(world.model, settings=client.settings, command=world.command, keep_alive=0.0) as last:
+                last.segment(scene, world.prompt)
+            eventually(lambda: not client.status(), 5)
+    eventually(lambda: threading.active_count() <= threads, 5)
+    eventually(lambda: not holdings().leaked_since(before), 5)
+    growth = holdings().resident - before.resident
+    figure.count(28, f"{starts.stop} starts ({world.model})", client_bytes=growth)
+    assert growth < LEAK
+    make_old(run)
+    client.load()
+    client.unload()
+    assert stray_files(run, 1) == []

@@ -1,5 +1,17 @@
 // Declares the pack's settings; the server reads them (plugins/comfyui/preferences.py).
+import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
+
+// Shows the setting of the server's sa2va.toml. It cannot be changed here, since whoever reaches the port could do so.
+function trustShown() {
+  const shown = document.createElement("span");
+  shown.id = "sa2va-trust-workflows";
+  api.fetchApi("/sa2va/settings").then(async (answer) => {
+    const { trust_workflows, file } = await answer.json();
+    shown.textContent = trust_workflows ? `on (${file})` : `off (${file})`;
+  });
+  return shown;
+}
 
 app.registerExtension({
   name: "Sa2VA",
@@ -16,9 +28,9 @@ app.registerExtension({
       id: "Sa2VA.TrustWorkflows",
       category: ["Sa2VA", "Workflows", "TrustWorkflows"],
       name: "Trust workflows (let them run the code of a checkpoint)",
-      tooltip: "Whether trust_remote_code and worker_python in Sa2VA Model Options count. A workflow may come from anybody, and what they run may do whatever you may.",
-      type: "boolean",
-      defaultValue: false,
+      tooltip: "Whether trust_remote_code and worker_python in Sa2VA Model Options count. Only sa2va.toml (trust_workflows = true) changes it: a workflow may come from anybody, and what it runs may do whatever you may.",
+      type: trustShown,
+      defaultValue: null,
     },
   ],
 });

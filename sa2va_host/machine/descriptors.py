@@ -1,0 +1,43 @@
+"""A shortage of file descriptors, told as an error of ours wherever it shows.
+
+It can show anywhere: a module that is imported late, a socket, a directory that is listed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from errno import EMFILE, ENFILE
+
+from sa2va_host.errors import Sa2VAError, WorkerError
+
+_SHORTAGES = (EMFILE, ENFILE)
+
+
+@contextlib.contextmanager
+def reporting_shortage() -> Iterator[None]:
+    """Raise `WorkerError` where this process, or the whole system, has no file descriptor left; also as a decorator.
+
+    Other errors pass unchanged. A module that cannot be loaded for that reason raises `ImportError` with the system's
+    words.
+    """
+    try:
+        yield
+    except Sa2VAError:  # some are an OSError too
+        raise
+    except OSError as error:
+        if error.errno not in _SHORTAGES:
+            raise
+        raise _shortage(error) from error
+    except ImportError as error:
+        if not any(os.strerror(number) in str(error) for number in _SHORTAGES):
+            raise
+        raise _shortage(error) from error
+
+
+def _shortage(error: Exception) -> WorkerError:
+    return WorkerError(
+        f"This process has no file descriptor left: {error}.",
+        advice="Close files, or raise its limit (ulimit -n).",
+    )
