@@ -358,7 +358,7 @@ def _refusals(name: str) -> Iterator[None]:
     except PermissionError as error:
         raise InvalidInput(f"{name} may not be read: {error.strerror}.") from error
     except UnidentifiedImageError as error:
-        raise InvalidInput(f"{name} is not a picture in a format that Pillow reads.") from error
+        raise InvalidInput(f"{name} is not in an image format that is read here.") from error
     except Image.DecompressionBombError as error:
         raise InvalidInput(
             f"{name} has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels. Scale it down first."

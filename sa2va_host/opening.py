@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 
 STRIP_PIXELS = 4 << 20
 """How many pixels are converted at a time, so that a large image is in memory once, not once for each step."""
+FORMATS = (
+    "PNG", "JPEG", "MPO", "BMP", "GIF", "PPM", "TIFF", "WEBP", "AVIF", "JPEG2000", "TGA", "PCX", "ICO", "DIB", "ICNS",
+    "PSD", "QOI", "SGI", "DDS",
+)  # fmt: skip
+"""Pillow's names of the formats that are read, by content, whatever a file is called. Not all that Pillow knows: it
+hands PostScript to Ghostscript, for one, which runs what is in the file.
+"""
 _HEIF = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"})
 _AVIF = frozenset({b"avif", b"avis"})
 _ANIMATED = frozenset({"GIF", "PNG", "WEBP", "AVIF"})
@@ -91,11 +98,11 @@ def opened(file: Path | io.BytesIO, name: str) -> Image.Image:
             advice="Convert it to TIFF, PNG or JPEG first.",
         )
     try:
-        image = Image.open(file)
+        image = _open(file)
     except UnidentifiedImageError:
         head = _head(file)
-        if _register(head, name):
-            image = Image.open(file)
+        if format_ := _register(head, name):
+            image = Image.open(file, formats=[format_])
         elif suffix in VIDEOS or _is_video(head):
             raise InvalidInput(
                 f"{name} is a video file, not an image.", advice="Use `sa2va video`."
@@ -108,6 +115,22 @@ def opened(file: Path | io.BytesIO, name: str) -> Image.Image:
         image.close()
         raise
     return image
+
+
+def _open(file: Path | io.BytesIO) -> Image.Image:
+    """Open a file of one of `FORMATS`. Raises `UnidentifiedImageError` for any other."""
+    from PIL import Image, UnidentifiedImageError
+
+    Image.preinit()
+    common = [each for each in FORMATS if each in Image.OPEN]
+    try:
+        return Image.open(file, formats=common)
+    except UnidentifiedImageError:
+        Image.init()
+        rare = [each for each in FORMATS if each in Image.OPEN and each not in common]
+        if not rare:
+            raise
+        return Image.open(file, formats=rare)
 
 
 def loaded(image: Image.Image, name: str, notes: list[str]) -> Image.Image:
@@ -170,7 +193,7 @@ def _completed(content: bytes) -> Image.Image:
     files = with_end_mark(content)
     if not files:
         raise cut
-    complete, *others = (Image.open(io.BytesIO(file)) for file in files)
+    complete, *others = (Image.open(io.BytesIO(file), formats=["JPEG", "MPO"]) for file in files)
     complete.load()
     for other in others:
         other.load()
@@ -190,8 +213,10 @@ def _head(file: Path | io.BytesIO) -> bytes:
     return file.getvalue()[:64]
 
 
-def _register(head: bytes, name: str) -> bool:
-    """Whether a library was added to Pillow's that reads this. Raises `InvalidInput` where it is not installed."""
+def _register(head: bytes, name: str) -> str:
+    """Pillow's name of the format that reads this, with a library that was added; empty where there is none. Raises
+    `InvalidInput` where the library is not installed.
+    """
     brands = _brands(head)
     if brands & _HEIF:
         suffix, kind = ".heic", "HEIC"
@@ -200,7 +225,7 @@ def _register(head: bytes, name: str) -> bool:
     elif head.startswith(_JXL):
         suffix, kind = ".jxl", "JPEG XL"
     else:
-        return False
+        return ""
     if not is_readable(suffix):
         raise InvalidInput(
             f"{name} is a {kind} image, which this installation cannot read.",
@@ -210,9 +235,12 @@ def _register(head: bytes, name: str) -> bool:
         import pillow_heif
 
         pillow_heif.register_heif_opener()
-    elif suffix == ".jxl":
+        return "HEIF"
+    if suffix == ".jxl":
         import pillow_jxl  # noqa: F401 - its import adds it to Pillow
-    return suffix != ".avif"
+
+        return "JXL"
+    return ""
 
 
 def _brands(head: bytes) -> set[bytes]:

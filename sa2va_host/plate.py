@@ -134,7 +134,7 @@ def _read_sixteen(path: Path) -> Sixteen | None:
     if values is None or values.dtype != np.uint16:
         return None
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=["PNG", "TIFF"]) as image:
             profile, key = image.info.get("icc_profile"), image.info.get("transparency")
             orientation = image.getexif().get(ORIENTATION, 1)
             transparent = image.has_transparency_data

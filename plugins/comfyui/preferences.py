@@ -27,7 +27,7 @@ def _settings_files() -> list[Path]:
 def _read(file: Path) -> dict[str, object]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         _log.warning("ComfyUI's settings in %s cannot be read: %s", file, error)
         return {}
     return content if isinstance(content, dict) else {}

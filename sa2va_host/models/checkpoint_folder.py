@@ -16,10 +16,11 @@ from typing import Any, cast
 
 from sa2va_host.errors import ModelLoadFailed
 
+from .weights import MAX_HEADER_BYTES, read_header, shapes
+
 MAX_JSON_BYTES = 64 * 2**20
 ADAPTER = "adapter_config.json"
 INDEX = "model.safetensors.index.json"
-MAX_HEADER_BYTES = 100_000_000
 _POINTER = b"version https://git-lfs.github.com/spec/"
 IMAGE_PROCESSOR = ("preprocessor_config.json", "processor_config.json")
 """The files that may say how images are prepared for the model; the first that is there counts."""
@@ -215,12 +216,8 @@ class CheckpointFolder:
     def _header(self, file: Path) -> dict[str, list[int]]:
         """The shapes of a safetensors file's tensors by name. Raises `ModelLoadFailed` where it has no such header."""
         try:
-            with file.open("rb") as opened:
-                size = int.from_bytes(opened.read(8), "little")
-                # As much as the format allows (https://huggingface.co/docs/safetensors).
-                content = json.loads(opened.read(size) if size <= MAX_HEADER_BYTES else b"")
-            return {name: entry["shape"] for name, entry in content.items() if name != "__metadata__"}
-        except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
+            return shapes(file)
+        except (OSError, ValueError) as error:
             raise ModelLoadFailed(
                 f"{file} has no readable header.", advice="Fetch the checkpoint again."
             ) from error
@@ -275,9 +272,7 @@ def _is_cut(file: Path) -> bool:
     if len(text) < length:
         return text.startswith(b"{")
     try:
-        ends = [
-            entry["data_offsets"][1] for name, entry in json.loads(text).items() if name != "__metadata__"
-        ]
+        ends = [entry["data_offsets"][1] for entry in read_header(file).values()]
         return bool(8 + length + max(ends, default=0) > size)
-    except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError):
         return False

@@ -72,7 +72,7 @@ def _whole_lines(path: Path) -> tuple[set[int], int]:
         for line in lines:
             try:
                 number = int(json.loads(line)["frame"])
-            except (ValueError, TypeError, KeyError):
+            except (ValueError, RecursionError, TypeError, KeyError):
                 break
             if line.endswith(b"\n"):
                 numbers.add(number)

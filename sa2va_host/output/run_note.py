@@ -116,7 +116,7 @@ class RunNote:
         try:
             noted = json.loads(self.path.read_text(encoding="utf-8"))
             before, format_ = dict(noted["settings"]), noted.get("format")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
             raise InvalidInput(
                 f"{self.path} is damaged, so the run cannot be resumed.",
                 advice="Begin anew with --overwrite, or name another folder (-o).",

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from sa2va_host.errors import InvalidInput
 from sa2va_host.media import read_image
 
-from .clip import Frame, Frames, Selection, numbering
+from .clip import Frame, Frames, Selection, check_frame_size, numbering
 from .readahead import ahead
 
 _MILLISECOND = Fraction(1, 1000)
@@ -61,6 +61,7 @@ class Animation:
         self.warnings: list[str] = []
         self._selection = selection = selection.from_zero(self._first)
         with self._open() as image:
+            check_frame_size(image.height, image.width, str(path))
             self._total = int(image.n_frames)
             self._load(image, 0)
             self.rate = 1 / (_milliseconds(image) * _MILLISECOND)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _DIGITS, _FEWEST_DIGITS = 5, 4
 """Of frames that count from 0, as in DAVIS and YouTube-VOS (00000); of those that begin elsewhere (1001)."""
 _LARGEST_NUMBER = 10**9
+MAX_FRAME_BYTES = 256 << 20
+"""Of one frame as RGB: 12K (12288 x 6480) fits. Single images may have 1 GiB."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -109,6 +111,15 @@ class Selection:
         scale = self.max_size / max(height, width)
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def check_frame_size(height: int, width: int, name: str) -> None:
+    """Raises `InvalidInput` for frames of more than `MAX_FRAME_BYTES` as RGB: a dozen of them are held at a time."""
+    if height * width * 3 > MAX_FRAME_BYTES:
+        raise InvalidInput(
+            f"The frames of {name} have {width} x {height} pixels, more than {MAX_FRAME_BYTES >> 20} MiB as RGB.",
+            advice="Scale the video down first.",
+        )
 
 
 def numbering(first_frame: int | None) -> tuple[int, int]:

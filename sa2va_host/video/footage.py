@@ -20,7 +20,7 @@ import numpy as np
 from sa2va_host.errors import ConfigError, InvalidInput
 from sa2va_host.media import read_image
 
-from .clip import Frame, Frames, Selection, numbering
+from .clip import MAX_FRAME_BYTES, Frame, Frames, Selection, check_frame_size, numbering
 from .deinterlace import deinterlaced
 from .readahead import ahead
 
@@ -41,6 +41,10 @@ _HD_LINES = 720
 _HDR = {16: "PQ", 18: "HLG"}
 """H.273 TransferCharacteristics whose pictures are brighter than sRGB can show."""
 _LIMITED, _FULL = 1, 2
+_PLAYLISTS = frozenset({"concat", "hls", "applehttp", "dash", "imf", "sdp", "rtsp"})
+"""FFmpeg's names of the formats that lead to other files or addresses."""
+_PLAYLIST_SUFFIXES = frozenset({".ffconcat", ".m3u", ".m3u8", ".mpd", ".pls", ".sdp"})
+_HEAD = 4096
 _UNKNOWN_RATE = Fraction(25)
 _TOLERANCE, _TOLERATED = Fraction(1), Fraction(1, 20)
 """Seconds, and the share of a video, by which its header may be wrong about the length: sound often ends later."""
@@ -102,6 +106,7 @@ class Footage:
         self._selection = selection.from_zero(self._first)
         self._deinterlace = deinterlace
         with self._open() as (container, stream):
+            check_frame_size(stream.height, stream.width, str(path))
             self.rate = stream.average_rate or stream.guessed_rate or _UNKNOWN_RATE
             self.time_base = stream.time_base or 1 / self.rate
             self.audio = path if container.streams.audio else None
@@ -109,7 +114,7 @@ class Footage:
             self.warnings += [*_one_of_several(path, container, stream), *_beyond_srgb(path, stream)]
             self._lasts = _duration(container, stream)
             total = stream.frames or round((self._lasts or 0) * self.rate)
-        self.frame_count: int | None = selection.count(total) if total else None
+        self.frame_count: int | None = self._selection.count(total) if total else None
         known = path.stat()
         self.version: list[int | str] = [known.st_size, known.st_mtime_ns]
 
@@ -133,6 +138,7 @@ class Footage:
                 if not self._selection.wants(number):
                     continue
                 if places is None or given in places:
+                    check_frame_size(frame.height, frame.width, str(self.path))
                     picture = self._selection.scaled(turn.upright(_picture(frame)))
                     shown = 1 / aspect if turn.sideways else aspect
                     yield Frame(self._first + number, picture, time, shown)
@@ -170,6 +176,7 @@ class Footage:
 
         if self.path.is_file() and not self.path.stat().st_size:
             raise InvalidInput(f"{self.path} is empty (0 bytes).")
+        _check_not_a_playlist(self.path)
         try:
             container = open_input(self.path)
         except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
@@ -179,6 +186,8 @@ class Footage:
                 f"{self.path} is no video that can be read, or it is cut short: {error.strerror}."
             ) from error
         with container:
+            if container.format.name in _PLAYLISTS and not _is_named_a_playlist(self.path):
+                raise _a_playlist(self.path)
             streams = _films(container)
             if not streams:
                 raise InvalidInput(f"{self.path} has no video in it that can be decoded.")
@@ -250,6 +259,32 @@ class Footage:
             yield frame, time
 
 
+def _check_not_a_playlist(path: Path) -> None:
+    """Raises `InvalidInput` for a file that leads FFmpeg to others, unless it is called what it is: somebody's upload
+    could name any file here.
+    """
+    if _is_named_a_playlist(path):
+        return
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(_HEAD).removeprefix(b"\xef\xbb\xbf").lstrip()
+    except OSError:
+        return  # for the one who opens it to say
+    if head.startswith((b"ffconcat", b"#EXTM3U", b"[playlist]", b"v=0\r\n", b"v=0\n")) or b"<MPD" in head:
+        raise _a_playlist(path)
+
+
+def _is_named_a_playlist(path: Path) -> bool:
+    return path.suffix.lower() in _PLAYLIST_SUFFIXES
+
+
+def _a_playlist(path: Path) -> InvalidInput:
+    return InvalidInput(
+        f"{path} is a playlist, which names other files, and is not called one.",
+        advice=f"If you trust it, rename it to end in one of {', '.join(sorted(_PLAYLIST_SUFFIXES))}.",
+    )
+
+
 def _duration(container: InputContainer, stream: VideoStream) -> Fraction | None:
     """Seconds; of containers that name no video's own length, as Matroska, their whole one."""
     import av
@@ -302,13 +337,17 @@ def _decoder(stream: VideoStream) -> Callable[[Packet[VideoStream]], Sequence[Vi
     """What makes frames of packets: libvpx where a VP8 or VP9 stream has alpha, which FFmpeg's own decoders drop."""
     import av
 
+    # What changes its size later is not decoded either.
+    bounds = {"max_pixels": str(MAX_FRAME_BYTES // 3)}
     name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(stream.codec_context.name)
     if name is None or stream.metadata.get("alpha_mode") != "1" or name not in av.codecs_available:
         stream.thread_type = "AUTO"
+        stream.codec_context.options = bounds
         return lambda packet: packet.decode()
     context: Any = av.CodecContext.create(name, "r")
     context.extradata = stream.codec_context.extradata
     context.thread_type = "AUTO"
+    context.options = bounds
     return lambda packet: context.decode(packet if packet.size else None)
 
 

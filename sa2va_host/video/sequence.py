@@ -22,7 +22,7 @@ from sa2va_host.extras import check_exr
 from sa2va_host.media import Picture
 from sa2va_host.plate import Plate
 
-from .clip import Frame, Frames, Selection
+from .clip import Frame, Frames, Selection, check_frame_size
 from .order import few, ordered, ticks, written_digits
 from .readahead import ahead
 
@@ -277,6 +277,7 @@ def _check_sizes(files: Sequence[Path], layer: str | None) -> dict[Path, Invalid
     if not sizes:
         raise _nothing_readable(files[0].parent, list(unreadable.values()))
     (one, first), *others = sizes.items()
+    check_frame_size(*first, str(one))
     for path, size in others:
         if size != first:
             raise InvalidInput(

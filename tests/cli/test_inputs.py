@@ -197,7 +197,7 @@ def test_several_objects_can_be_one_mask_on_standard_output(piped, picture):
 
 
 def test_standard_input_that_is_no_image(piped):
-    for content, message in ((b"", "<stdin> is empty"), (b"words", "<stdin> is not a picture")):
+    for content, message in ((b"", "<stdin> is empty"), (b"words", "<stdin> is not in an image format")):
         done = piped(content, "segment", "-", *ONE)
         assert done.returncode == 2
         assert message in done.stderr.decode()

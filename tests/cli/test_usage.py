@@ -105,7 +105,7 @@ def test_something_that_is_no_picture(tmp_path):
     (tmp_path / "a.png").write_text("words")
     done = sa2va("segment", tmp_path / "a.png", "--prompt", "the red circle")
     assert done.returncode == 2
-    assert "not a picture" in done.stderr.splitlines()[-1]
+    assert "not in an image format" in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

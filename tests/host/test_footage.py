@@ -230,7 +230,7 @@ def test_only_a_few_frames_are_read_ahead(tmp_path: Path) -> None:
 
 def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(ConfigError, match=r'pip install "sa2va-host\[video\]"'):
+    with pytest.raises(ConfigError, match=r"pip install 'av>=15'"):
         open_clip(tmp_path / "clip.mp4")
 
 
@@ -511,3 +511,46 @@ def test_whole_frames_stay_as_they_are(tmp_path: Path) -> None:
 
 def test_one_interlaced_frame_is_one_frame(tmp_path: Path) -> None:
     assert len(list(open_clip(combed(tmp_path / "one.mp4", interlaced=True, count=1), deinterlace=True))) == 1
+
+
+@pytest.mark.parametrize(
+    "head", ["ffconcat version 1.0\nfile 'real.mp4'\n", "\ufeff#EXTM3U\n#EXTINF:1,\nreal.mp4\n"]
+)
+def test_a_file_that_names_other_files_is_read_only_where_it_is_called_a_playlist(
+    tmp_path: Path, head: str
+) -> None:
+    """Somebody's upload could lead to any file here."""
+    write_clip(tmp_path / "real.mp4", pictures(3))
+    upload = tmp_path / "upload.mp4"
+    upload.write_text(head, encoding="utf-8")
+    with pytest.raises(InvalidInput, match="is a playlist, which names other files, and is not called one"):
+        open_clip(upload)
+
+
+def test_a_playlist_that_is_called_one_is_read(tmp_path: Path) -> None:
+    write_clip(tmp_path / "real.mp4", pictures(3))
+    (tmp_path / "list.ffconcat").write_text("ffconcat version 1.0\nfile real.mp4\n")
+    assert len(list(open_clip(tmp_path / "list.ffconcat"))) == 3
+
+
+def test_frames_larger_than_the_bound_are_refused_before_any_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = write_clip(tmp_path / "large.mp4", pictures(2))
+    frames = [Image.fromarray(each) for each in pictures(3)]
+    frames[0].save(tmp_path / "large.webp", save_all=True, append_images=frames[1:])
+    (tmp_path / "frames").mkdir()
+    frames[0].save(tmp_path / "frames" / "1.png")
+    monkeypatch.setattr("sa2va_host.video.clip.MAX_FRAME_BYTES", 48 * 64 * 3 - 1)
+    for source in (clip, tmp_path / "large.webp", tmp_path / "frames"):
+        with pytest.raises(InvalidInput, match="have 64 x 48 pixels, more than 0 MiB as RGB"):
+            open_clip(source)
+    monkeypatch.setattr("sa2va_host.video.clip.MAX_FRAME_BYTES", 48 * 64 * 3)
+    assert len(list(open_clip(clip))) == 2
+
+
+def test_a_selection_by_numbers_from_elsewhere_is_counted_right(tmp_path: Path) -> None:
+    write_clip(tmp_path / "clip.mp4", pictures(6))
+    clip = open_clip(tmp_path / "clip.mp4", Selection(start=1002, end=1004), first_frame=1001)
+    assert clip.frame_count == 3
+    assert [frame.number for frame in clip] == [1002, 1003, 1004]

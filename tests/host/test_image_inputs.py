@@ -219,7 +219,7 @@ def test_a_jpeg_that_is_cut_is_refused(jpeg, zeros):
     places |= {match.start() for match in re.finditer(rb"\xff[\xd0-\xd7\xda]", data)}
     places |= {match.start() for match in re.finditer(rb"\xff\xc4", data)}
     for place in places:
-        with pytest.raises(InvalidInput, match=r"damaged or cut short|not a picture|cannot be read"):
+        with pytest.raises(InvalidInput, match=r"damaged or cut short|not in an image format|cannot be read"):
             media.read_image(data[:place] + bytes(zeros))
 
 
@@ -416,7 +416,7 @@ class Broken:
     [
         (lambda: b"", "The image is empty"),
         (io.BytesIO, "The image is empty"),
-        (lambda: b"words", "The image is not a picture"),
+        (lambda: b"words", "The image is not in an image format"),
         (lambda: io.StringIO("words"), r"opened as text.*open\(path, 'rb'\)"),
         (lambda: closed(io.BytesIO(b"x")), "cannot be read"),
         (lambda: iter([1]), "not list_iterator"),
@@ -501,3 +501,23 @@ def test_regions_and_guides_may_be_tensors(torch, picture):
     maps = [found.probabilities(Refinement(guide_radius=3), guide=guide) for guide in guides]
     assert np.abs(maps[0] - maps[1]).max() < 0.01
     assert np.array_equal(maps[0], maps[2])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\nshowpage\n", b"\xd7\xcd\xc6\x9a" + bytes(40)],
+)
+def test_formats_that_other_programs_would_run_are_not_opened_whatever_a_file_is_called(
+    tmp_path, content, monkeypatch
+):
+    """PostScript is a program, which Pillow gives to Ghostscript; Windows metafiles call the system."""
+    monkeypatch.setattr(
+        "PIL.EpsImagePlugin.Ghostscript", lambda *_, **__: pytest.fail("Ghostscript was called")
+    )
+    path = tmp_path / "image.png"
+    path.write_bytes(content)
+    for call in (media.read_image, media.image_size):
+        with pytest.raises(InvalidInput, match="is not in an image format that is read here"):
+            call(path)
+    with pytest.raises(InvalidInput, match="format that is read here"):
+        media.read_image(content)

@@ -56,7 +56,7 @@ def test_a_view_is_a_picture_if_an_array_of_its_shape_is(picture):
     assert media.read_pixels(view) is view
     assert np.array_equal(media.read_image(view[::2]), picture[::2])
     assert np.array_equal(media.read_image((picture.astype(np.uint16) * 257).data), picture)
-    with pytest.raises(InvalidInput, match="not a picture in a format"):
+    with pytest.raises(InvalidInput, match="not in an image format"):
         media.read_pixels(memoryview(bytes(9)))  # a file's content, as one row of bytes always is
     with pytest.raises(InvalidInput, match="no pixels"):
         media.read_pixels(np.zeros((0, 5, 3), np.uint8).data)
@@ -163,9 +163,9 @@ def png_bytes():
     [
         (None, "There is no file"),
         (b"", "is empty"),
-        (b"hello, this is text", "not a picture"),
+        (b"hello, this is text", "not in an image format"),
         (png_bytes()[:4000], "damaged or cut short"),
-        (png_bytes()[:40], "damaged or cut short|not a picture"),
+        (png_bytes()[:40], "damaged or cut short|not in an image format"),
     ],
 )
 def test_bad_files(tmp_path, content, message):
@@ -199,7 +199,7 @@ def test_a_folder_and_a_null_byte(tmp_path):
         (np.full((4, 5, 3), np.inf), "not numbers"),
         ([[1, 2], [3, 4]], "not list"),
         (None, "not NoneType"),
-        (b"bytes", "not a picture in a format"),
+        (b"bytes", "not in an image format"),
         (np.zeros((4, 5, 3), np.bool_), "dtype bool"),
         (7, "not int"),
     ],

@@ -98,3 +98,9 @@ def test_overwriting_removes_what_the_earlier_run_wrote_and_nothing_else(tmp_pat
     assert left == {*theirs, "run.json"}
     assert (tmp_path / "empty").is_dir()
     assert not (tmp_path / "exr").exists()
+
+
+def test_a_manifest_nested_beyond_all_measure_is_damaged(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("[" * 100_000)
+    with pytest.raises(InvalidInput, match="is damaged, so the run cannot be resumed"):
+        RunNote(tmp_path, {}, resume=True)
