@@ -140,11 +140,12 @@ CHECKS: dict[str, Callable[[list[str]], None]] = {
 
 
 def split(line: str) -> list[str]:
-    """The words of a command, without variables before it and a comment after it."""
+    """The words of a command, without variables before it, and a comment and redirections after it."""
     words = shlex.split(line, comments=True)
     while words and re.match(r"[A-Z_]+=", words[0]):
         del words[0]
-    return words
+    redirections = [place for place, word in enumerate(words) if word in ("<", ">", "|")]
+    return words[: redirections[0]] if redirections else words
 
 
 @pytest.mark.parametrize(("block", "line"), COMMANDS, ids=lambda each: str(each)[:60])
