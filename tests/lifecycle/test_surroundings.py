@@ -270,7 +270,8 @@ def test_a_run_directory_that_is_deleted_while_a_worker_is_started_does_not_beco
     connect, picture, settings, monkeypatch
 ):
     """Who takes a lock in it makes it anew; with the umask of most people everybody would be refused from then on."""
-    spawn_lock, deleted = RunDirectory.spawn_lock, []
+    spawn_lock = RunDirectory.spawn_lock
+    deleted: list[bool] = []
 
     def delete_and_lock(self, specification):
         if not deleted:
