@@ -146,6 +146,8 @@ def test_a_death_is_noticed_although_another_thread_has_not_ended_yet():
     )
     with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE) as child:
         process = processes.identify(child.pid)
+        assert process is not None
+        assert child.stdin is not None
         watch = processes.DeathWatch(process)
         assert not watch.is_dead()
         child.stdin.write(b"\n")
