@@ -314,7 +314,8 @@ class DeathWatch:
     def is_dead(self) -> bool:
         if not self._dead:
             if self._is_ours:
-                self._dead = _is_readable(self._fd)
+                # A pidfd tells when the last thread has ended, which may be long after the process counts as dead.
+                self._dead = _is_readable(self._fd) or _knows_alive(self.process) is False
             else:
                 self._ask()
         return self._dead

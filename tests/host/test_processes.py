@@ -133,3 +133,27 @@ def test_an_exit_in_words(code, words):
 def test_memory_of_a_process_is_known():
     assert processes.resident_memory(os.getpid()) > 1 << 20
     assert processes.resident_memory(2**22 + 1) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="pidfds and zombies of one thread are Linux's")
+def test_a_death_is_noticed_although_another_thread_has_not_ended_yet():
+    """As where a killed process of many threads gets little time to end."""
+    program = (
+        "import ctypes, threading, time\n"
+        "threading.Thread(target=time.sleep, args=(60,)).start()\n"
+        "input()\n"
+        "ctypes.CDLL(None).pthread_exit(None)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE) as child:
+        process = processes.identify(child.pid)
+        assert process is not None
+        assert child.stdin is not None
+        watch = processes.DeathWatch(process)
+        assert not watch.is_dead()
+        child.stdin.write(b"\n")
+        child.stdin.flush()
+        while processes.is_alive(process):
+            time.sleep(0.01)
+        assert watch.is_dead()
+        watch.close()
+        child.kill()

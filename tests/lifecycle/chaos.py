@@ -288,9 +288,8 @@ class Client:
         self._sa.close()
         gc.collect()  # errors and the frames that they passed hold each other, and what was to be sent
         deadline = time.monotonic() + 10
-        while holdings().leaked_since(before) and time.monotonic() < deadline:
+        while (after := holdings()).leaked_since(before) and time.monotonic() < deadline:
             time.sleep(0.05)
-        after = holdings()
         self._say(
             act="end",
             descriptors=after.descriptors - before.descriptors,
