@@ -18,7 +18,7 @@ from sa2va_plugins.cli.main import main
 
 from .conftest import PROGRAM
 
-CALL = ("segment", "picture.png", "--prompt", "objects=1", "--keep-alive", "1h", "--json")
+CALL = ("segment", "picture.png", "--prompt", "objects=1", "--keep-alive", "1h", "--json", "--overwrite")
 LISTENS = re.compile(r"worker (\d+) of scripted: listens$", re.MULTILINE)
 
 
