@@ -184,12 +184,17 @@ def test_what_the_hub_has_is_listed_when_asked_for(sa2va: Command, tmp_path: Pat
     assert "absent" not in json.loads(sa2va("models", "--json", extra=extra).stdout)
 
 
-def test_a_model_that_nobody_named_is_announced_with_its_reason(sa2va: Command) -> None:
+def test_where_nobody_named_a_model_the_bundled_one_says_what_it_knows_and_what_to_fetch(
+    sa2va: Command,
+) -> None:
     quiet = sa2va("chat", "--prompt", "hello")
-    assert "Model " not in quiet.stderr, "scripted: was named by the settings"
+    assert "No model was named" not in quiet.stderr, "scripted: was named by the settings"
     told = sa2va("chat", "--prompt", "hello", extra={"SA2VA_MODEL": "", "CUDA_VISIBLE_DEVICES": ""})
     assert told.returncode == 0, told.stderr
-    assert told.stderr.startswith(f"Model {BUNDLED}: there is no NVIDIA GPU")
+    (note,) = [line for line in told.stderr.splitlines() if "No model was named" in line]
+    assert f"so {BUNDLED} answers. It knows drawn shapes only" in note
+    assert "pull ByteDance/Sa2VA-1B" in note
+    assert "there is no NVIDIA GPU" in note
     assert told.stdout.startswith("hello [0]")
 
 

@@ -359,6 +359,8 @@ def test_a_damaged_frame_costs_itself_alone(sa2va, tmp_path):
     assert sorted(path.name for path in masks.iterdir()) == [f"{number:03d}.png" for number in range(11)]
     assert len(list(open_clip(tmp_path / "out/overlay.mp4"))) == 11
     (masks / "010.png").unlink()
+    manifest = tmp_path / "out/run.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "finished": False}))
     resumed = sa2va(*asked, "--resume", "--json")
     assert resumed.returncode == 0, resumed.stderr
     assert (masks / "010.png").exists()
@@ -391,7 +393,7 @@ def test_deinterlacing_belongs_to_the_settings_of_a_run(sa2va, clip):
     assert sa2va(*asked, "--deinterlace").returncode == 0
     other = sa2va(*asked, "--resume")
     assert other.returncode == 2
-    assert "other settings: deinterlace" in other.stderr
+    assert "other settings: frames.deinterlace" in other.stderr
 
 
 @pytest.mark.slow

@@ -77,14 +77,14 @@ def test_models_on_disk_come_first_and_downloads_are_marked_with_their_size(fold
     names = choices()
     assert names[:2] == ["auto", "sa2va-tiny"]
     assert set(names[2:4]) == {"ByteDance/Sa2VA-Qwen3-VL-4B", "mine"}
-    assert "ByteDance/Sa2VA-1B (download, 4.1 GB)" in names[4:]
+    assert "ByteDance/Sa2VA-1B (download, 4.0 GB)" in names[4:]
     assert not any(name.startswith("ByteDance/Sa2VA-Qwen3-VL-4B (") for name in names)
 
 
 def test_an_entry_means_the_same_model_before_and_after_its_download(folder):
     from sa2va_plugins.comfyui.model_list import plain
 
-    assert plain("ByteDance/Sa2VA-1B (download, 4.1 GB)") == "ByteDance/Sa2VA-1B"
+    assert plain("ByteDance/Sa2VA-1B (download, 4.0 GB)") == "ByteDance/Sa2VA-1B"
     assert plain("ByteDance/Sa2VA-26B (download)") == "ByteDance/Sa2VA-26B"
     assert plain("my model (new)") == "my model (new)"
 

@@ -26,6 +26,7 @@ WORKER_MAY_IMPORT = {
     "models.checkpoint_folder",
     "models.own_code",
     "models.unsupported",
+    "models.weights",
     "plugins.hookspecs",
     "plugins.manager",
     "plugins.processing",

@@ -20,6 +20,7 @@ from PIL import Image, ImageFile
 
 from sa2va_host import media
 from sa2va_host.errors import InvalidInput
+from sa2va_host.machine.commands import extra_command
 
 CASES = Path(__file__).parents[1] / "cases"
 
@@ -355,7 +356,7 @@ def test_without_its_library_heic_says_what_to_install(heic, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     last = done.stderr.splitlines()[-1]
-    assert 'is a HEIC image, which this installation cannot read. Run: pip install "sa2va-host[heif]"' in last
+    assert f"is a HEIC image, which this installation cannot read. Run: {extra_command('heif')}" in last
 
 
 # What Python programs hold

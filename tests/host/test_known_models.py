@@ -26,7 +26,7 @@ PAGE = (Path(__file__).resolve().parents[2] / "docs" / "models.md").read_text(en
 
 
 def test_the_page_shows_the_table() -> None:
-    section = PAGE.split("## Known checkpoints\n")[1].split("\n## ")[0]
+    section = PAGE.split("## Known checkpoints\n")[1].split("\n#")[0]
     rows = [
         tuple(cell.strip() for cell in row.strip("|").split("|"))
         for row in re.findall(r"^\|.*$", section, re.MULTILINE)

@@ -182,4 +182,4 @@ def test_the_engine_for_own_code_imports_none_of_our_models() -> None:
     program = "import sys, sa2va_worker.own_code.engine; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     ours = {name for name in done.stdout.split() if name.startswith("sa2va_worker.models.")}
-    assert ours <= {f"sa2va_worker.models.{name}" for name in ("sampling", "checkpoint")}
+    assert ours <= {f"sa2va_worker.models.{name}" for name in ("sampling", "checkpoint", "wrapping")}

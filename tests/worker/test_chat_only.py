@@ -98,7 +98,7 @@ def made(make: Make) -> PreTrainedModel:
 
 
 def write(model: PreTrainedModel, folder: Path, **settings: Any) -> Path:
-    """The folder of a checkpoint as transformers writes it, with the tokenizer of the parity data."""
+    """The folder of a checkpoint as transformers writes it, with tokenizer and image processor of the parity data."""
     model.save_pretrained(folder, **settings)
     for name in (
         "chat_template.jinja",
@@ -108,6 +108,8 @@ def write(model: PreTrainedModel, folder: Path, **settings: Any) -> Path:
         "vocab.json",
     ):
         shutil.copy(HERE / "qwen3" / name, folder)
+    family = "qwen25" if model.config.model_type == "qwen2_5_vl" else "qwen3"
+    shutil.copy(HERE / family / "preprocessor_config.json", folder)
     return folder
 
 

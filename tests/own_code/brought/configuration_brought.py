@@ -1,6 +1,6 @@
-"""The configuration of a checkpoint that no family of ours knows: its language model is a Llama."""
+"""The configuration of a checkpoint that no family of ours knows: its language model is a Mistral."""
 
-from transformers import LlamaConfig, PretrainedConfig
+from transformers import MistralConfig, PretrainedConfig
 
 
 class BroughtConfig(PretrainedConfig):
@@ -8,7 +8,7 @@ class BroughtConfig(PretrainedConfig):
 
     def __init__(self, llm_config=None, sequence_bias=None, **more):
         super().__init__(**more)
-        self.llm_config = LlamaConfig(**(llm_config or {}))
+        self.llm_config = MistralConfig(**(llm_config or {}))
         self.sequence_bias = sequence_bias
 
     def to_dict(self):

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from transformers import LlamaForCausalLM
+from transformers import MistralForCausalLM
 from transformers.modeling_utils import PreTrainedModel
 
 from .configuration_brought import BroughtConfig
@@ -19,7 +19,7 @@ class BroughtModel(PreTrainedModel):
 
     def __init__(self, config):
         super().__init__(config)
-        self.language_model: Any = LlamaForCausalLM(config.llm_config)
+        self.language_model: Any = MistralForCausalLM(config.llm_config)
         self.language_model.generation_config.sequence_bias = config.sequence_bias
         self.grounding_encoder = SAM2()
         width = config.llm_config.hidden_size
