@@ -169,7 +169,7 @@ class Session:
     def _connected(self) -> Link:
         """The link of this process; a fork gets its own, and so does whoever comes after one that failed."""
         with self._lock:
-            if self._is_closed():
+            if self._closed:
                 raise Cancelled("This Sa2VA object is closed.", advice="Make a new one.")
             if self._link is None or self._link_pid != os.getpid() or self._link.failure:
                 from .link import Link
@@ -183,12 +183,7 @@ class Session:
                 )
                 self._link_pid = os.getpid()
                 self._finalizer = weakref.finalize(self, _close, self._link, self._link_pid)
-                if self._is_closed():  # by another thread meanwhile, which found nothing to close
-                    self._finalizer()
             return self._link
-
-    def _is_closed(self) -> bool:
-        return self._closed
 
 
 def next_note(notes: queue.SimpleQueue[Note | Cancelled], until: float | None = None) -> Note:

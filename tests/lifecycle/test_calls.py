@@ -223,25 +223,6 @@ def test_a_picture_may_be_overwritten_right_after_submit(connect, picture):
         np.testing.assert_array_equal(result.logits[:, 0], expected(big, 1))
 
 
-def test_a_client_that_is_closed_while_another_thread_connects_leaves_no_connection(
-    connect, picture, monkeypatch
-):
-    """Its descriptors would stay for as long as the client is remembered."""
-    from sa2va_host.calls import session
-
-    before = set(threading.enumerate())
-    sa, make = connect(), session._connector
-
-    def close_and_make(*arguments):
-        sa.close()
-        return make(*arguments)
-
-    monkeypatch.setattr(session, "_connector", close_and_make)
-    with pytest.raises(Cancelled, match="closed"):
-        sa.segment(picture, "objects=1")
-    assert {thread.name for thread in set(threading.enumerate()) - before} == set()
-
-
 def test_threads_share_one_client(connect, picture):
     sa = connect()
     with ThreadPoolExecutor(8) as pool:
