@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
-from io import IOBase
 from itertools import chain, islice
 from operator import index
 from typing import TypeAlias
@@ -122,11 +121,10 @@ def check_frames(frames: object) -> None:
     if isinstance(frames, (str, os.PathLike)):
         what, advice = "one file name", "Pass a list of picture files, or the frames that you read from it."
     elif isinstance(frames, (bytes, bytearray)) or callable(getattr(frames, "read", None)):
-        what, advice = "the content of one file", "Pass a list of images, each a file's content if you like."
+        what = "the content of one file"
+        advice = "Pass a video's path (write the bytes to a file first), or a list of images."
     elif isinstance(shape, Sequence) and (len(shape) < 3 or (len(shape) == 3 and shape[-1] in {1, 3, 4})):
         what, advice = f"one picture of shape {list(shape)}", "Pass [frames, height, width, 3]."
-    elif isinstance(frames, (bytes, bytearray, IOBase)):
-        what, advice = "the bytes of a file", "Pass the video's path; write the bytes to a file first."
     elif isinstance(frames, (Mapping, set, frozenset)):
         what, advice = f"one {type(frames).__name__}, which has no order", "Pass a list."
     elif not isinstance(frames, Iterable):
