@@ -65,9 +65,10 @@ _PART_BYTES = 80
 def read_image(source: Source, *, layer: str | None = None, notes: list[str] | None = None) -> Picture:
     """The image as uint8 RGB `[height, width, 3]`, C-contiguous.
 
-    A file is its name, its content (`bytes`, `bytearray`, a `memoryview` of one dimension) or a binary file object,
-    which is read to its end and stays open. Files and PIL images are turned as their EXIF orientation says, and their
-    colours converted to sRGB from an embedded ICC profile (`sa2va_host.icc`); of an animation the first frame is read.
+    A file is its name (`~` is the home folder), its content (`bytes`, `bytearray`, a `memoryview` of one dimension) or
+    a binary file object, which is read to its end and stays open. Files and PIL images are turned as their EXIF
+    orientation says, and their colours converted to sRGB from an embedded ICC profile (`sa2va_host.icc`); of an
+    animation the first frame is read.
     Arrays and torch tensors, on any device, are `[height, width]` or `[height, width, 1, 3 or 4]`: uint8, uint16
     (0..65535) or float (0..1). Transparent parts are shown on white, as a viewer shows them. A pipe is read to its end.
 
@@ -86,11 +87,9 @@ def read_image(source: Source, *, layer: str | None = None, notes: list[str] | N
 def read_pixels(source: Source, *, layer: str | None = None, notes: list[str] | None = None) -> Pixels:
     """The same, without NumPy where an image is its file's bytes and needs no arithmetic, as most do."""
     said: list[str] = [] if notes is None else notes
-    if isinstance(source, str) and "://" in source:
-        expanded(source)  # which refuses URLs
     if isinstance(source, (str, os.PathLike)):
         with _refusals(os.fspath(source)):
-            path = Path(source)
+            path = expanded(source)
         return _read_file(path, layer, said)
     if isinstance(source, memoryview) and not _is_content(source):
         check_no_layer(layer, "The image")

@@ -88,7 +88,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         " (holes are outlines of their own), logits, none (default: masks,overlay; with -o - masks)",
     )
     options.add_existing(
-        parser, "leave out images whose outputs are all there; one with some of them is done again"
+        parser,
+        "leave out images whose outputs are all there, by their names alone; one with some of them is done again",
     )
     options.add_skip_empty(parser)
     parser.add_argument(
@@ -235,7 +236,10 @@ def _run(arguments: argparse.Namespace, piped: standard_output.Piped | None) -> 
         if arguments.json:
             _print_document(report.document(arguments.model or "auto"))
         elif not arguments.quiet:
-            print(f"Nothing is left to do: the outputs of all {len(skipped)} images are there.")
+            print(
+                f"Nothing is left to do: the outputs of all {len(skipped)} images are there, by their names."
+                " For other prompts or settings use --overwrite, or another folder (-o)."
+            )
         return 0
     speaker = _Speaker(
         arguments, report, notes, piped, single=len(jobs) == 1 and not skipped, asked=len(asked)

@@ -52,12 +52,18 @@ def folder_for(arguments: argparse.Namespace) -> Iterator[Piped | None]:
         raise InvalidInput(
             f"-o - writes one mask to standard output, and not {what}.", advice="Name a folder with -o."
         )
+    if arguments.skip_empty:
+        raise InvalidInput(
+            "-o - writes one mask to standard output, an empty one where nothing is found, and --skip-empty asks for"
+            " none then.",
+            advice="Leave out --skip-empty, or name a folder with -o.",
+        )
     if sys.stdout.isatty():
         raise InvalidInput(
             "-o - writes a PNG to standard output, which is this terminal.",
             advice="Redirect it: -o - > mask.png",
         )
-    arguments.save, arguments.skip_empty = "masks", False
+    arguments.save = "masks"
     with tempfile.TemporaryDirectory(prefix="sa2va-") as folder:
         arguments.output = Path(folder)
         yield Piped()

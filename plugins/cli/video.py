@@ -191,6 +191,7 @@ def run(arguments: argparse.Namespace) -> int:
     resume = arguments.resume or arguments.skip_existing
     plan = _plan(arguments, resume=resume)
     selection = Selection(arguments.start, arguments.end, arguments.stride, arguments.max_size)
+    _check_no_streams(arguments)
     arguments.input = str(expanded(arguments.input))
     clip = open_clip(
         arguments.input,
@@ -255,6 +256,19 @@ def run(arguments: argparse.Namespace) -> int:
     elif not arguments.quiet:
         _print(printed, started=display.started_worker)
     return 0
+
+
+def _check_no_streams(arguments: argparse.Namespace) -> None:
+    """Raises `InvalidInput` for `-`, which `segment` takes as its input and output: a video is many files, read twice
+    where key frames are spread.
+    """
+    if arguments.input == "-":
+        raise InvalidInput("A video is not read from standard input.", advice="Name a file or a folder.")
+    if str(arguments.output) == "-":
+        raise InvalidInput(
+            "The outputs of a video are several files, and standard output takes none of them.",
+            advice="Name a folder with -o.",
+        )
 
 
 def document(

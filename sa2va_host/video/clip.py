@@ -74,15 +74,16 @@ class Selection:
             raise InvalidInput(f"The first frame, {self.start}, comes after the last one, {self.end}.")
 
     def from_zero(self, first: int) -> Selection:
-        """The same frames of a video whose first one is called ``first``, counted from 0. Raises `InvalidInput` where
-        the video begins after the last of them.
+        """The same frames of a video whose first one is called ``first``, counted from 0. Raises `InvalidInput` for
+        numbers before it, which only somebody names who counts from 0.
         """
-        if self.end is not None and self.end < first:
-            raise InvalidInput(
-                f"The last frame is {self.end}, but the first one of the file is called {first}.",
-                advice="--start and --end go by the numbers that --first-frame begins.",
-            )
-        start = None if self.start is None else max(0, self.start - first)
+        for name, number in (("first", self.start), ("last", self.end)):
+            if number is not None and number < first:
+                raise InvalidInput(
+                    f"The {name} frame is {number}, but the first one of the file is called {first}.",
+                    advice="--start and --end go by the numbers that --first-frame begins.",
+                )
+        start = None if self.start is None else self.start - first
         end = None if self.end is None else self.end - first
         return replace(self, start=start, end=end)
 

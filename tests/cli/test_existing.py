@@ -72,7 +72,8 @@ def test_images_that_are_done_are_left_out(sa2va, three, tmp_path):
     assert stopped.returncode == 0
     again = sa2va(*three, "objects=2", "--skip-existing")
     assert again.returncode == 0
-    assert "outputs of all 3 images are there" in again.stdout
+    assert "outputs of all 3 images are there, by their names." in again.stdout
+    assert "For other prompts or settings use --overwrite" in again.stdout
     assert sa2va("ps").stdout == "No worker is running.\n", "nobody was asked"
 
 

@@ -177,6 +177,7 @@ def test_nothing_found_is_an_empty_mask_on_standard_output(piped, picture):
         (("picture.png", "--prompt", "objects=1", "--json"), "not the document of --json"),
         (("picture.png", "--prompt", "objects=1", "--save", "masks,overlay"), "not --save masks,overlay"),
         (("picture.png", "--prompt", "objects=1", "--save", "none"), "not --save none"),
+        (("picture.png", "--prompt", "objects=0", "--skip-empty"), "and --skip-empty asks for none then"),
         (("nothing.png", "--prompt", "objects=1"), "There is no file nothing.png"),
     ],
 )
@@ -210,6 +211,20 @@ def test_a_question_about_standard_input(piped, picture):
     done = piped(picture.read_bytes(), "chat", "-", "--prompt", "what?", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["images"] == ["stdin"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("-",), "A video is not read from standard input."),
+        (("clip.mp4", "-o", "-"), "standard output takes none of them"),
+    ],
+)
+def test_a_video_goes_through_no_standard_stream(sa2va, clip, tmp_path, arguments, message):
+    done = sa2va("video", *arguments, "--prompt", "objects=1")
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert not (tmp_path / "-").exists()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX's")

@@ -554,3 +554,6 @@ def test_a_selection_by_numbers_from_elsewhere_is_counted_right(tmp_path: Path) 
     clip = open_clip(tmp_path / "clip.mp4", Selection(start=1002, end=1004), first_frame=1001)
     assert clip.frame_count == 3
     assert [frame.number for frame in clip] == [1002, 1003, 1004]
+    for wrong in (Selection(start=1), Selection(end=3), Selection(start=1000, end=1003)):
+        with pytest.raises(InvalidInput, match="but the first one of the file is called 1001"):
+            open_clip(tmp_path / "clip.mp4", wrong, first_frame=1001)

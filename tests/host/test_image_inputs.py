@@ -504,6 +504,14 @@ def test_regions_and_guides_may_be_tensors(torch, picture):
     assert np.array_equal(maps[0], maps[2])
 
 
+def test_the_home_folder_is_expanded_as_on_the_command_line(picture, tmp_path, monkeypatch):
+    Image.fromarray(picture).save(tmp_path / "shot.png")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    for name in ("~/shot.png", Path("~/shot.png")):
+        assert np.array_equal(media.read_image(name), picture)
+
+
 @pytest.mark.parametrize(
     "content",
     [b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\nshowpage\n", b"\xd7\xcd\xc6\x9a" + bytes(40)],
