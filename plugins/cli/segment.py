@@ -358,7 +358,8 @@ def _print_document(document: dict[str, Any]) -> None:
 
 class _SomeFailed(InvalidInput):
     def __init__(self, failed: int, jobs: int) -> None:
-        super().__init__(f"{failed} of {jobs} images failed, as said above; the others are done.")
+        rest = "; the others are done" if failed < jobs else ""
+        super().__init__(f"{failed} of {jobs} images failed, as said above{rest}.")
 
 
 class _Display(Display):

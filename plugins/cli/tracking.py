@@ -131,10 +131,9 @@ def follow(
     outcome.notes = track.notes
     if not outcome.objects:
         outcome.counts = [0] * len(plan.asked)
-        if recording.paths and not plan.skip_empty:
-            display.note(
-                "Nothing is found; the outputs that say so are written (--skip-empty leaves them out)."
-            )
+        if recording.writes_nothing_found:
+            rest = "" if plan.skip_empty else " (--skip-empty leaves out masks that are all 0)"
+            display.note(f"Nothing is found; the outputs that say so are written{rest}.")
             begin()
             _record_nothing(clip, plan, recording, display.event, outcome)
 
@@ -162,8 +161,6 @@ def _absent(plan: Plan, outcome: Outcome, size: tuple[int, int]) -> list[Layer]:
     """What stands for the prompts that nothing was found for, in a frame of this size."""
     from sa2va_host.output.layers import absent_layers
 
-    if plan.skip_empty:
-        return []
     names = [asked.name for asked, count in zip(plan.asked, outcome.counts, strict=True) if not count]
     return absent_layers(names, size)
 

@@ -227,6 +227,7 @@ def run(arguments: argparse.Namespace) -> int:
             resume=resume,
             exr_depth=arguments.exr_depth,
             decontaminated=arguments.decontaminate,
+            skip_empty=arguments.skip_empty,
         )
         if not (arguments.overwrite or note.path.exists()):
             _refuse_strangers(recording)

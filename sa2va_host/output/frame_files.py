@@ -92,7 +92,7 @@ class LabelMaps:
 
     def __init__(self, folder: Path, clip: str, *, digits: int, resume: bool) -> None:
         self.path = folder / "Annotations" / clip
-        self._names: list[str] = []
+        self._names: list[str] | None = None
         self._shown: list[array[int]] = []
         self._digits = digits
         self._resume = resume
@@ -121,7 +121,7 @@ class LabelMaps:
 
     def close(self) -> str:
         """Write meta.json about the frames that are there."""
-        if not self._names:
+        if self._names is None:
             return ""
         objects = {
             str(label): {"category": name, "frames": list(map(self._called, shown))}
@@ -134,7 +134,7 @@ class LabelMaps:
 
     def _note(self, number: int, layers: Sequence[Layer], labels: NDArray[np.uint8]) -> None:
         """Remember which objects a frame shows: eight bytes for each, all that grows with the video."""
-        if not self._names:
+        if self._names is None:
             self._names = [layer.name for layer in layers]
             self._shown = [array("q") for _ in layers]
         for label in np.unique(labels[labels > 0]):

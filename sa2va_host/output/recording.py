@@ -53,6 +53,8 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 ALPHA_CODECS: Mapping[str, Codec] = {"prores": PRORES_4444, "vp9": VP9_ALPHA}
 _TOGETHER: frozenset[Kind] = frozenset({"overlay", "rle", "davis"})
 """The kinds that show or list all objects in one place."""
+_APART: frozenset[Kind] = frozenset({"masks", "probability", "exr", "cutout", "alpha"})
+"""The kinds that have files of each object's own."""
 _PENDING = 2
 """Frames that may wait to be written; 4K takes 25 MB each, and as much again for each object."""
 
@@ -103,9 +105,11 @@ class Recording:
         resume: bool = False,
         exr_depth: ExrDepth = "half",
         decontaminated: bool = False,
+        skip_empty: bool = False,
     ) -> None:
         """``exr_depth`` is that of OpenEXR files. ``decontaminated`` frees the soft edges of cut-outs and alpha videos
-        of the background's colour (`sa2va_host.masks.decontaminate`); raises `ConfigError` without pymatting.
+        of the background's colour (`sa2va_host.masks.decontaminate`); raises `ConfigError` without pymatting. With
+        ``skip_empty`` what stands for no object (`Layer.found`) has no files of its own.
         """
         self.folder = Path(folder)
         self.frames = 0
@@ -113,6 +117,7 @@ class Recording:
         self.warnings: list[str] = []
         self._clip = clip
         self._exr_depth: ExrDepth = exr_depth
+        self._found_only = _TOGETHER | (_APART if skip_empty else frozenset())
         self._decontaminated = decontaminated
         if decontaminated:
             check_matting()
@@ -142,6 +147,11 @@ class Recording:
     def paths(self) -> dict[Kind, Path]:
         """The file or folder of each kind."""
         return {kind: writer.path for kind, writer in self._writers.items()}
+
+    @property
+    def writes_nothing_found(self) -> bool:
+        """Whether frames without any object leave something."""
+        return not set(self._writers) <= (self._found_only - _TOGETHER)
 
     def add(self, frame: Frame, layers: Sequence[Layer]) -> None:
         """Have a frame written; the layers are those of every frame, in the same order.
@@ -175,7 +185,7 @@ class Recording:
     def _write(self, frame: Frame, layers: Sequence[Layer]) -> None:
         found = [layer for layer in layers if layer.found]
         for kind, writer in self._writers.items():
-            writer.add(frame, found if kind in _TOGETHER else layers)
+            writer.add(frame, found if kind in self._found_only else layers)
         self.frames += 1
 
     def _writer(self, kind: Kind, alpha: Codec, resume: bool) -> Writer:

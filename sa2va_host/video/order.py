@@ -170,6 +170,8 @@ def _numbered(frames: Frames) -> list[tuple[int, Path]]:
     whole = _whole(numbers)
     if len(whole) < len(numbers):
         return by_place
+    if all(_is_time_of_day(value, varying[0]) for value in values):
+        return by_place
     if sorted(whole) != whole:
         places = sorted(range(len(whole)), key=whole.__getitem__)
         raise _doubt(
@@ -182,6 +184,18 @@ def _numbered(frames: Frames) -> list[tuple[int, Path]]:
     if _far_decimals(frames, whole):
         return by_place
     return list(zip(whole, (path for _, path in frames), strict=True))
+
+
+def _is_time_of_day(numbers: Sequence[int | Fraction], column: int) -> bool:
+    """Whether a number is hours, minutes and seconds in six digits, behind a day, as in IMG_20240131_120058."""
+    number = numbers[column]
+    is_time = (
+        isinstance(number, int)
+        and 10_000 <= number < 240_000  # below, it could be a counter
+        and number // 100 % 100 < 60
+        and number % 100 < 60
+    )
+    return is_time and any(isinstance(day, int) and _is_date(day) for day in numbers[:column])
 
 
 def _whole(numbers: Sequence[int | Fraction]) -> list[int]:

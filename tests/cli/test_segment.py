@@ -208,3 +208,12 @@ def test_a_broken_opencv_is_no_traceback(sa2va, picture, tmp_path):
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "libGL.so.1" in done.stderr.splitlines()[-1]
+
+
+def test_where_every_image_fails_nothing_is_said_of_others(sa2va, tmp_path):
+    (tmp_path / "shots").mkdir()
+    for name in "ab":
+        (tmp_path / "shots" / f"{name}.png").write_text("no image")
+    done = sa2va("segment", "shots", "--prompt", "objects=1")
+    assert done.returncode == 2
+    assert done.stderr.endswith("sa2va: 2 of 2 images failed, as said above.\n")

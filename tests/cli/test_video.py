@@ -111,7 +111,7 @@ def test_nothing_found_is_an_answer(sa2va, clip, tmp_path):
     assert (stored["finished"], stored["answers"]) == (True, document["answers"])
     less = sa2va("video", clip, "--prompt", "objects=0", "-o", "less", "--skip-empty")
     assert less.returncode == 0, less.stderr
-    assert files(tmp_path / "less") == {"run.json"}
+    assert files(tmp_path / "less") == {"overlay.mp4", "run.json"}
 
 
 def test_a_prompt_that_is_absent_beside_others_has_empty_files_and_no_label(sa2va, clip, tmp_path):
@@ -415,3 +415,19 @@ def connect_bundled(tmp_path_factory):
         with Sa2VA(settings=settings) as sa:
             yield sa
             sa.unload(force=True)
+
+
+def test_skip_empty_leaves_out_what_each_object_has_alone(sa2va, clip, tmp_path):
+    """A video in which nothing is found: what shows or lists the objects together is there."""
+    saved = "masks,probability,cutout,alpha,overlay,rle,davis,exr-layers"
+    done = sa2va(
+        "video", clip, "--prompt", "objects=0", "--save", saved, "--skip-empty", "-o", "out", "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert (document["frames"], document["size"]) == (20, [48, 64])
+    assert set(document["files"]) == {"overlay", "rle", "davis", "exr-layers"}
+    assert len((tmp_path / "out/rle.jsonl").read_text().splitlines()) == 20
+    assert len(list((tmp_path / "out/exr-layers").iterdir())) == 20
+    meta = json.loads((tmp_path / "out/meta.json").read_text())
+    assert meta == {"videos": {"clip": {"objects": {}}}}

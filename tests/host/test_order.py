@@ -121,3 +121,19 @@ def test_which_numbers_count_frames(numbers: list[int], counted: bool) -> None:
 def test_frames_are_written_with_as_many_digits_as_they_are_read() -> None:
     assert written_digits([(8, Path("frame_0008_8k.png")), (9, Path("frame_0009_8k.png"))]) == 4
     assert written_digits([(0, Path("8.5.png")), (1, Path("9.0.png"))]) is None
+
+
+def test_a_time_of_day_behind_a_date_is_no_counter() -> None:
+    names = ["IMG_20240101_120058", "IMG_20240101_120059", "IMG_20240101_120100", "IMG_20240101_120101"]
+    frames, notes = ordered([Path(f"{name}.jpg") for name in reversed(names)])
+    assert [path.stem for _, path in frames] == names
+    assert [number for number, _ in frames] == [0, 1, 2, 3]
+    assert notes == []
+
+
+@pytest.mark.parametrize(
+    "names", [["20240101_000058", "20240101_000059", "20240101_000060"], ["shot_120058", "shot_120100"]]
+)
+def test_a_counter_behind_a_date_and_six_digits_behind_none_are_numbers(names: list[str]) -> None:
+    frames, _ = ordered([Path(f"{name}.png") for name in names])
+    assert [number for number, _ in frames] == [int(name[-6:]) for name in names]
