@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -23,13 +23,10 @@ if TYPE_CHECKING:
 
 Build = Literal["cpu", "cuda"]
 
-PYTORCH_INDEX = "https://download.pytorch.org/whl/"
-"""PyTorch's own index, with a folder for each build (pytorch.org, Start Locally). PyPI has one build for each system:
-for CUDA on Linux, for the CPU on Windows.
-"""
 CUDA_BUILDS = (((13, 0), "cu130"), ((12, 8), "cu128"), ((12, 0), "cu126"), ((11, 8), "cu118"))
-"""The newest CUDA that the driver runs, and the folder of the build for it. Within a major version any driver will do
-(NVIDIA's CUDA Compatibility guide); 12.8 is the first for the GPUs of 2025.
+"""The newest CUDA that the driver runs, and uv's name of the build for it (`--torch-backend`). Within a major version
+any driver will do (NVIDIA's CUDA Compatibility guide); 12.8 is the first for the GPUs of 2025. PyPI has one build for
+each system, for CUDA on Linux and for the CPU on Windows; the others are in PyTorch's own index, which uv knows.
 """
 NEWEST_ON_PYPI = (13, 0)
 """The CUDA that PyPI's build for Linux needs of the driver."""
@@ -61,12 +58,21 @@ class Torch:
     """The PyTorch of an environment."""
 
     build: Build
-    folder: str = ""
-    """Of `PYTORCH_INDEX`; empty where the default index has the build, or the system has only one."""
+    backend: str = ""
+    """uv's name of the build; empty where the default index has it, or the system has only one."""
     reason: str = ""
     """Why it is this one, in words."""
     asked: bool = False
     """Whether the user asked for it."""
+
+    def source(self, *, guess: bool) -> list[str]:
+        """uv's options for it; none for the default index. With ``guess`` uv looks for a GPU where none was asked for:
+        it knows those of AMD and Intel too.
+        """
+        if not self.backend:
+            return []
+        unsure = guess and self.build == "cpu" and not self.asked
+        return ["--torch-backend", "auto" if unsure else self.backend]
 
     def suits(self, found: Interpreter, driver: Driver | None) -> bool:
         """Whether the PyTorch that is installed there will do: it is of this build, and the driver runs it."""
@@ -87,21 +93,21 @@ def choose_torch(asked: Build | None, driver: Driver | None, platform: str = sys
         return Torch("cpu", "", "macOS has one build, with Metal")
     on_cpu = Torch("cpu", "cpu" if platform == "linux" else "")
     if asked == "cpu":
-        return Torch("cpu", on_cpu.folder, "--cpu asks for it", asked=True)
+        return Torch("cpu", on_cpu.backend, "--cpu asks for it", asked=True)
     if asked is None and not has_gpu:
-        return Torch("cpu", on_cpu.folder, "there is no NVIDIA GPU here; --cuda chooses otherwise")
+        return Torch("cpu", on_cpu.backend, "there is no NVIDIA GPU here; --cuda chooses otherwise")
     why = "--cuda asks for it" if asked else "there is an NVIDIA GPU; --cpu chooses otherwise"
     newest = _version(driver.cuda) if driver else NEWEST_ON_PYPI
-    for least, folder in CUDA_BUILDS:
+    for least, backend in CUDA_BUILDS:
         if newest >= least:
             on_pypi = platform == "linux" and least >= NEWEST_ON_PYPI
-            return Torch("cuda", "" if on_pypi else folder, why, asked is not None)
+            return Torch("cuda", "" if on_pypi else backend, why, asked is not None)
     assert driver is not None
     oldest = ".".join(map(str, CUDA_BUILDS[-1][0]))
     sentence = f"the NVIDIA driver {driver.version} is older than CUDA {oldest}"
     if asked == "cuda":
         raise InvalidInput(f"No PyTorch can use this GPU: {sentence}.", advice="Update the driver.")
-    return Torch("cpu", on_cpu.folder, f"{sentence}; update it to use the GPU")
+    return Torch("cpu", on_cpu.backend, f"{sentence}; update it to use the GPU")
 
 
 @dataclass(frozen=True)
@@ -165,17 +171,20 @@ class Environment:
         clear = self.may_be_cleared
         tools = Tools.find(python)
         yield from tools.make(self.folder, clear=clear)
-        install = tools.install(self.interpreter)
-        # What lies half written in an environment that is not ours to clear is written anew.
-        install += [tools.reinstall] if self.is_interrupted and not clear else []
-        install += ["--constraint", str(constraint)] if constraint else []
+        anew = self.is_interrupted and not clear
+        install = self._install(tools, constraint, anew=anew)
         # A version with `+cu128` in it says where it comes from; an index of the user's own has what they want.
         elsewhere = bool(spec and (spec.url or "+" in str(spec.specifier))) or bool(tools.own_index)
-        source = [] if elsewhere else tools.source(torch)
+        source = [] if elsewhere else torch.source(guess=bool(tools.uv))
         libraries = [each for each in requirements(self.kind) if each.name in ("torch", "torchvision")]
         if source or other_build:
             named = [str(spec) if spec and each.name == "torch" else _plain(each) for each in libraries]
-            yield [*install, *([tools.reinstall] if other_build else []), *source, *named]
+            knows = tools
+            if source and not tools.uv:
+                yield [*install, "uv"]
+                suffix = ".exe" if sys.platform == "win32" else ""
+                knows = replace(tools, uv=str(self.interpreter.with_name(f"uv{suffix}")))
+            yield [*self._install(knows, constraint, anew=anew or other_build), *source, *named]
         packages = install_arguments([self.kind, *(extra for extra in extras if extra != "flash")])
         packages += [str(spec)] if spec else []
         if "flash" in extras:
@@ -185,6 +194,13 @@ class Environment:
             yield [*install, "--no-build-isolation", *map(_plain, requirements("flash"))]
         else:
             yield [*install, *packages]
+
+    def _install(self, tools: Tools, constraint: Path | None, *, anew: bool) -> list[str]:
+        """The beginning of a command that installs packages. ``anew`` writes those that are there once more: what lies
+        half written in an environment that is not ours to clear, and another build of PyTorch.
+        """
+        install = [*tools.install(self.interpreter), *([tools.reinstall] if anew else [])]
+        return [*install, *(["--constraint", str(constraint)] if constraint else [])]
 
 
 @dataclass(frozen=True)
@@ -249,17 +265,6 @@ class Tools:
     def reinstall(self) -> str:
         """The option that writes packages anew that are there already."""
         return "--reinstall" if self.uv else "--force-reinstall"
-
-    def source(self, torch: Torch) -> list[str]:
-        """The options that say where a PyTorch comes from; none for the default index."""
-        if not torch.folder:
-            return []
-        if self.uv:  # it knows the GPUs of AMD and Intel too
-            guess = torch.build == "cpu" and not torch.asked
-            return ["--torch-backend", "auto" if guess else torch.folder]
-        # What a build for CPUs depends on is PyPI's; a build for CUDA has companions of its own there.
-        alone = ["--no-deps"] if torch.build == "cpu" else []
-        return [*alone, "--index-url", PYTORCH_INDEX + torch.folder]
 
 
 def execution_environment() -> dict[str, str]:

@@ -115,16 +115,19 @@ def test_uv_does_not_know_the_index_of_pip(distribution, tmp_path, monkeypatch, 
     assert str(uv) not in install
 
 
-CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+BACKEND = "--torch-backend cpu"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere PyPI has the build for CPUs")
-def test_the_build_for_cpus_comes_from_pytorchs_own_index(distribution, without_uv, tmp_path, capsys):
+def test_the_build_for_cpus_is_installed_by_uv_which_knows_where_it_is(
+    distribution, without_uv, tmp_path, capsys
+):
     folder = tmp_path / "env"
     assert main(["setup", "--dry-run", "--cpu", "--path", str(folder), "--torch", "torch==2.13.0"]) == 0
     said = capsys.readouterr()
-    _, torch, install = said.out.splitlines()
-    assert torch == f"{folder}/bin/python -m pip install --no-deps --index-url {CPU_INDEX} torch==2.13.0"
+    _, uv, torch, install = said.out.splitlines()
+    assert uv == f"{folder}/bin/python -m pip install uv"
+    assert torch == f"{folder}/bin/uv pip install --python {folder}/bin/python {BACKEND} torch==2.13.0"
     assert install == f"{folder}/bin/python -m pip install 'sa2va-host[worker]==7.8.9' torch==2.13.0"
     assert "PyTorch for the CPU (--cpu asks for it)" in said.err
     assert "about 1.5 GB" in said.err
@@ -148,7 +151,7 @@ def test_an_index_of_the_users_own_has_pytorch_too(
         monkeypatch.setenv(name, str(tmp_path / "pip.conf") if name == "PIP_CONFIG_FILE" else value)
     assert main(["setup", "--dry-run", "--cpu", "--path", str(tmp_path / "env")]) == 0
     _, install = capsys.readouterr().out.splitlines()
-    assert CPU_INDEX not in install
+    assert "torch-backend" not in install
 
 
 def test_a_further_index_and_one_that_is_off_are_no_index_of_their_own(
@@ -157,7 +160,7 @@ def test_a_further_index_and_one_that_is_off_are_no_index_of_their_own(
     (tmp_path / "pip.conf").write_text("[global]\nextra-index-url = https://more.example\nno-index = false\n")
     monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
     assert main(["setup", "--dry-run", "--cpu", "--path", str(tmp_path / "env")]) == 0
-    assert (CPU_INDEX in capsys.readouterr().out) == (sys.platform == "linux")
+    assert (BACKEND in capsys.readouterr().out) == (sys.platform == "linux")
 
 
 def driver(cuda):
@@ -165,7 +168,7 @@ def driver(cuda):
 
 
 @pytest.mark.parametrize(
-    ("asked", "found", "platform", "build", "folder"),
+    ("asked", "found", "platform", "build", "backend"),
     [
         (None, None, "linux", "cpu", "cpu"),
         (None, Driver("550.54", "12.4", ()), "linux", "cpu", "cpu"),
@@ -183,9 +186,9 @@ def driver(cuda):
         (None, None, "darwin", "cpu", ""),
     ],
 )
-def test_the_pytorch_that_suits_the_machine(asked, found, platform, build, folder):
+def test_the_pytorch_that_suits_the_machine(asked, found, platform, build, backend):
     torch = choose_torch(asked, found, platform)
-    assert (torch.build, torch.folder) == (build, folder)
+    assert (torch.build, torch.backend) == (build, backend)
     assert torch.reason
 
 
@@ -272,7 +275,11 @@ def test_an_environment_for_the_code_of_checkpoints(distribution, without_uv, tm
     assert main(["setup", "remote-code", "--dry-run", "--cpu"]) == 0
     said = capsys.readouterr()
     make, *torch, install = said.out.splitlines()
-    assert all(line.endswith("'torch>=2.6' 'torchvision>=0.21'") for line in torch)
+    assert all(
+        line.endswith("'torch>=2.6' 'torchvision>=0.21'")
+        for line in torch
+        if not line.endswith(" install uv")
+    )
     folder = tmp_path / "data" / "sa2va" / "remote-code"
     assert make == f"{sys.executable} -m venv {folder}"
     assert install == f"{folder}/bin/python -m pip install 'sa2va-host[remote-code]==7.8.9'"
@@ -482,7 +489,10 @@ def test_what_was_interrupted_is_made_anew_and_what_is_not_ours_is_written_over(
     assert main(["setup", "--dry-run", "--path", str(theirs.folder)]) == 0
     make, *install = capsys.readouterr().out.splitlines()
     assert make == f"{sys.executable} -m venv {theirs.folder}"
-    assert all(" -m pip install --force-reinstall " in line for line in install)
+    assert all(
+        " --force-reinstall " in line or ("/uv pip install" in line and " --reinstall " in line)
+        for line in install
+    )
 
 
 @pytest.mark.slow
