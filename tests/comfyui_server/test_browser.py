@@ -87,7 +87,6 @@ def test_the_settings_are_there(page):
 
 def test_the_page_shows_whether_workflows_are_trusted_and_cannot_change_it(server, page):
     assert server.get("/sa2va/settings")["trust_workflows"] is True
-    page.evaluate("() => window.app.ui.settings.show ? window.app.ui.settings.show() : null")
     shown = page.evaluate(
         "async () => (await window.app.ui.settings.getSettingValue('Sa2VA.TrustWorkflows')) ?? 'not stored'"
     )
