@@ -15,6 +15,10 @@ from . import model_list
 CATEGORY = "Sa2VA"
 OBJECTS = io.Custom("SA2VA_OBJECTS")
 """`found_objects.FoundObjects`: names, and probabilities or tracks at the model's resolution."""
+FIXED = getattr(getattr(io, "ControlAfterGenerate", None), "fixed", True)
+"""What a seed does after each run: nothing, unless the user says otherwise. A ComfyUI without that word knows only
+whether there is such a control; there the page sets it (`web/seeds.js`).
+"""
 OPTIONS = io.Custom("SA2VA_OPTIONS")
 """`options.Options`."""
 
