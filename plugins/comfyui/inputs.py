@@ -15,10 +15,6 @@ from . import model_list
 CATEGORY = "Sa2VA"
 OBJECTS = io.Custom("SA2VA_OBJECTS")
 """`found_objects.FoundObjects`: names, and probabilities or tracks at the model's resolution."""
-FIXED = getattr(getattr(io, "ControlAfterGenerate", None), "fixed", True)
-"""What a seed does after each run: nothing, unless the user says otherwise. A ComfyUI without that word knows only
-whether there is such a control; there the page sets it (`web/seeds.js`).
-"""
 OPTIONS = io.Custom("SA2VA_OPTIONS")
 """`options.Options`."""
 
@@ -70,6 +66,14 @@ def threshold_input(default: float) -> Any:
         step=0.05,
         tooltip="A pixel belongs to the mask where the model's probability is above it: 0.5 means 0.5.",
     )
+
+
+def fixed_seed() -> Any:
+    """For `control_after_generate`: a seed stays as it is after each run, unless the user says otherwise.
+
+    Older versions of ComfyUI know only whether there is such a control; there the page sets it (`web/seeds.js`).
+    """
+    return getattr(getattr(io, "ControlAfterGenerate", None), "fixed", True)
 
 
 def options_input() -> Any:

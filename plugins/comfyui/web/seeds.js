@@ -1,5 +1,5 @@
 // A seed stays as it is after each run unless the user says otherwise. Newer versions of ComfyUI are told so by the
-// node (plugins/comfyui/inputs.py, FIXED); older ones begin with "randomize". A saved workflow's choice comes later
+// node (plugins/comfyui/inputs.py, `fixed_seed`); older ones begin with "randomize". A saved workflow's choice comes later
 // and counts.
 import { app } from "../../scripts/app.js";
 
