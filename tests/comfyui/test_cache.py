@@ -46,9 +46,18 @@ def model_options(**changed):
     from sa2va_plugins.comfyui.model_options import Sa2VAModelOptions
 
     said = {
-        **{"quantization": "none", "attention": "auto", "dtype": "auto", "device": "auto"},
-        **{"keep_alive": "as set", "minutes": 5.0, "worker_python": "", "max_new_tokens": 2048},
-        **{"do_sample": False, "temperature": 1.0, "top_p": 1.0, "seed": 0},
+        "quantization": "none",
+        "attention": "auto",
+        "dtype": "auto",
+        "device": "auto",
+        "keep_alive": "as set",
+        "minutes": 5.0,
+        "worker_python": "",
+        "max_new_tokens": 2048,
+        "do_sample": False,
+        "temperature": 1.0,
+        "top_p": 1.0,
+        "seed": 0,
     }
     return Sa2VAModelOptions.execute(**said | changed).args[0]
 
