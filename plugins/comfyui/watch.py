@@ -94,7 +94,8 @@ class Watch:
 
     def finish(self) -> None:
         """All calls have their answers: the last phase does not stay on the node, the answer and the notes do."""
-        lines = [shorten(self.answer), self.summary(), *self.notes]
+        # Front ends show two lines and scroll the rest: who answered and how the answer begins is in these.
+        lines = [self.summary(), shorten(self.answer), *self.notes]
         _send_text("\n".join(filter(None, lines)), self._node)
         for sentence in self.notes:
             _log.warning("%s", sentence)
@@ -144,8 +145,9 @@ def deliver(event: Event) -> None:
 
 
 def answering(sa: Sa2VA, named: str) -> str:
-    """The model that answers: the one that the user named, or what `auto` became."""
-    return sa.choice.model if named == AUTO else named
+    """The model that answers: the one that the user named, or what `auto` became, with what to beware of."""
+    name = sa.choice.model if named == AUTO else named
+    return f"{name}, which knows drawn shapes only" if sa.choice.fallback else name
 
 
 def shorten(text: str) -> str:
