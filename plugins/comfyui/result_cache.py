@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Files = tuple[tuple[str, int, int, int, int], ...]
-"""Name, size, time of modification, time of change (both ns) and inode of each file of a checkpoint."""
+"""Path, size, time of modification, time of change (both ns) and inode of each file of a checkpoint."""
 
 OVERHEAD = 2048
 """Bytes counted for an answer beside its logits and text: keys, objects, places in tables."""
@@ -187,15 +187,17 @@ def _files(specification: Specification) -> Files:
 
 
 def _in_folder(folder: str) -> Files:
-    try:
-        with os.scandir(folder) as entries:
-            files = [(entry.name, entry.stat()) for entry in entries if entry.is_file()]
-    except OSError:
-        return ()
-    return tuple(
-        (name, about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino)
-        for name, about in sorted(files, key=lambda each: each[0])
-    )
+    """All files, in subfolders too, but for hidden ones (`.git`, `.cache`), of which no checkpoint is made."""
+    found = []
+    for place, subfolders, names in os.walk(folder):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        for name in names:
+            path = os.path.join(place, name)  # noqa: PTH118 - a fraction of the time, and this is asked for each image
+            with contextlib.suppress(OSError):
+                about = os.stat(path)  # noqa: PTH116
+                times = about.st_mtime_ns, about.st_ctime_ns
+                found.append((path, about.st_size, *times, about.st_ino))
+    return tuple(sorted(found))
 
 
 def _newest(files: Files) -> float:
