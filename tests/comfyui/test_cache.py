@@ -172,9 +172,7 @@ def test_a_video_file_is_known_by_what_is_on_disk(calls, comfy, tmp_path):
 def test_a_video_in_memory_is_known_by_its_content(calls, comfy, tmp_path):
     import io
 
-    from comfy_api.video import VideoFromFile
-
-    class InMemory(VideoFromFile):
+    class InMemory:
         def __init__(self, content):
             self._content = io.BytesIO(content)
 
