@@ -46,8 +46,8 @@ class Sa2VA:
     """One model, wherever its worker runs. Nothing is started until a call needs it.
 
     A setting that is None comes from the environment, the configuration file or the defaults (`sa2va_host.config`);
-    ``choice`` says which model that made, and why; where nobody named one and the bundled model answers, each result
-    says so in its ``notes``. ``keep_alive`` is how many seconds the worker stays after the last
+    ``choice`` says which model that made, and why; where nobody named one and the bundled model answers, ``notes`` says
+    so, and those of each result begin with these. ``keep_alive`` is how many seconds the worker stays after the last
     call: 0 ends it at once, negative keeps it. ``timeout`` bounds each call, starting and loading included.
     ``on_event`` receives `sa2va_host.events` on the thread that made the call; what it raises cancels the call, as a
     `Cancellation` given to the call does from elsewhere. ``command`` replaces the worker's program (tests). In
@@ -85,12 +85,12 @@ class Sa2VA:
             timeout=timeout,
         )
         self.choice = choose(wanted)
-        notes = notes_on(self.choice, wanted)
+        self.notes = notes_on(self.choice, wanted)
         # A model that was not named has a table in the settings file all the same.
         self.settings = load_settings(base=wanted, model=self.choice.model) if self.choice.reason else wanted
         self.specification = specify(self.settings)
         self._session = Session(
-            self.specification, self.settings, on_event=on_event, command=command, notes=notes
+            self.specification, self.settings, on_event=on_event, command=command, notes=self.notes
         )
 
     def __enter__(self) -> Self:

@@ -68,6 +68,14 @@ def threshold_input(default: float) -> Any:
     )
 
 
+def fixed_seed() -> Any:
+    """For `control_after_generate`: a seed stays as it is after each run, unless the user says otherwise.
+
+    Older versions of ComfyUI know only whether there is such a control; there the page sets it (`web/seeds.js`).
+    """
+    return getattr(getattr(io, "ControlAfterGenerate", None), "fixed", True)
+
+
 def options_input() -> Any:
     """From Model Options."""
     return OPTIONS.Input(

@@ -12,7 +12,7 @@ from sa2va_host.errors import InvalidInput
 from sa2va_host.generation import MAX_NEW_TOKENS, Generation
 from sa2va_host.protocol.specification import AUTO, QUANTIZATIONS
 
-from .inputs import OPTIONS, schema
+from .inputs import OPTIONS, fixed_seed, schema
 from .options import Options
 
 NOW, MINUTES, FOR_EVER, SETTING = "unload now", "minutes", "for ever", "as set"
@@ -122,7 +122,7 @@ class Sa2VAModelOptions(io.ComfyNode):
                     default=0,
                     min=0,
                     max=(1 << 53) - 1,
-                    control_after_generate=True,
+                    control_after_generate=fixed_seed(),
                     tooltip="The same seed draws the same words. Only with do_sample.",
                 ),
                 *_later_inputs(),

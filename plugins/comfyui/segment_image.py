@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,8 +16,9 @@ from .found_objects import FoundObjects, each_text, gather
 from .inputs import OBJECTS, lines_of, model_input, options_input, prompt_input, schema, threshold_input
 from .memory import uses_gpu
 from .options import DEFAULT, Options
+from .result_cache import Answered, ask_once, size_of
 from .tensors import Pictures, no_mask, to_mask
-from .watch import check_interrupt, watching
+from .watch import answering, check_interrupt, watching
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -112,17 +114,28 @@ def segment(model: str, pictures: Pictures, prompt: str, options: Options) -> tu
     """What each line of the prompt finds in each picture, and the answers in words."""
     lines = lines_of(prompt)
     with watching(len(pictures), on_gpu=uses_gpu(options.device or "auto")) as watch:
-        sa = client(model_list.ensure(model, options, watch), options)
+        name = model_list.ensure(model, options, watch)
+        sa = client(name, options)
+        watch.model = answering(sa, name)
         answers: list[list[Segmentation]] = [[] for _ in lines]
-        for picture in pictures:
-            each = sa.segment_each(
-                picture, lines, generation=options.generation, cancellation=watch.cancellation
+
+        def ask(index: int) -> Answered[list[Segmentation]]:
+            found = sa.segment_each(
+                pictures[index], lines, generation=options.generation, cancellation=watch.cancellation
             )
+            notes = [note for answer in found for note in answer.notes]
+            return Answered(found, size_of(found), notes, found[0].worker)
+
+        question = ("image", *lines)
+        for index in range(len(pictures)):
+            check_interrupt()
+            content, asking = cache(partial(pictures.digest, index)), partial(ask, index)
+            each = ask_once(sa, watch, question, options.generation, content, asking)
             for answer, found in zip(each, answers, strict=True):
                 found.append(answer)
-                watch.note(answer.notes)
             watch.call_done()
-    return gather(lines, answers), "\n".join(each_text(lines, answers))
+        text = watch.answer = "\n".join(each_text(lines, answers))
+    return gather(lines, answers), text
 
 
 def union_masks(objects: FoundObjects, threshold: float, *, connected: bool) -> torch.Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -22,11 +23,14 @@ from .found_objects import FoundObjects, each_text, gather
 from .inputs import OBJECTS, lines_of, model_input, options_input, prompt_input, schema, threshold_input
 from .memory import uses_gpu
 from .options import DEFAULT, Options
+from .result_cache import Answered, ask_once, size_of
 from .segment_image import union_masks
-from .video_frames import VideoFrames, frames_of
-from .watch import watching
+from .video_frames import VideoFrames, content_of, frames_of
+from .watch import Watch, answering, watching
 
 if TYPE_CHECKING:
+    from sa2va_host import Sa2VA
+    from sa2va_host.generation import Generation
     from sa2va_host.video.stream import WhichFrames
     from sa2va_host.video.tracked_frame import TrackedFrame
     from sa2va_host.video.tracks import Track
@@ -142,22 +146,38 @@ def track(
     """What each line of the prompt finds and follows, and the answers in words. No frame of a file is kept."""
     lines = lines_of(prompt)
     with watching(on_gpu=uses_gpu(options.device or "auto")) as watch:
-        sa = client(model_list.ensure(model, options, watch), options)
-        key_frames, count = _key_frames(frames, following.key_frames)
-        with sa.track(
-            frames,
-            lines,
-            key_frames,
-            frame_count=count,
-            condition_on=following.condition_on,
-            ask_again=following.ask_again,
-            generation=options.generation,
-            cancellation=watch.cancellation,
-        ) as running:
-            tracked = list(running)
-            together = _together(tracked) if tracked else _nothing(running, frames)
-            watch.note(running.notes)
-        said = tracked[0].answers if tracked else running.answers
+        name = model_list.ensure(model, options, watch)
+        sa = client(name, options)
+        watch.model = answering(sa, name)
+        question = ("video", following, *lines)
+        ask = partial(_follow, sa, watch, frames, lines, following, options.generation)
+        tracks, watch.answer = ask_once(sa, watch, question, options.generation, content_of(frames), ask)
+        return tracks, watch.answer
+
+
+def _follow(
+    sa: Sa2VA,
+    watch: Watch,
+    frames: Pictures | VideoFrames,
+    lines: list[str],
+    following: Following,
+    generation: Generation,
+) -> Answered[tuple[FoundObjects, str]]:
+    key_frames, count = _key_frames(frames, following.key_frames)
+    with sa.track(
+        frames,
+        lines,
+        key_frames,
+        frame_count=count,
+        condition_on=following.condition_on,
+        ask_again=following.ask_again,
+        generation=generation,
+        cancellation=watch.cancellation,
+    ) as running:
+        tracked = list(running)
+        together = _together(tracked) if tracked else _nothing(running, frames)
+        notes, worker = running.notes, running.worker
+    said = tracked[0].answers if tracked else running.answers
     ends = accumulate(each.objects for each in said)
     answers = [
         [
@@ -169,7 +189,8 @@ def track(
         ]
         for index, (each, end) in enumerate(zip(said, ends, strict=True))
     ]
-    return gather(lines, answers), "\n".join(each_text(lines, answers))
+    tracks, text = gather(lines, answers), "\n".join(each_text(lines, answers))
+    return Answered((tracks, text), size_of([tracks.answer]) + len(text.encode()), notes, worker)
 
 
 def _following_inputs() -> list[Any]:

@@ -6,7 +6,12 @@ something else than it does (a crop, a trim that this version does not tell).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+import hashlib
+import io
+import os
+from collections.abc import Callable, Hashable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,6 +51,22 @@ class VideoFrames:
             whole = stream.frames and not start and not duration
             return int(stream.frames if whole else round(self._video.get_duration() * stream.average_rate))
 
+    def identity(self) -> Hashable | None:
+        """Names what is decoded: the file as it is on disk now, or the content of one in memory, and the part of it.
+        None for a stream of which nobody can tell.
+        """
+        source = self._video.get_stream_source()
+        if isinstance(source, io.BytesIO):
+            content = hashlib.sha1(source.getbuffer(), usedforsecurity=False).digest()
+            return content, _window(self._video)
+        try:
+            path = os.path.realpath(source)
+            about = Path(path).stat()
+        except (OSError, TypeError, ValueError):
+            return None
+        times = about.st_mtime_ns, about.st_ctime_ns
+        return path, about.st_dev, about.st_ino, about.st_size, times, _window(self._video)
+
     def count(self) -> int:
         """How many there are. Decodes them all, and keeps none."""
         return sum(1 for _ in _decode(self._video))
@@ -59,6 +80,11 @@ def frames_of(images: Any, video: Any) -> Pictures | VideoFrames:
     if images is not None:
         return Pictures(images)
     return VideoFrames(video) if _is_streamable(video) else Pictures(video.get_components().images)
+
+
+def content_of(frames: Pictures | VideoFrames) -> Callable[[], Hashable | None]:
+    """Tells what the frames are: a file may change while it is read, a batch does not."""
+    return frames.identity if isinstance(frames, VideoFrames) else functools.cache(frames.digests)
 
 
 def _is_streamable(video: Any) -> bool:

@@ -34,11 +34,15 @@ def comfy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNam
     import comfy.model_management
     import comfy.utils
     import comfy_execution.utils
+    import execution
     import folder_paths
     import server
 
     from sa2va_plugins.comfyui import clients
+    from sa2va_plugins.comfyui.result_cache import RESULTS
 
+    RESULTS.clear()
+    monkeypatch.setattr(execution.PromptExecutor, "reset", execution.PromptExecutor.reset)
     monkeypatch.setattr(comfy.model_management, "interrupted", False)
     monkeypatch.setattr(comfy.model_management, "unload_all_models", comfy.model_management.unload_all_models)
     monkeypatch.setattr(comfy_execution.utils, "context", None)

@@ -166,7 +166,7 @@ def test_an_interrupt_ends_the_node_within_a_second_and_the_next_run_works(worke
         segment(image, "objects=1 steps=1000 pause=0.05")
     assert time.monotonic() - begun < 1.3
     assert not comfy.management.interrupted
-    assert segment(image).args[1].any()
+    assert segment(image, "another objects=1").args[1].any()
 
 
 def test_a_step_that_hangs_after_an_interrupt_costs_the_worker_and_the_next_run_works(worker, comfy, image):
@@ -185,7 +185,7 @@ def test_a_step_that_hangs_after_an_interrupt_costs_the_worker_and_the_next_run_
     interrupting.join()
     while any(each.pid == first.pid for each in worker()):
         time.sleep(0.01)
-    assert segment(image).args[1].any()
+    assert segment(image, "another objects=1").args[1].any()
     (second,) = worker()
     assert second.pid != first.pid
 
