@@ -64,6 +64,12 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     created: float
     launcher: ProcessId
     info: ModelInfo | None = None
+    environment: str = ""
+    """That of the Python that runs the worker (`sa2va_host.machine.environments`)."""
+
+    def serves(self, specification: Specification) -> bool:
+        """Whether a request for this specification is the worker's to answer."""
+        return specification.is_served_by(self.specification, self.info, self.environment)
 
     @property
     def file_name(self) -> str:
@@ -140,18 +146,14 @@ class RunDirectory:
 
     def find(self, specification: Specification) -> Record | None:
         """A living worker that serves this specification; the one started for exactly it first."""
-        fitting = [
-            record
-            for record in self.living()
-            if specification.is_served_by(record.specification, record.info) and _has_socket(record)
-        ]
-        fitting.sort(key=lambda record: record.specification != specification)
+        fitting = [record for record in self.living() if record.serves(specification) and _has_socket(record)]
+        fitting.sort(key=lambda record: record.specification.key != specification.key)
         return fitting[0] if fitting else None
 
     def is_loading(self, specification: Specification) -> bool:
         """Whether a living worker may turn out to serve this specification once its model is loaded."""
         return any(
-            record.info is None and specification.may_be_served_by(record.specification)
+            record.info is None and specification.may_be_served_by(record.specification, record.environment)
             for record in self.living()
         )
 

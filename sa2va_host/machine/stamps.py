@@ -17,8 +17,8 @@ from pathlib import Path
 
 _SETTLED = 2.0
 """Seconds after which a change of a file shows in its times: those of some file systems are as coarse."""
-_kept: dict[str, tuple[str, str]] = {}
-"""What the digests are of: their files' stamp, and the digest."""
+_kept: dict[str, tuple[tuple[object, ...], str]] = {}
+"""By what the digests are of: their files' stamp, and the digest."""
 
 
 def digest(parts: Iterable[str | bytes], size: int = 16) -> str:
@@ -37,24 +37,22 @@ def kept_digest(
     """``make()``, or what it said when the files were the same by their stamp. ``what`` names the digest: its kind and
     the folder. ``on_disk`` keeps it for other processes too, in the user's cache folder.
     """
-    newest = 0
-    parts = []
-    for name, about in files:
-        newest = max(newest, about.st_mtime_ns, about.st_ctime_ns)
-        parts.append(
-            f"{name}\0{about.st_dev}\0{about.st_ino}\0{about.st_size}\0{about.st_mtime_ns}\0{about.st_ctime_ns}"
-        )
-    stamp = digest(parts)
+    stamp = tuple(
+        (name, about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
+        for name, about in files
+    )
     known = _kept.get(what)
     if known is not None and known[0] == stamp:
         return known[1]
+    newest = max((max(mtime, ctime) for *_, mtime, ctime in stamp), default=0)
     # A file that changes again within the same tick of its clock would look as it does now.
     is_settled = time.time() - newest / 1e9 > _SETTLED
-    found = _read(what, stamp) if on_disk and is_settled else ""
+    of = digest([repr(stamp)]) if on_disk and is_settled else ""
+    found = _read(what, of) if of else ""
     if not found:
         found = make()
-        if on_disk and is_settled:
-            _write(what, stamp, found)
+        if of:
+            _write(what, of, found)
     if is_settled:
         _kept[what] = stamp, found
     return found
