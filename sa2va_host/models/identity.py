@@ -27,12 +27,12 @@ def checkpoint_identity(folder: str | os.PathLike[str]) -> str:
     Takes some 0.1 ms where nothing has changed since it was asked last. A folder that cannot be looked into stands for
     itself alone; raises nothing.
     """
-    place = Path(os.path.realpath(folder))
-    is_bundled = _is_bundled(place)
     try:
+        place = Path(os.path.realpath(folder))
         files = regular_files(place, _counts)
     except (OSError, ValueError):
-        return digest(["alone", str(place)])
+        return digest(["alone", os.fspath(folder)])
+    is_bundled = _is_bundled(place)
     make = _of_bundled if is_bundled else _of_folder
     return kept_digest(f"checkpoint {place}", files, partial(make, place, files), on_disk=is_bundled)
 
