@@ -216,7 +216,7 @@ def _workers(settings: Settings) -> Iterator[Finding]:
             yield Finding(
                 "warning",
                 f"{record.process.pid} of {short_name(record.specification.checkpoint)} was killed, {record.log}",
-                "The next worker of this model clears its record away.",
+                "The next worker that is started clears its record away.",
             )
 
 

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -22,21 +20,13 @@ from sa2va_host.errors import Sa2VAError
 if TYPE_CHECKING:
     from sa2va_host import Sa2VA
     from sa2va_host.generation import Generation
-    from sa2va_host.protocol.specification import Specification
     from sa2va_host.results import AnsweredBy, Segmentation
 
     from .watch import Watch
 
 T = TypeVar("T")
-Files = tuple[tuple[str, int, int, int, int], ...]
-"""Path, size, time of modification, time of change (both ns) and inode of each file of a checkpoint."""
-
 OVERHEAD = 2048
 """Bytes counted for an answer beside its logits and text: keys, objects, places in tables."""
-CLOCKS = 2.0
-"""Seconds by which a file's time and a process's may disagree: Linux tells the time of its start in whole seconds."""
-_WORKERS = 64
-"""Of how many workers it is known which files they have loaded."""
 
 _log = logging.getLogger(__name__)
 
@@ -59,7 +49,6 @@ class ResultCache:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._kept: OrderedDict[Hashable, Answered[Any]] = OrderedDict()
-        self._loaded: OrderedDict[AnsweredBy, Files] = OrderedDict()
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -100,20 +89,6 @@ class ResultCache:
             self._kept.clear()
             self._bytes = 0
 
-    def has_loaded(self, worker: AnsweredBy, files: Files, *, surely: bool) -> bool:
-        """Whether a worker runs the checkpoint that these files are: they may have been replaced since it loaded them.
-
-        ``surely``: it was started after they were seen.
-        """
-        with self._lock:
-            if worker not in self._loaded:
-                if not surely and _newest(files) > worker.started - CLOCKS:
-                    return False
-                self._loaded[worker] = files
-                while len(self._loaded) > _WORKERS:
-                    self._loaded.popitem(last=False)
-            return self._loaded[worker] == files
-
 
 RESULTS = ResultCache()
 """Of all nodes of this ComfyUI."""
@@ -131,8 +106,8 @@ def ask_once(
 
     ``question`` is everything that the call says beside ``generation``, and of which kind it is; ``content`` tells what
     the images are, the same for the same pixels, None where that cannot be told. An answer is kept only if the content
-    and the checkpoint's files are the same before and after, and the worker has loaded these files. What ``ask`` raises
-    is not kept. Words drawn at random without a seed are asked for each time.
+    and the checkpoint (`sa2va_host.models.identity`) are the same before and after. What ``ask`` raises is not kept.
+    Words drawn at random without a seed are asked for each time.
     """
     from sa2va_host.config import load_settings
 
@@ -143,22 +118,17 @@ def ask_once(
         answered = ask()
         watch.note(answered.notes)
         return answered.value
-    files = _files(sa.specification)
-    key = (question, generation, sa.specification, sa.settings.worker_python, files, images)
+    specification = sa.specification
+    key = (question, generation, specification, images)
     kept = RESULTS.get(key)
     if kept is not None:
         watch.answered_earlier([*sa.notes, *kept.notes])
         _leave(sa)
         value: T = kept.value
         return value
-    surely = _newest(files) > time.time() - CLOCKS and not sa.status()
     answered = ask()
     watch.note(answered.notes)
-    if (
-        answered.worker is not None
-        and (files, images) == (_files(sa.specification), content())
-        and RESULTS.has_loaded(answered.worker, files, surely=surely)
-    ):
+    if answered.worker is not None and (specification, images) == (sa.specification, content()):
         own = tuple(note for note in answered.notes if note not in sa.notes)
         RESULTS.put(key, replace(answered, notes=own, size=answered.size + OVERHEAD), limit)
     return answered.value
@@ -178,32 +148,3 @@ def _leave(sa: Sa2VA) -> None:
     if sa.settings.keep_alive == 0:
         with contextlib.suppress(Sa2VAError):
             sa.unload(timeout=0)
-
-
-def _files(specification: Specification) -> Files:
-    """What is on disk for a model; nothing for one that is no folder."""
-    folders = [folder for folder in (specification.checkpoint, specification.tracker_decoder) if folder]
-    return tuple(file for folder in folders for file in _in_folder(folder))
-
-
-def _in_folder(folder: str) -> Files:
-    """All files, in subfolders too, but for hidden ones (`.git`, `.cache`), of which no checkpoint is made."""
-    found = []
-    for place, subfolders, names in os.walk(folder):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        for name in names:
-            path = os.path.join(place, name)  # noqa: PTH118 - a fraction of the time, and this is asked for each image
-            with contextlib.suppress(OSError):
-                about = os.stat(path)  # noqa: PTH116
-                times = about.st_mtime_ns, about.st_ctime_ns
-                found.append((path, about.st_size, *times, about.st_ino))
-    return tuple(sorted(found))
-
-
-def _newest(files: Files) -> float:
-    """When any of the files was changed last, in seconds since 1970; 0 for none.
-
-    Their time of change cannot be set by hand; where it is that of their creation (Windows), the other one counts too.
-    """
-    times = [max(mtime, ctime) if os.name == "nt" else ctime for _, _, mtime, ctime, _ in files]
-    return max(times, default=0) / 1e9

@@ -64,7 +64,7 @@ def in_the_way(specification: Specification, run: RunDirectory) -> list[Record]:
 
 def _is_in_the_way(record: Record, specification: Specification) -> bool:
     """Whether another worker may hold memory of the device that is asked for."""
-    if record.specification == specification:
+    if record.specification.key == specification.key:
         return False
     theirs = record.info.device if record.info is not None else record.specification.device
     if specification.device in _ANYWHERE or theirs in _ANYWHERE:
