@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import InvalidInput
+from .extras import check_opencv
 from .image_depth import BITS, EXTRA, HEIGHT, ORIENTATION, PLANES, WIDTH, tiff_tags_of
 from .light import Light, clean_alpha, scaled_by
 
@@ -52,8 +52,11 @@ def float_size(source: Path | io.BytesIO, depth: Literal["hdr", "float-tiff"], n
 
 
 def read_float(source: Path | io.BytesIO, depth: Literal["hdr", "float-tiff"], name: str) -> Light:
-    """The image, upright. Raises `InvalidInput` for a damaged file, and for forms that OpenCV does not read."""
+    """The image, upright. Raises `InvalidInput` for a damaged file, and for forms that OpenCV does not read,
+    `ConfigError` where OpenCV is missing.
+    """
     float_size(source, depth, name)
+    check_opencv(f"Reading {name}, a {'Radiance HDR' if depth == 'hdr' else 'TIFF of floats'},")
     values = decode(source)
     if values is None or values.dtype.kind != "f":
         raise InvalidInput(f"{name} is damaged or cut short.")
@@ -76,7 +79,9 @@ def read_float(source: Path | io.BytesIO, depth: Literal["hdr", "float-tiff"], n
 
 
 def decode(source: Path | io.BytesIO) -> NDArray[Any] | None:
-    """What OpenCV reads of a file or its content at full depth, blue first; None where it cannot."""
+    """What OpenCV reads of a file or its content at full depth, blue first; None where it cannot. Needs OpenCV."""
+    import cv2
+
     with _quiet():
         try:
             if isinstance(source, Path):
@@ -123,6 +128,8 @@ def _hdr_size(source: Path | io.BytesIO, name: str) -> tuple[int, int]:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """OpenCV prints what is wrong with a file, which our own error says."""
+    import cv2
+
     log: Any = cv2.utils.logging
     before = log.setLogLevel(log.LOG_LEVEL_SILENT)
     try:
