@@ -22,7 +22,8 @@ def bilinear(values: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.f
     """float32 `[h, w]` at ``size`` `[height, width]`: pixel centres aligned, borders repeated, no antialiasing.
 
     From 2 x 2 pixels on, NumPy's result has the bits of OpenCV's wheels for x86 with FMA, which resize with Intel's
-    IPP. Other builds of OpenCV compute positions in float32 and differ by some 1e-5 of the difference of two neighbours.
+    IPP. Other builds of OpenCV compute positions in float32 and differ by up to 1e-4 of the difference of two
+    neighbours.
     """
     if not has_opencv():
         return _bilinear(np.asarray(values, dtype=np.float32), size)
