@@ -48,6 +48,12 @@ def shrink(values: NDArray[_Number], size: tuple[int, int]) -> NDArray[_Number]:
     )  # a single channel is dropped
 
 
+def nearest(values: NDArray[_Number], size: tuple[int, int]) -> NDArray[_Number]:
+    """`[h, w]` at ``size`` `[height, width]` without new values, as OpenCV's `INTER_NEAREST` takes them."""
+    rows, columns = (np.arange(new) * old // new for old, new in zip(values.shape[:2], size, strict=True))
+    return values[np.ix_(rows, columns)]
+
+
 def longest_side(height: int, width: int, longest: int) -> tuple[int, int]:
     """`(height, width)` of an image that is scaled down until its longer side has so many pixels."""
     scale = longest / max(height, width)

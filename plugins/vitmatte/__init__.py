@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sa2va_host.errors import ConfigError
-from sa2va_host.extras import check_opencv
 from sa2va_host.machine.commands import setup_command
 from sa2va_host.plugins.hookspecs import MaskProcessor, Process, hookimpl
 
@@ -32,7 +31,6 @@ def register_mask_processors(register: Callable[[MaskProcessor], None]) -> None:
 
 
 def _make(device: str) -> Process:
-    check_opencv("ViTMatte")
     try:
         from .matte import VitMatte
     except ImportError as error:

@@ -420,7 +420,7 @@ def index(distribution, tmp_path):
     folder = tmp_path / "wheels"
     folder.mkdir()
     borrowed = "".join(f"{path}\n" for path in sys.path if path.endswith(("site-packages", "dist-packages")))
-    for requirement in requirements() + requirements("worker"):
+    for requirement in requirements() + requirements("worker", "opencv"):
         files = {"borrowed.pth": borrowed} if requirement.name == "torch" else {}
         make_wheel(folder, requirement.name, metadata.version(requirement.name), files)
     text = (distribution / "METADATA").read_text()

@@ -115,6 +115,27 @@ def test_shrunk_images_differ_by_one_at_most(kind, factor):
     assert (difference > 1e-6).mean() < 0.01
 
 
+@pytest.mark.parametrize("size", [(30, 40), (17, 33), (1, 5), (60, 81)])
+def test_marks_are_those_of_the_nearest_pixel(size):
+    marks = np.random.default_rng(8).integers(0, 3, (60, 81)).astype(np.uint8)
+    wanted = cv2.resize(marks, size[::-1], interpolation=cv2.INTER_NEAREST)
+    assert np.array_equal(resizing.nearest(marks, size), wanted)
+
+
+@pytest.mark.parametrize("side", [1, 2, 6, 9])
+def test_a_trimap_is_the_same(side, monkeypatch):
+    matte = pytest.importorskip("sa2va_plugins.vitmatte.matte")
+    probability = np.zeros((150, 190), np.float32)
+    probability[30:120, :150] = 1
+    probability[60:70, 60:70] = 0
+    wanted = matte.make_trimap(probability, side, side + 1)
+    monkeypatch.setattr(matte, "has_opencv", lambda: False)
+    assert np.array_equal(matte.make_trimap(probability, side, side + 1), wanted)
+    square = np.ones((side, side), np.uint8)
+    inside = cv2.erode((probability > 0.5).astype(np.uint8), square, iterations=5) == 1
+    assert np.array_equal(wanted == 255, inside)
+
+
 def test_an_infinite_pixel_stays_where_it_is():
     light = np.ones((8, 8), np.float32)
     light[0, 0] = np.inf
