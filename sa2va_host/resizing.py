@@ -21,8 +21,8 @@ _ROWS = 64
 def bilinear(values: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
     """float32 `[h, w]` at ``size`` `[height, width]`: pixel centres aligned, borders repeated, no antialiasing.
 
-    From 2 x 2 pixels on, NumPy's result has the bits of OpenCV's wheels for x86 with FMA, which resize with Intel's
-    IPP. Other builds of OpenCV compute positions in float32 and differ by up to 1e-4 of the difference of two
+    From 2 x 2 pixels on, NumPy's result has the bits of OpenCV 5's wheels for x86 with AVX2, which resize with Intel's
+    IPP. Other builds and versions of OpenCV differ from these and each other by up to 1e-4 of the difference of two
     neighbours.
     """
     if not has_opencv():

@@ -27,7 +27,7 @@ from tests.without_opencv import without_opencv
 
 PARITY = Path(__file__).parents[1] / "parity"
 FAMILIES = ("qwen3", "qwen25", "internvl", "internlm2")
-IS_INTELS = cv2.ipp.useIPP() and "*AVX2" in cv2.getCPUFeaturesLine()
+IS_INTELS = cv2.__version__ >= "5" and cv2.ipp.useIPP() and "*AVX2" in cv2.getCPUFeaturesLine()
 """Whether this OpenCV resizes as its wheels for x86 do; others differ in the last digits."""
 
 
