@@ -24,6 +24,8 @@ _HDR_HEAD = 65536
 """Bytes in which the header of a Radiance file ends."""
 _RESOLUTION = re.compile(rb"\n\n([-+][XY]) (\d+) ([-+][XY]) (\d+)\n")
 _XYZ = b"32-bit_rle_xyze"
+_SILENT = 0
+"""OpenCV's `LOG_LEVEL_SILENT`."""
 _STRAIGHT = 2
 """Of `EXTRA` (ExtraSamples): alpha that the colours are not multiplied by; everything else counts as multiplied."""
 
@@ -130,8 +132,9 @@ def _quiet() -> Iterator[None]:
     """OpenCV prints what is wrong with a file, which our own error says."""
     import cv2
 
-    log: Any = cv2.utils.logging
-    before = log.setLogLevel(log.LOG_LEVEL_SILENT)
+    # OpenCV 4 has the function of the same meaning at its top, and its levels are the same numbers.
+    log: Any = getattr(cv2.utils, "logging", cv2)
+    before = log.setLogLevel(_SILENT)
     try:
         yield
     finally:
