@@ -42,7 +42,8 @@ def shrink(values: NDArray[_Number], size: tuple[int, int]) -> NDArray[_Number]:
         return _mean(values, size)
     import cv2
 
-    small: NDArray[Any] = cv2.resize(values, (size[1], size[0]), interpolation=cv2.INTER_AREA)
+    wide: NDArray[Any] = values
+    small: NDArray[Any] = cv2.resize(wide, (size[1], size[0]), interpolation=cv2.INTER_AREA)
     return small.reshape(*size, *values.shape[2:]).astype(
         values.dtype, copy=False
     )  # a single channel is dropped
@@ -87,7 +88,7 @@ def _between(
     one: NDArray[np.float32], two: NDArray[np.float32], weight: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """`one + (two - one) * weight` with a fused multiply and add: float64 holds the product of two float32 exactly."""
-    result = np.multiply(two - one, weight, dtype=np.float64)
+    result: NDArray[np.float64] = np.multiply(two - one, weight, dtype=np.float64)
     result += one
     return result.astype(np.float32)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 import os
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -36,7 +38,7 @@ def absent(monkeypatch):
     """As it is in a process where `cv2` is not found."""
     for module in (extras, masks, png, resizing):
         monkeypatch.setattr(module, "has_opencv", lambda: False, raising=False)
-    find_spec = extras.find_spec
+    find_spec = importlib.util.find_spec
     monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "cv2" else find_spec(name))
     extras._opencv_failure.cache_clear()
     yield
@@ -69,7 +71,9 @@ def test_a_line_of_logits_is_resized_to_the_last_digits(source):
 
 @pytest.mark.parametrize("size", [(1080, 1920), (2160, 3840), (333, 517), (1024, 1024), (97, 1)])
 def test_a_mask_of_true_size_has_opencvs_bits(size):
-    bumps = cv2.GaussianBlur(np.random.default_rng(5).normal(0, 1, (256, 256)).astype(np.float32), (0, 0), 4)
+    bumps: Any = cv2.GaussianBlur(
+        np.random.default_rng(5).normal(0, 1, (256, 256)).astype(np.float32), (0, 0), 4
+    )
     square = resized(bumps * 100, (1024, 1024))
     ours = resizing._bilinear(resizing._bilinear(bumps * 100, (1024, 1024)), size)
     if IS_INTELS:
@@ -152,7 +156,7 @@ def test_a_png_has_the_same_pixels(shape, kind, absent):
     top = np.iinfo(kind).max
     pixels = np.random.default_rng(1).integers(0, top, shape, endpoint=True).astype(kind)
     encoded = png.encode(pixels, profile=b"a profile")
-    read = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED)
+    read: Any = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED)
     if len(shape) == 3:
         read = read[:, :, [2, 1, 0, 3][: shape[2]]]
     assert np.array_equal(read, pixels)
@@ -161,14 +165,14 @@ def test_a_png_has_the_same_pixels(shape, kind, absent):
 
 def test_a_mask_as_png(absent):
     mask = np.random.default_rng(2).random((50, 33)) > 0.5
-    read = cv2.imdecode(np.frombuffer(png.encode_mask(mask), np.uint8), cv2.IMREAD_UNCHANGED)
+    read: Any = cv2.imdecode(np.frombuffer(png.encode_mask(mask), np.uint8), cv2.IMREAD_UNCHANGED)
     assert read.dtype == np.uint8
     assert np.array_equal(read, mask * np.uint8(255))
 
 
 def test_an_overlay_differs_at_outlines_alone(monkeypatch):
     generator = np.random.default_rng(4)
-    image = cv2.GaussianBlur(generator.integers(0, 256, (240, 330, 3)).astype(np.uint8), (0, 0), 1)
+    image: Any = cv2.GaussianBlur(generator.integers(0, 256, (240, 330, 3)).astype(np.uint8), (0, 0), 1)
     found = np.zeros((3, 240, 330), np.bool_)
     found[0, 50:150, 60:200] = True
     found[0, 80:100, 80:100] = False
