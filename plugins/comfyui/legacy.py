@@ -249,13 +249,19 @@ def _leave(unload: bool) -> None:
 def _morphed(
     masks: torch.Tensor, morph: str, erode_kernel: int, dilate_kernel: int, iterations: int
 ) -> torch.Tensor:
-    """The MASK after that pack's morphology: ellipses of odd diameters, in its order."""
+    """The MASK after that pack's morphology: ellipses of odd diameters, in its order. Raises `ConfigError` where
+    OpenCV is missing.
+    """
+    if morph == "none":
+        return masks
+    from sa2va_host.extras import check_opencv
+
+    check_opencv(f"The input morph ({morph})")
     import cv2
 
     erode = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (erode_kernel | 1, erode_kernel | 1))
     dilate = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (dilate_kernel | 1, dilate_kernel | 1))
     steps = {
-        "none": [],
         "opening": [(cv2.MORPH_ERODE, erode), (cv2.MORPH_DILATE, dilate)],
         "closing": [(cv2.MORPH_DILATE, dilate), (cv2.MORPH_ERODE, erode)],
         "erode": [(cv2.MORPH_ERODE, erode)],

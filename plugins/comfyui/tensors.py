@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from sa2va_host import resizing
 from sa2va_host.errors import InvalidInput
 
 from .watch import check_interrupt
@@ -90,12 +91,7 @@ def shrink(values: NDArray[Any], longest: int) -> NDArray[Any]:
     height, width = values.shape[:2]
     if max(height, width) <= longest:
         return values
-    import cv2
-
-    scale = longest / max(height, width)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = cv2.resize(values, size, interpolation=cv2.INTER_AREA)
-    return small.reshape(*small.shape[:2], *values.shape[2:])  # OpenCV drops a single channel
+    return resizing.shrink(values, resizing.longest_side(height, width, longest))
 
 
 def to_image(pictures: Sequence[Picture]) -> torch.Tensor:

@@ -55,9 +55,9 @@ def pip_command(packages: Iterable[str], python: str = "", *, has_pip: bool | No
     return joined(["uv", "pip", "install", "--python", python or sys.executable, *packages])
 
 
-def extra_command(extra: str) -> str:
+def extra_command(extra: str, *more: str) -> str:
     """The command that brings what an extra of ours needs into this Python; by the extra's name where our metadata is
-    not here.
+    not here. ``more``: requirements besides.
     """
     from .distribution import DISTRIBUTION, requirements
 
@@ -65,4 +65,4 @@ def extra_command(extra: str) -> str:
         packages = [f"{each.name}{each.specifier}" for each in requirements(extra)]
     except ConfigError:
         packages = [f"{DISTRIBUTION}[{extra}]"]
-    return pip_command(packages)
+    return pip_command([*packages, *more])

@@ -106,12 +106,9 @@ class Selection:
         height, width = picture.shape[:2]
         if self.max_size is None or max(height, width) <= self.max_size:
             return picture
-        import cv2
-        import numpy as np
+        from sa2va_host.resizing import longest_side, shrink
 
-        scale = self.max_size / max(height, width)
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+        return shrink(picture, longest_side(height, width, self.max_size))
 
 
 def check_frame_size(height: int, width: int, name: str) -> None:

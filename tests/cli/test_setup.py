@@ -12,9 +12,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-import zipfile
 from importlib import metadata
-from pathlib import Path
 
 import pytest
 
@@ -26,6 +24,7 @@ from sa2va_host.machine.nvidia import Driver, Gpu
 from sa2va_plugins.cli.environment import Environment, Tools, choose_torch, execution_environment
 from sa2va_plugins.cli.main import main
 from sa2va_plugins.cli.setup import write_setting
+from tests.wheels import make_wheel
 
 from .conftest import PROGRAM
 
@@ -398,21 +397,6 @@ def test_another_thing_than_torch(capsys, spec):
     assert "is no version of PyTorch" in capsys.readouterr().err
 
 
-def make_wheel(folder: Path, name: str, version: str, files: dict[str, str]) -> None:
-    """The smallest wheel that pip installs (PyPA's binary distribution format)."""
-    stem = f"{name.replace('-', '_')}-{version}"
-    info = f"{stem}.dist-info"
-    content = {
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
-        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        **files,
-    }
-    content[f"{info}/RECORD"] = "".join(f"{path},,\n" for path in [*content, f"{info}/RECORD"])
-    with zipfile.ZipFile(folder / f"{stem}-py3-none-any.whl", "w") as wheel:
-        for path, text in content.items():
-            wheel.writestr(path, text)
-
-
 @pytest.fixture
 def index(distribution, tmp_path):
     """A folder of wheels that satisfies our distribution; torch brings everything the tests' Python has."""
@@ -420,7 +404,7 @@ def index(distribution, tmp_path):
     folder = tmp_path / "wheels"
     folder.mkdir()
     borrowed = "".join(f"{path}\n" for path in sys.path if path.endswith(("site-packages", "dist-packages")))
-    for requirement in requirements() + requirements("worker"):
+    for requirement in requirements() + requirements("worker", "opencv"):
         files = {"borrowed.pth": borrowed} if requirement.name == "torch" else {}
         make_wheel(folder, requirement.name, metadata.version(requirement.name), files)
     text = (distribution / "METADATA").read_text()
