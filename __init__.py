@@ -7,13 +7,20 @@ onto `sys.path` and no module is loaded twice. Elsewhere this file does nothing.
 import re
 import sys
 from importlib import metadata
-from importlib.util import module_from_spec, spec_from_file_location
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import NoReturn
 
 _ROOT = Path(__file__).resolve().parent
 _PACKAGES = {"sa2va_host": "sa2va_host", "sa2va_plugins": "plugins"}
 """What is imported here, and the folder that it is in. The worker's program is found by its file."""
+_MODULES = {
+    "nvidia-ml-py": "pynvml",
+    "opencv-python-headless": "cv2",
+    "pillow": "PIL",
+    "pyzmq": "zmq",
+}
+"""Of the requirements those whose module has another name."""
 
 
 def register() -> None:
@@ -36,18 +43,8 @@ def _load(name: str, folder: Path) -> None:
     spec.loader.exec_module(module)
 
 
-def _explained(error: Exception) -> Exception:
-    """The error for nodes that could not be imported: what ComfyUI's Python lacks and the command that brings it, or
-    ``error`` itself where it lacks nothing.
-
-    Uses the standard library alone, since anything else may be what is missing. Raises ImportError where this ComfyUI
-    is too old to ask for an entry point.
-    """
-    if isinstance(error, ImportError) and (error.name or "").startswith("comfy_api"):
-        raise ImportError("Sa2VA's nodes need ComfyUI 0.3.64 or newer. Update ComfyUI.") from None
-    missing = _missing()
-    if not missing:
-        return error
+def _refusal(missing: list[str]) -> ImportError:
+    """Why there are no nodes, with the command that brings what is missing."""
     from sa2va_host.machine.commands import pip_command
 
     return ImportError(
@@ -56,23 +53,39 @@ def _explained(error: Exception) -> Exception:
     )
 
 
-def _missing() -> list[str]:
-    """The lines of `requirements.txt` that this Python does not fulfil; by their names alone where `packaging` is
-    missing too.
+def _missing(*, too_old: bool) -> list[str]:
+    """The requirements that this Python lacks: neither the distribution is there nor the module, which another one may
+    bring. ``too_old``: also those of a version that does not fit.
+
+    Uses the standard library, since anything else may be what is missing.
     """
-    lines = (_ROOT / "requirements.txt").read_text("utf-8").splitlines()
-    needed = [line for line in lines if line.strip() and not line.startswith("#")]
+    missing = []
+    for line in (_ROOT / "requirements.txt").read_text("utf-8").splitlines():
+        requirement, _, marker = (part.strip() for part in line.partition(";"))
+        if not requirement or requirement.startswith("#") or not _applies(marker):
+            continue
+        name, specifier = re.fullmatch(r"([\w.-]+)(.*)", requirement, re.ASCII).groups()  # type: ignore[union-attr]
+        version = _version(name)
+        absent = not version and find_spec(_MODULES.get(name, name)) is None
+        if absent or (too_old and version and not _fits(version, specifier)):
+            missing.append(requirement)
+    return missing
+
+
+def _applies(marker: str) -> bool:
     try:
-        from packaging.requirements import Requirement
+        from packaging.markers import Marker
     except ImportError:
-        names = ((line, re.split(r"[^\w.-]", line, maxsplit=1)[0]) for line in needed if ";" not in line)
-        return [line for line, name in names if not _version(name)]
-    wanted = [each for each in map(Requirement, needed) if each.marker is None or each.marker.evaluate()]
-    return [
-        f"{each.name}{each.specifier}"
-        for each in wanted
-        if not each.specifier.contains(_version(each.name) or "0", prereleases=True)
-    ]
+        return not marker
+    return not marker or Marker(marker).evaluate()
+
+
+def _fits(version: str, specifier: str) -> bool:
+    try:
+        from packaging.specifiers import SpecifierSet
+    except ImportError:
+        return True
+    return SpecifierSet(specifier).contains(version, prereleases=True)
 
 
 def _version(name: str) -> str:
@@ -83,17 +96,22 @@ def _version(name: str) -> str:
 
 
 if "folder_paths" in sys.modules:
-    try:
-        register()
-
-        from sa2va_plugins.comfyui.extension import comfy_entrypoint
-    except Exception as error:
-        _reason = _explained(error)
-        if _reason is error:
-            raise
+    register()
+    _lacks = _missing(too_old=False)
+    if not _lacks:
+        try:
+            from sa2va_plugins.comfyui.extension import comfy_entrypoint
+        except Exception as error:
+            if isinstance(error, ImportError) and (error.name or "").startswith("comfy_api"):
+                raise ImportError("Sa2VA's nodes need ComfyUI 0.3.64 or newer. Update ComfyUI.") from None
+            _lacks = _missing(too_old=True)
+            if not _lacks:
+                raise
+    if _lacks:
+        _reason = _refusal(_lacks)
 
         async def comfy_entrypoint() -> NoReturn:
-            """ComfyUI says in one line why a pack's entry point fails, where it prints a traceback of its import."""
+            """ComfyUI says in one line why an entry point fails, where it prints the traceback of an import."""
             raise _reason
 
     WEB_DIRECTORY = "./plugins/comfyui/web"
