@@ -284,11 +284,11 @@ def _schema(node_id: str, display_name: str, inputs: list[Any]) -> io.Schema:
 
 
 def _model_input(default: str) -> Any:
-    """The checkpoints of those packs, marked where choosing one would fetch it."""
+    """The checkpoints of those packs, and for what is not here an entry that fetches it: never the default."""
     return io.Combo.Input(
         "model_name",
-        options=[entry(name) for name in _MODELS],
-        default=entry(default),
+        options=list(dict.fromkeys([*_MODELS, *map(entry, _MODELS)])),
+        default=default,
         tooltip="The checkpoint. An entry marked 'download' is fetched when the node runs; others never are.",
     )
 

@@ -339,13 +339,14 @@ def test_the_old_names_have_the_old_inputs_in_their_order(comfy):
     assert set(map(tuple, outputs.values())) == {("text_output", "masks")}
 
 
-def test_the_old_names_offer_their_checkpoints_marked_where_choosing_one_would_fetch_it(comfy):
+def test_the_old_names_offer_what_fetches_their_checkpoints_and_never_as_the_default(comfy):
     from sa2va_plugins.comfyui.legacy import NODES
 
     for node in NODES:
         model = node.define_schema().inputs[0]
+        assert model.options["default"] == "ByteDance/Sa2VA-Qwen3-VL-4B"
         assert model.options["default"] in model.options["options"]
-        assert model.options["default"] == "ByteDance/Sa2VA-Qwen3-VL-4B (download, 20.2 GB)"
+        assert "ByteDance/Sa2VA-Qwen3-VL-4B (download, 20.2 GB)" in model.options["options"]
         assert node.validate_inputs("ByteDance/Sa2VA-Qwen3-VL-4B") is True  # as old workflows have it
 
 
