@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from sa2va_host.machine import commands
 from sa2va_host.machine.commands import COMMAND_VARIABLE, joined, pip_command, sa2va_command
 from sa2va_host.models.checkpoints import pull_command
 
@@ -128,5 +127,5 @@ def test_packages_are_installed_into_this_very_python():
 )
 def test_on_windows_a_word_is_quoted_for_the_shell_too(word, line, monkeypatch):
     """`pip install accelerate>=1.0` would install the newest and write a file `=1.0`, in cmd and in PowerShell."""
-    monkeypatch.setattr(commands.sys, "platform", "win32")
+    monkeypatch.setattr(sys, "platform", "win32")
     assert joined(["python", word]) == f"python {line}"
