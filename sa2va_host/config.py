@@ -32,7 +32,7 @@ _WORDS = {
 """Settings of which each value is known."""
 LONGEST = 1e9
 """The most seconds that anything is waited for, some 30 years: the system's own clocks stop not far above."""
-_NOT_SETTINGS = frozenset({"CONFIG", "DEBUG", "DISABLE_PLUGINS", "SETUP_COMMAND", "TRACE_HOOKS", "VENV"})
+_NOT_SETTINGS = frozenset({"COMMAND", "CONFIG", "DEBUG", "DISABLE_PLUGINS", "TRACE_HOOKS", "VENV"})
 """Variables that begin with SA2VA_ and are read elsewhere."""
 
 

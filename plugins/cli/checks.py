@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shlex
 import shutil
 import sys
 import tempfile
@@ -15,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from sa2va_host.machine.commands import extra_command, pip_command
+from sa2va_host.machine.commands import extra_command, pip_command, sa2va_command
 
 from .findings import Finding, listed
 from .interpreter_checks import other_pythons, worker_python
@@ -147,7 +146,7 @@ def _disk_space(settings: Settings) -> Iterator[Finding]:
     from sa2va_host.models.checkpoints import hub_cache
 
     cache = hub_cache()
-    yield _space(cache, CACHE_SPACE, "Set HF_HOME to a folder on a larger disk before `sa2va pull`.")
+    yield _space(cache, CACHE_SPACE, "Set HF_HOME to a folder on a larger disk before you fetch models.")
     yield _space(
         run_directory(settings).path, RUN_SPACE, "Workers cannot write their records on a full disk."
     )
@@ -213,7 +212,7 @@ def _workers(settings: Settings) -> Iterator[Finding]:
     for worker in workers:
         name = short_name(worker.model)
         message = f"{worker.pid} of {name}: {worker.phase} for {seconds(worker.phase_seconds)}, {worker.log}"
-        advice = "" if worker.responding else f"End it with: sa2va stop --force {shlex.quote(name)}"
+        advice = "" if worker.responding else f"End it with: {sa2va_command('stop', '--force', name)}"
         yield Finding("ok" if worker.responding else "warning", message, advice)
     for record in run_directory(settings).records():
         if not processes.is_alive(record.process):
@@ -271,7 +270,7 @@ TRIALS: dict[str, Callable[[], None]] = {
 """A small piece of work for the libraries of ours that are compiled, by distribution."""
 
 HERE = {
-    "hub": "`sa2va pull`",
+    "hub": "fetching models",
     "video": "video files",
     "exr": "EXR files",
     "heif": "HEIC and AVIF images",

@@ -88,7 +88,7 @@ class Watch:
         if event.phase in _LOADING and self._needs_room:
             self._needs_room = False
             make_room()
-        if event.total and (self._calls == 1 or event.phase in _LOADING):
+        if event.total and (self._calls == 1 or event.phase in (*_LOADING, "downloading")):
             self._bar.update_absolute(event.done, event.total)
         self._say(event)
 
@@ -157,11 +157,12 @@ def shorten(text: str) -> str:
 
 
 def describe(event: Progress) -> str:
-    """`loading 1.2 of 9.3 GB`, `tracking 12 of 500 frames`, `generating 20 tokens`."""
+    """`loading 1.2 of 9.3 GB`, `downloading 52 of 103 MB`, `tracking 12 of 500 frames`, `generating 20 tokens`."""
     done, total = str(event.done), str(event.total)
     unit = event.unit.removesuffix("s") if event.done == 1 and not event.total else event.unit
     if unit == "bytes":
-        done, total, unit = f"{event.done / 1e9:.1f}", f"{(event.total or 0) / 1e9:.1f}", "GB"
+        unit, scale, digits = ("GB", 1e9, 1) if (event.total or event.done) >= 1e9 else ("MB", 1e6, 0)
+        done, total = (f"{size / scale:.{digits}f}" for size in (event.done, event.total or 0))
     if event.total:
         return f"{event.phase} {done} of {total} {unit}".rstrip()
     return f"{event.phase} {done} {unit}".rstrip() if event.done else event.phase

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from sa2va_host.errors import Cancelled, OutOfMemory, UnloadRefused
+from sa2va_host.machine.commands import sa2va_command
 from sa2va_host.protocol.specification import AUTO, Specification
 
 from .rendezvous import Record, RunDirectory
@@ -53,7 +54,7 @@ def make_way(
         return
     raise OutOfMemory(
         f"{full.message} In use there: {', '.join(holders)}.",
-        advice=f"Try again when it is idle, or end it with `sa2va stop`. {full.advice}",
+        advice=f"Try again when it is idle, or end it with `{sa2va_command('stop')}`. {full.advice}",
     )
 
 

@@ -23,7 +23,7 @@ import msgspec
 from sa2va_host.config import Settings
 from sa2va_host.errors import Cancelled, Sa2VAError, WorkerStartFailed, from_wire
 from sa2va_host.machine import processes
-from sa2va_host.machine.commands import SETUP_VARIABLE, sa2va_command
+from sa2va_host.machine.commands import COMMAND_VARIABLE, sa2va_command
 from sa2va_host.machine.descriptors import reporting_shortage
 from sa2va_host.machine.worker_program import clean_environment, worker_command
 from sa2va_host.protocol.boot import EXIT_TAKEN, Boot
@@ -78,7 +78,7 @@ def ensure_worker(
         if time.monotonic() > deadline:
             raise WorkerStartFailed(
                 f"No worker could be started within {settings.start_timeout:g} s.",
-                advice="Another process may hang while it starts one: see `sa2va ps`.",
+                advice=f"Another process may hang while it starts one: see `{sa2va_command('ps')}`.",
             )
         try:
             with run.spawn_lock(specification).acquire(timeout=0.05, poll_interval=0.01):
@@ -277,7 +277,7 @@ def _spawn(command: list[str], boot: Boot, run: RunDirectory) -> _Child:
                 stdout=log,
                 stderr=log,
                 cwd=run.path,
-                env={**clean_environment(os.environ), SETUP_VARIABLE: sa2va_command("setup")},
+                env={**clean_environment(os.environ), COMMAND_VARIABLE: sa2va_command()},
                 start_new_session=True,
                 creationflags=creation,
             )

@@ -53,7 +53,9 @@ class Recommendation(msgspec.Struct, frozen=True):
     quantization: str
     """What to run it with: ``none``, ``8bit`` or ``4bit``."""
     command: str
-    """What to type: `sa2va pull NAME`. For a checkpoint that is here already, the options that choose it."""
+    """What to type: `sa2va pull NAME`, with the paths of this installation. For a checkpoint that is here already, the
+    options that choose it.
+    """
     reason: str
     """One sentence: what it takes and how it suits this machine."""
     installed: bool = False

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from sa2va_host.errors import InvalidInput
+from sa2va_host.machine.commands import sa2va_command
 
 if TYPE_CHECKING:
     from sa2va_host.media import Picture
@@ -227,7 +228,7 @@ def open_clip(
     if reader is None and path.suffix.lower() in FRAMES and path.is_file():
         raise InvalidInput(
             f"{path} is a picture file, of which only the first frame would be read.",
-            advice="Name a video, a folder of frames or a pattern, or use `sa2va segment`.",
+            advice=f"Name a video, a folder of frames or a pattern, or use `{sa2va_command('segment')}`.",
         )
     if rate is not None:
         raise InvalidInput(f"{path} is a video and has a rate of its own.", advice="Name none (--fps).")

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +62,105 @@ def test_a_clone_loads_under_any_folder_name_and_puts_nothing_on_the_path(tmp_pa
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["7", str(ROOT / "sa2va_host" / "__init__.py"), "1"]
+
+
+NODES_PY = """
+import asyncio, os, runpy, sys
+sys.path[:] = [folder for folder in sys.path if "site-packages" not in folder] + [{packages!r}, {stand_in!r}]
+import comfy.model_management, folder_paths
+folder_paths.models_dir = folder_paths.user_directory = {packages!r}
+pack = runpy.run_path({pack!r} + "/__init__.py", run_name="pack")
+assert "WEB_DIRECTORY" in pack
+try:
+    asyncio.run(pack["comfy_entrypoint"]())
+except Exception as error:
+    print(f"Error while calling comfy_entrypoint: {{error}}")
+"""
+"""As ComfyUI's `nodes.py` loads a pack: it prints a traceback for an import that fails, and one line for this."""
+
+
+@pytest.mark.parametrize("lacking", ["msgspec", "pyzmq", "packaging", "platformdirs", "pluggy", "msgpack"])
+def test_a_python_that_lacks_a_light_package_gets_a_sentence_with_the_command(tmp_path, lacking):
+    modules = {"pyzmq": "zmq"}
+    hidden = (modules.get(lacking, lacking), f"{lacking}-", f"{lacking}.")
+    for folder in map(Path, sys.path):
+        for entry in folder.iterdir() if folder.name == "site-packages" else ():
+            ours = "sa2va" in entry.name or entry.suffix == ".pth"
+            out = entry.name == hidden[0] or entry.name.lower().startswith(hidden[1:])
+            link = tmp_path / entry.name
+            if not (ours or out or link.is_symlink()):
+                link.symlink_to(entry)
+    code = NODES_PY.format(
+        packages=str(tmp_path), stand_in=str(Path(__file__).parent / "stand_in"), pack=str(ROOT)
+    )
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    requirement = next(
+        line for line in (ROOT / "requirements.txt").read_text().splitlines() if line.startswith(lacking)
+    )
+    assert f"ComfyUI's Python lacks {requirement}. Run this once in a terminal" in done.stdout
+    said = shlex.split(done.stdout.partition("restart ComfyUI: ")[2])
+    assert (sys.executable in said, "install" in said, said[-1]) == (True, True, requirement)
+
+
+def test_an_old_comfyui_and_a_fault_of_our_own_are_not_taken_for_a_missing_package(tmp_path):
+    for fault, said in (
+        (
+            "sys.modules['comfy_api.latest'] = None",
+            "ImportError: Sa2VA's nodes need ComfyUI 0.3.64 or newer.",
+        ),
+        ("sys.modules['sa2va_host.errors'] = object()", "cannot import name"),
+    ):
+        code = NODES_PY.replace('if "site-packages" not in folder]', "]")
+        code = code.format(
+            packages=str(tmp_path), stand_in=str(Path(__file__).parent / "stand_in"), pack=str(ROOT)
+        ).replace("import comfy.model", f"{fault}\nimport comfy.model", 1)
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            check=False,
+            timeout=60,
+        )
+        assert said in done.stderr
+        assert "lacks" not in done.stdout + done.stderr
+
+
+def test_a_light_package_that_is_too_old_for_us_is_named(tmp_path):
+    """Where the import fails for it; an older version that will do is left alone."""
+    fault = (
+        "from importlib import metadata as m; real = m.version;"
+        " m.version = lambda name: '0.1' if name == 'msgspec' else real(name)"
+    )
+    code = NODES_PY.replace('if "site-packages" not in folder]', "]")
+    code = code.format(
+        packages=str(tmp_path), stand_in=str(Path(__file__).parent / "stand_in"), pack=str(ROOT)
+    )
+    for broken, said in (("import msgspec; del msgspec.Struct\n", "lacks msgspec>="), ("", "")):
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                code.replace("import comfy.model", f"{fault}\n{broken}import comfy.model", 1),
+            ],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        assert said in done.stdout
+        assert bool(said) == ("lacks" in done.stdout)
 
 
 def test_elsewhere_the_root_does_nothing(tmp_path):
@@ -142,7 +242,7 @@ def test_the_old_nodes_come_only_when_they_are_wanted(comfy, monkeypatch):
 
     assert len(asyncio.run(offered())) == 7
     monkeypatch.setattr(preferences, "is_on", preferences.OLD_NAMES.__eq__)
-    assert len(asyncio.run(offered())) == 10
+    assert len(asyncio.run(offered())) == 11
 
 
 def test_every_input_and_output_has_a_tooltip_and_every_node_words_to_search_for(schemas):

@@ -268,7 +268,7 @@ def test_an_unknown_model_names_the_command(server):
     nodes = graph(amount=1)
     nodes["3"]["inputs"]["model"] = "ByteDance/Sa2VA-8B"
     run = server.run(nodes)
-    assert "`sa2va pull ByteDance/Sa2VA-8B`" in run.error
+    assert "pull ByteDance/Sa2VA-8B`" in run.error
 
 
 def test_a_request_that_the_server_refuses_is_refused_by_the_schema(server):

@@ -42,6 +42,21 @@ class Preview:
         self.shown = shown
 
 
+class NodeReplace:
+    def __init__(self, **said: Any) -> None:
+        self.__dict__ |= said
+
+
+replacements: list[NodeReplace] = []
+
+
+class ComfyAPI:
+    class node_replacement:  # noqa: N801 - ComfyUI's own name
+        @staticmethod
+        async def register(said: NodeReplace) -> None:
+            replacements.append(said)
+
+
 io = SimpleNamespace(
     **{
         name: Custom(name)
@@ -62,6 +77,7 @@ io = SimpleNamespace(
     Schema=Schema,
     NodeOutput=NodeOutput,
     ComfyNode=ComfyNode,
+    NodeReplace=NodeReplace,
     NumberDisplay=SimpleNamespace(slider="slider"),
 )
 ui = SimpleNamespace(PreviewImage=Preview, PreviewMask=Preview, PreviewText=Preview)
