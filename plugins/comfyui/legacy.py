@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from comfy_api.latest import io
 
-from sa2va_host.errors import ConfigError
 from sa2va_host.video.key_frames import KeyFrames
 
 from . import segment_image, segment_video
