@@ -15,7 +15,7 @@ from sa2va_host.errors import InvalidInput
 from . import preview
 from .clients import client, latest_model
 from .connections import fingerprint, is_connected
-from .inputs import OBJECTS, options_input, schema
+from .inputs import OBJECTS, UNCONNECTED, one_of, options_input, schema
 from .memory import uses_gpu
 from .options import DEFAULT, Options
 from .tensors import Pictures, no_mask, to_mask, to_probabilities
@@ -71,8 +71,14 @@ class Sa2VARefineEdges(io.ComfyNode):
                     " of the preview are made.",
                 )
             ],
+            has_preview=True,
             is_output_node=True,
         )
+
+    @classmethod
+    def validate_inputs(cls, mask: Any = UNCONNECTED, tracks: Any = UNCONNECTED) -> bool | str:
+        """Tells before anything runs what `execute` would."""
+        return one_of(mask=mask, tracks=tracks) or True
 
     @classmethod
     def fingerprint_inputs(cls, **_inputs: Any) -> str:

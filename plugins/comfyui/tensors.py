@@ -56,6 +56,17 @@ class Pictures(Sequence["Picture"]):
         """The one at this place, at most so many pixels long: each the mean of those that it stands for."""
         return _to_picture(torch.from_numpy(shrink(self._values(index).numpy(), longest)))
 
+    def cut_out(self, index: int, mask: torch.Tensor) -> torch.Tensor:
+        """float32 RGBA `[height, width, 4]`, 0..1, of the one at this place under a MASK `[height, width]`.
+
+        Alpha is the mask, times the picture's own alpha where it has one; colours are 0 where alpha is.
+        """
+        values = torch.nan_to_num(self._values(index)).clamp(0.0, 1.0)
+        own = values[..., 3] if values.shape[2] == 4 else 1.0
+        alpha = mask * own
+        colours = values[..., :3].expand(*self.size, 3) * (alpha > 0)[..., None]
+        return torch.cat((colours, alpha[..., None]), dim=2)
+
     def _values(self, index: int) -> torch.Tensor:
         return self._batch[index].detach().to("cpu", torch.float32)
 
@@ -89,6 +100,20 @@ def to_mask(frames: Iterator[NDArray[Any]], count: int, size: tuple[int, int]) -
         check_interrupt()
         target.copy_(torch.from_numpy(frame))
     return result
+
+
+def fill_image(frames: Iterator[NDArray[Any]], shape: tuple[int, int, int, int]) -> torch.Tensor:
+    """Pictures uint8 `[height, width, channels]`, one after the other as in `to_mask`, as an IMAGE of this shape."""
+    result = torch.empty(shape, dtype=torch.float32)
+    for target, frame in zip(result, frames, strict=True):
+        check_interrupt()
+        torch.div(torch.from_numpy(np.ascontiguousarray(frame)), 255.0, out=target)
+    return result
+
+
+def no_image(count: int, size: tuple[int, int], channels: int = 3) -> torch.Tensor:
+    """A black IMAGE that takes no memory, as `no_mask`."""
+    return torch.zeros(1).expand(count, *size, channels)
 
 
 def no_mask(count: int, size: tuple[int, int]) -> torch.Tensor:
