@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from .tensors import Pictures, fill_image
+from .watch import check_interrupt
 
 if TYPE_CHECKING:
     from sa2va_host.masks.masks import Mask
@@ -65,10 +66,6 @@ def cut_out_image(pictures: Pictures, objects: FoundObjects, threshold: float) -
     """IMAGE `[batch, height, width, 4]` of what was found, with the rest transparent."""
     result = torch.empty((len(pictures), *pictures.size, 4))
     for index, target in enumerate(result):
+        check_interrupt()
         target.copy_(pictures.cut_out(index, torch.from_numpy(objects.union(index, threshold)).float()))
     return result
-
-
-def object_batch(objects: FoundObjects) -> Iterator[tuple[int, int]]:
-    """(object, frame) of each mask in a batch of all: the objects of the first frame, then those of the second."""
-    return ((each, frame) for frame in range(objects.frames) for each in range(len(objects)))

@@ -4,7 +4,7 @@ device; a MASK float32 `[batch, height, width]`, 0..1.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -100,6 +100,17 @@ def to_mask(frames: Iterator[NDArray[Any]], count: int, size: tuple[int, int]) -
         check_interrupt()
         target.copy_(torch.from_numpy(frame))
     return result
+
+
+def to_object_batch(
+    make: Callable[[int, int], NDArray[Any]], objects: int, frames: int, size: tuple[int, int]
+) -> torch.Tensor:
+    """A MASK `[frames * objects, height, width]`: all objects of the first frame, then all of the second one.
+
+    ``make`` gives a mask by object and frame.
+    """
+    each = (make(index, frame) for frame in range(frames) for index in range(objects))
+    return to_mask(each, frames * objects, size)
 
 
 def fill_image(frames: Iterator[NDArray[Any]], shape: tuple[int, int, int, int]) -> torch.Tensor:

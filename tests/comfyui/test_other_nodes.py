@@ -56,7 +56,7 @@ def test_the_threshold_counts_without_another_run(tracks):
 
 
 def test_objects_are_chosen_by_number_and_name(tracks):
-    both, each, _ = masks_of(tracks)
+    both, each, *_ = masks_of(tracks)
     left, right = each
     assert torch.equal(masks_of(tracks, objects="1")[0], left)
     assert torch.equal(masks_of(tracks, objects="right")[0], right)
@@ -85,7 +85,7 @@ def test_soft_masks_are_the_probabilities(tracks):
 
 def test_outputs_that_nobody_uses_are_not_made(tracks, comfy):
     execution_of(comfy, connected=[0])
-    masks, each, soft = masks_of(tracks)
+    masks, each, soft, _ = masks_of(tracks)
     assert masks.any()
     assert [mask.untyped_storage().nbytes() for mask in (*each, soft)] == [4, 4]
     assert soft.shape == masks.shape

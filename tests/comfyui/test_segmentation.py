@@ -41,7 +41,7 @@ def test_masks_are_those_of_the_python_client_bit_for_bit(worker, image):
 
 
 def test_tracks_are_those_of_the_python_client_bit_for_bit(worker, image):
-    _, masks, tracks = track(image).args
+    _, masks, tracks, *_ = track(image).args
     with Sa2VA(MODEL) as sa:
         expected = sa.segment_video(list(image.numpy()), "objects=1")
     assert np.array_equal(masks.numpy(), expected.masks(0.5)[0].astype(np.float32))
@@ -49,7 +49,7 @@ def test_tracks_are_those_of_the_python_client_bit_for_bit(worker, image):
 
 
 def test_each_line_is_one_named_object_found_or_not(worker, image):
-    text, _, masks, boxes, details, found = segment(image, "a objects=1\n\n b objects=0 \nc objects=1").args
+    text, _, masks, boxes, details, found, *_ = segment(image, "a objects=1\n\n b objects=0 \nc objects=1").args
     assert found.names == ("a objects=1", "b objects=0", "c objects=1")
     assert [bool(mask.any()) for mask in masks] == [True, False, True]
     assert [len(each) for each in boxes] == [2, 2]
@@ -58,7 +58,7 @@ def test_each_line_is_one_named_object_found_or_not(worker, image):
 
 
 def test_lines_about_a_video_share_one_pass_and_keep_their_names(worker, image):
-    text, _, tracks = track(image, "a objects=1\nb objects=0\nc objects=1").args
+    text, _, tracks, *_ = track(image, "a objects=1\nb objects=0\nc objects=1").args
     assert tracks.names == ("a objects=1", "b objects=0", "c objects=1")
     assert [bool(tracks.mask(index, 0, 0.5).any()) for index in range(3)] == [True, False, True]
     assert text.splitlines()[1].startswith("b objects=0: ")
@@ -67,7 +67,7 @@ def test_lines_about_a_video_share_one_pass_and_keep_their_names(worker, image):
 
 
 def test_boxes_and_scores_describe_the_masks(worker, image):
-    _, masks, _, boxes, details, _ = segment(image).args
+    _, masks, _, boxes, details, *_ = segment(image).args
     rows, columns = np.nonzero(masks[0].numpy())
     (box,) = boxes[0]
     assert box == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
@@ -77,13 +77,13 @@ def test_boxes_and_scores_describe_the_masks(worker, image):
 
 
 def test_nothing_found_is_an_empty_mask_of_the_right_size(worker, image):
-    _, masks, objects, boxes, details, _ = segment(image, "objects=0").args
+    _, masks, objects, boxes, details, *_ = segment(image, "objects=0").args
     assert masks.shape == (2, 48, 64)
     assert not masks.any()
     assert [each.shape for each in objects] == [(2, 48, 64)]
     assert boxes == [[], []]
     assert details == "[]"
-    _, masks, _ = track(image, "objects=0").args
+    _, masks, *_ = track(image, "objects=0").args
     assert masks.shape == (2, 48, 64)
     assert not masks.any()
 
@@ -121,7 +121,7 @@ def test_masks_that_nobody_uses_take_no_memory_and_connecting_them_runs_the_node
 
     execution_of(comfy, connected=[2])
     before = Sa2VAVideoSegmentation.fingerprint_inputs()
-    _, masks, _ = track(image).args
+    _, masks, *_ = track(image).args
     assert masks.shape == (2, 48, 64)
     assert masks.untyped_storage().nbytes() == 4
     execution_of(comfy, connected=[0, 2])
@@ -138,7 +138,7 @@ def test_a_picture_makes_only_what_is_connected(worker, comfy, image):
     for connected in ([0, 5], [1], [2], [3], [4]):
         execution_of(comfy, connected=connected)
         prints.add(Sa2VAImageSegmentation.fingerprint_inputs())
-        _, masks, (first,), boxes, details, _ = segment(image).args
+        _, masks, (first,), boxes, details, *_ = segment(image).args
         sizes = [masks.untyped_storage().nbytes(), first.untyped_storage().nbytes()]
         assert [size > 4 for size in sizes] == [1 in connected, 2 in connected]
         assert masks.shape == first.shape == (2, 48, 64)

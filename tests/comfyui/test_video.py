@@ -43,7 +43,7 @@ def frames_of(clip):
 
 
 def test_a_video_gives_the_masks_of_its_frames(worker, video, clip):
-    _, masks, tracks = track(video=video)
+    _, masks, tracks, *_ = track(video=video)
     with Sa2VA(MODEL) as sa:
         expected = sa.segment_video(frames_of(clip), "objects=1")
     assert np.array_equal(tracks.answer.logits, expected.logits)
@@ -51,7 +51,7 @@ def test_a_video_gives_the_masks_of_its_frames(worker, video, clip):
 
 
 def test_nothing_found_in_a_video_is_an_empty_mask_for_each_frame(worker, video):
-    _, masks, tracks = track("objects=0", video=video)
+    _, masks, tracks, *_ = track("objects=0", video=video)
     assert masks.shape == (COUNT, 48, 64)
     assert not masks.any()
     assert tracks.frames == COUNT
@@ -60,7 +60,7 @@ def test_nothing_found_in_a_video_is_an_empty_mask_for_each_frame(worker, video)
 def test_a_trimmed_video_is_followed_from_its_beginning_to_its_end(worker, comfy, clip):
     from comfy_api.video import Trimmed
 
-    _, masks, _ = track(video=Trimmed(clip, 4.5 * 1001 / 30000, 6 * 1001 / 30000))
+    _, masks, *_ = track(video=Trimmed(clip, 4.5 * 1001 / 30000, 6 * 1001 / 30000))
     assert len(masks) == 6
 
 
@@ -71,7 +71,7 @@ def test_key_frames_are_the_first_ones_or_spread_over_the_whole(worker, comfy, v
     text, *_ = track(key_frames=3, **given)
     assert "[3] by" in text
     assert " at " not in text
-    text, masks, _ = track(key_frames=3, key_frame_sampling="uniform", **given)
+    text, masks, *_ = track(key_frames=3, key_frame_sampling="uniform", **given)
     assert text.endswith(" at [0, 5, 11]")
     assert len(masks) == COUNT
 
@@ -81,7 +81,7 @@ def test_the_tracker_may_be_conditioned_on_masks(worker, video):
 
 
 def test_the_model_is_asked_again_and_each_line_stays_one_object(worker, video):
-    text, masks, tracks = track(
+    text, masks, tracks, *_ = track(
         "objects=2\nobjects=0", video=video, ask_again="every", ask_again_every=5, key_frames=2
     )
     assert tracks.names == ("objects=2", "objects=0")
@@ -97,7 +97,7 @@ def test_the_model_is_asked_again_at_cuts(worker, comfy, tmp_path):
 
     grey = [np.full((48, 64, 3), 220, np.uint8)] * 4
     cut = write_clip(tmp_path / "cut.mp4", [*pictures(4), *grey])
-    _, masks, _ = track(video=VideoFromFile(cut), ask_again="cuts", key_frames=2)
+    _, masks, *_ = track(video=VideoFromFile(cut), ask_again="cuts", key_frames=2)
     assert len(masks) == 8
     (running,) = worker()
     assert running.finished_calls == 2
