@@ -20,7 +20,7 @@ OPTIONS = io.Custom("SA2VA_OPTIONS")
 
 
 UNCONNECTED = object()
-"""The default of an input in `validate_inputs`: ComfyUI leaves out what is not connected, and passes None for a link."""
+"""The default of an input in `validate_inputs`: ComfyUI leaves out what is not connected, and has None for a link."""
 
 
 def schema(
@@ -30,30 +30,26 @@ def schema(
     *,
     words: Sequence[str],
     has_preview: bool = False,
+    rarer: Collection[str] = (),
     **more: Any,
 ) -> io.Schema:
     """A node of the pack.
 
-    ``words`` are what people search for, where this ComfyUI finds nodes by them. A node that ``has_preview`` runs, where
-    this ComfyUI has such nodes, only when another one needs it, so that it may stand in a branch that is not taken;
-    elsewhere ``is_output_node`` counts.
+    ``words`` are what people search for, where this ComfyUI finds nodes by them. ``rarer`` are the inputs that it shows
+    on demand, where it can. A node that ``has_preview`` runs only when another one needs it, so that it may stand in a
+    branch that is not taken, where this ComfyUI has such nodes; elsewhere ``is_output_node`` counts.
     """
     known = inspect.signature(io.Schema).parameters
     if "search_aliases" in known:
         more["search_aliases"] = list(words)
     if has_preview and "has_intermediate_output" in known:
         more |= {"has_intermediate_output": True, "is_output_node": False}
+    for each in more["inputs"]:
+        if each.id in rarer and hasattr(each, "advanced"):
+            each.advanced = True
     return io.Schema(
         node_id=node_id, display_name=display_name, category=CATEGORY, description=description, **more
     )
-
-
-def folded_away(inputs: Sequence[Any], names: Collection[str]) -> list[Any]:
-    """The inputs, of which ComfyUI shows those with these names on demand, where it can."""
-    for each in inputs:
-        if each.id in names and hasattr(each, "advanced"):
-            each.advanced = True
-    return list(inputs)
 
 
 def model_input() -> Any:

@@ -12,7 +12,7 @@ from sa2va_host.errors import InvalidInput
 from sa2va_host.generation import MAX_NEW_TOKENS, Generation
 from sa2va_host.protocol.specification import AUTO, QUANTIZATIONS
 
-from .inputs import OPTIONS, folded_away, schema
+from .inputs import OPTIONS, schema
 from .options import Options
 
 NOW, MINUTES, FOR_EVER, SETTING = "unload now", "minutes", "for ever", "as set"
@@ -20,10 +20,10 @@ ATTENTION = (AUTO, "sdpa", "flash_attention_2", "eager")
 DTYPES = (AUTO, "bfloat16", "float16", "float32")
 
 
-_RARER = {
+_RARER = (
     *("attention", "dtype", "worker_python", "revision", "trust_remote_code"),
     *("do_sample", "temperature", "top_p", "seed", "top_k", "min_p", "repetition_penalty"),
-}
+)
 """Inputs that few workflows change."""
 
 
@@ -47,8 +47,8 @@ class Sa2VAModelOptions(io.ComfyNode):
                 "sampling",
                 "seed",
             ),
-            inputs=folded_away(
-                [
+            rarer=_RARER,
+            inputs=[
                 io.Combo.Input(
                     "quantization",
                     options=list(QUANTIZATIONS),
@@ -134,9 +134,7 @@ class Sa2VAModelOptions(io.ComfyNode):
                     tooltip="The same seed draws the same words. Only with do_sample.",
                 ),
                 *_later_inputs(),
-                ],
-                _RARER,
-            ),
+            ],
             outputs=[
                 OPTIONS.Output(
                     "options", display_name="options", tooltip="For the input options of other nodes."

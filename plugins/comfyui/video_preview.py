@@ -185,9 +185,7 @@ def _film(
     try:
         for index, picture in _some(frames, tracks.frames, stride, longest):
             size = (picture.shape[0], picture.shape[1])
-            masks = [
-                tracks.small_mask(each, index, size, look.threshold) for each in range(len(tracks))
-            ]
+            masks = [tracks.small_mask(each, index, size, look.threshold) for each in range(len(tracks))]
             movie.add(draw(picture, masks, look.opacity), index / rate)
     except BaseException:
         movie.close()

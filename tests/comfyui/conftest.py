@@ -46,7 +46,13 @@ def comfy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNam
     monkeypatch.setattr(folder_paths, "models_dir", str(tmp_path / "models"))
     monkeypatch.setattr(folder_paths, "temp_directory", str(tmp_path / "temp"))
     monkeypatch.setattr(folder_paths, "user_directory", str(tmp_path / "user"))
-    for recorded in (comfy.model_management.unloads, comfy.utils.bars, comfy.utils.previews, server.texts, server.running):
+    for recorded in (
+        comfy.model_management.unloads,
+        comfy.utils.bars,
+        comfy.utils.previews,
+        server.texts,
+        server.running,
+    ):
         recorded.clear()
     if sys.platform != "win32":
         monkeypatch.setenv("SA2VA_WORKER_PYTHON", str(scripted_python(tmp_path)))

@@ -83,6 +83,35 @@ def test_soft_masks_are_the_probabilities(tracks):
     assert np.array_equal(soft.numpy(), expected)
 
 
+def test_all_masks_of_objects_come_as_one_batch_too(tracks):
+    _, (left, right), _, batch = masks_of(tracks)
+    assert torch.equal(batch, torch.stack([left[0], right[0], left[1], right[1]]))
+    inverted = masks_of(tracks, objects="right", invert=True)
+    assert torch.equal(inverted[3], inverted[1][0])
+
+
+def test_the_preview_has_the_colours_of_the_objects_whichever_are_chosen(tracks):
+    from sa2va_plugins.comfyui.colours import colour
+    from sa2va_plugins.comfyui.track_masks import Sa2VAMasksFromTracks
+
+    def shown(**changed):
+        output = Sa2VAMasksFromTracks.execute(tracks, **{**PLAIN, **changed})
+        return output.args[0][0].numpy().astype(bool), np.rint(output.ui.shown[0].numpy() * 255)
+
+    def colours(picture, mask):
+        return {tuple(map(int, each)) for each in picture[mask]}
+
+    mask, picture = shown()
+    assert colours(picture, mask) == {colour(0), colour(1)}
+    assert colours(picture, ~mask) == {(0, 0, 0)}
+    mask, picture = shown(objects="right")
+    assert colours(picture, mask) == {colour(1)}
+    mask, picture = shown(objects="right", invert=True)
+    assert colours(picture, mask) == {(255, 255, 255)}
+    mask, picture = shown(combine="difference")
+    assert colours(picture, mask) == {colour(0)}
+
+
 def test_outputs_that_nobody_uses_are_not_made(tracks, comfy):
     execution_of(comfy, connected=[0])
     masks, each, soft, _ = masks_of(tracks)

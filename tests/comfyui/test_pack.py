@@ -290,12 +290,14 @@ def test_the_chinese_help_pages_have_the_headings_of_the_english_ones(schemas):
 def paragraphs(page):
     """For each paragraph whether it begins with a heading or a bold word, and how often it has such words."""
     parts = [part for part in page.split("\n\n") if part.strip()]
-    return [(part.startswith(("#", "**")), len(re.findall(r"\*\*.+?\*\*", part, re.DOTALL))) for part in parts]
+    return [
+        (part.startswith(("#", "**")), len(re.findall(r"\*\*.+?\*\*", part, re.DOTALL))) for part in parts
+    ]
 
 
 def test_headings_of_the_settings_and_the_node_list_are_translated():
     script = (WEB / "settings.js").read_text()
-    headings = {each for each in re.findall(r'category: \["Sa2VA", "(\w+)"', script)}
+    headings = set(re.findall(r'category: \["Sa2VA", "(\w+)"', script))
     for language in ("en", "zh"):
         told = json.loads((ROOT / "locales" / language / "main.json").read_text(encoding="utf-8"))
         assert set(told["settingsCategories"]) == headings
