@@ -12,7 +12,7 @@ from sa2va_host.video.key_frames import pick
 
 from . import model_list
 from .clients import client
-from .inputs import model_input, options_input, schema
+from .inputs import model_input, options_input, problem_of, schema
 from .memory import uses_gpu
 from .options import DEFAULT, Options
 from .result_cache import Answered, ask_once
@@ -60,9 +60,9 @@ class Sa2VAChat(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, model: str) -> bool | str:
-        """Any model is accepted, as in Sa2VA Image Segmentation."""
-        return bool(model) or "Choose a model."
+    def validate_inputs(cls, model: Any, prompt: Any = None) -> bool | str:
+        """As in Sa2VA Image Segmentation."""
+        return problem_of(model, prompt, by_line=False) or True
 
     @classmethod
     def execute(

@@ -20,6 +20,13 @@ ATTENTION = (AUTO, "sdpa", "flash_attention_2", "eager")
 DTYPES = (AUTO, "bfloat16", "float16", "float32")
 
 
+_RARER = (
+    *("attention", "dtype", "worker_python", "revision", "trust_remote_code"),
+    *("do_sample", "temperature", "top_p", "seed", "top_k", "min_p", "repetition_penalty"),
+)
+"""Inputs that few workflows change."""
+
+
 class Sa2VAModelOptions(io.ComfyNode):
     """Starts nothing: what it says takes effect in the nodes that it is connected to."""
 
@@ -40,6 +47,7 @@ class Sa2VAModelOptions(io.ComfyNode):
                 "sampling",
                 "seed",
             ),
+            rarer=_RARER,
             inputs=[
                 io.Combo.Input(
                     "quantization",

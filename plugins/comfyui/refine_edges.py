@@ -15,7 +15,7 @@ from sa2va_host.errors import InvalidInput, ModelNotFound, Sa2VAError
 from . import download, model_list, preview
 from .clients import client, latest_model
 from .connections import fingerprint, is_connected
-from .inputs import OBJECTS, options_input, schema
+from .inputs import OBJECTS, UNCONNECTED, one_of, options_input, schema
 from .memory import uses_gpu
 from .options import DEFAULT, Options
 from .tensors import Pictures, no_mask, to_mask, to_probabilities
@@ -73,14 +73,18 @@ class Sa2VARefineEdges(io.ComfyNode):
                     " of the preview are made.",
                 )
             ],
+            has_preview=True,
             is_output_node=True,
         )
 
     @classmethod
-    def validate_inputs(cls, method: str) -> bool | str:
-        """ViTMatte is accepted with and without its mark, which depends on where a workflow was saved."""
-        known = model_list.plain(method) in (GUIDED, VITMATTE)
-        return known or f"There is no method {method!r}: choose {GUIDED!r} or {vitmatte_choice()!r}."
+    def validate_inputs(cls, method: str, mask: Any = UNCONNECTED, tracks: Any = UNCONNECTED) -> bool | str:
+        """Tells before anything runs what `execute` would. ViTMatte is accepted with and without its mark, which
+        depends on where a workflow was saved.
+        """
+        if model_list.plain(method) not in (GUIDED, VITMATTE):
+            return f"There is no method {method!r}: choose {GUIDED!r} or {vitmatte_choice()!r}."
+        return one_of(mask=mask, tracks=tracks) or True
 
     @classmethod
     def fingerprint_inputs(cls, **_inputs: Any) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +82,17 @@ class Pictures(Sequence["Picture"]):
         """The one at this place, at most so many pixels long: each the mean of those that it stands for."""
         return _to_picture(torch.from_numpy(shrink(self._values(index).numpy(), longest)))
 
+    def cut_out(self, index: int, mask: torch.Tensor) -> torch.Tensor:
+        """float32 RGBA `[height, width, 4]`, 0..1, of the one at this place under a MASK `[height, width]`.
+
+        Alpha is the mask, times the picture's own alpha where it has one; colours are 0 where alpha is.
+        """
+        values = torch.nan_to_num(self._values(index)).clamp(0.0, 1.0)
+        own = values[..., 3] if values.shape[2] == 4 else 1.0
+        alpha = mask * own
+        colours = values[..., :3].expand(*self.size, 3) * (alpha > 0)[..., None]
+        return torch.cat((colours, alpha[..., None]), dim=2)
+
     def _values(self, index: int) -> torch.Tensor:
         return self._batch[index].detach().to("cpu", torch.float32)
 
@@ -110,6 +121,31 @@ def to_mask(frames: Iterator[NDArray[Any]], count: int, size: tuple[int, int]) -
         check_interrupt()
         target.copy_(torch.from_numpy(frame))
     return result
+
+
+def to_object_batch(
+    make: Callable[[int, int], NDArray[Any]], objects: int, frames: int, size: tuple[int, int]
+) -> torch.Tensor:
+    """A MASK `[frames * objects, height, width]`: all objects of the first frame, then all of the second one.
+
+    ``make`` gives a mask by object and frame.
+    """
+    each = (make(index, frame) for frame in range(frames) for index in range(objects))
+    return to_mask(each, frames * objects, size)
+
+
+def fill_image(frames: Iterator[NDArray[Any]], shape: tuple[int, int, int, int]) -> torch.Tensor:
+    """Pictures uint8 `[height, width, channels]`, one after the other as in `to_mask`, as an IMAGE of this shape."""
+    result = torch.empty(shape, dtype=torch.float32)
+    for target, frame in zip(result, frames, strict=True):
+        check_interrupt()
+        torch.div(torch.from_numpy(np.ascontiguousarray(frame)), 255.0, out=target)
+    return result
+
+
+def no_image(count: int, size: tuple[int, int], channels: int = 3) -> torch.Tensor:
+    """A black IMAGE that takes no memory, as `no_mask`."""
+    return torch.zeros(1).expand(count, *size, channels)
 
 
 def no_mask(count: int, size: tuple[int, int]) -> torch.Tensor:

@@ -21,6 +21,8 @@ from sa2va_host.errors import InvalidInput
 from .tensors import Pictures
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
     from av import VideoFrame
 
     from sa2va_host.media import Picture
@@ -67,6 +69,14 @@ class VideoFrames:
         times = about.st_mtime_ns, about.st_ctime_ns
         return path, about.st_dev, about.st_ino, about.st_size, times, _window(self._video)
 
+    @property
+    def rate(self) -> Fraction | None:
+        """Frames a second as the file says; None where it says nothing."""
+        import av
+
+        with av.open(self._video.get_stream_source(), mode="r") as container:
+            return container.streams.video[0].average_rate or None
+
     def count(self) -> int:
         """How many there are. Decodes them all, and keeps none."""
         return sum(1 for _ in _decode(self._video))
@@ -75,7 +85,7 @@ class VideoFrames:
 def frames_of(images: Any, video: Any) -> Pictures | VideoFrames:
     """The frames of whichever is connected. Raises `InvalidInput` unless it is one of them."""
     if (images is None) == (video is None):
-        both = "Both frames and a video are" if video is not None else "Neither frames nor a video is"
+        both = "Both frames and video are" if video is not None else "Neither frames nor video is"
         raise InvalidInput(f"{both} connected.", advice="Connect one of them.")
     if images is not None:
         return Pictures(images)

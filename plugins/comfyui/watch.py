@@ -36,6 +36,8 @@ _TEXT_EVERY = 0.1
 _LOADING = ("starting", "loading")
 
 _log = logging.getLogger(__name__)
+_said: dict[str, str] = {}
+"""The words that stand on each node."""
 _current: contextvars.ContextVar[Watch | None] = contextvars.ContextVar("sa2va_watch", default=None)
 
 
@@ -156,6 +158,13 @@ def shorten(text: str) -> str:
     return text if len(text) <= LONGEST_ANSWER else text[: LONGEST_ANSWER - 2].rstrip() + " …"
 
 
+def remark(sentence: str) -> None:
+    """Add what there is to know about a result to the words on the node that is executed now, and to the log."""
+    node = _node_id()
+    _log.warning("%s", sentence)
+    _send_text("\n".join(filter(None, [_said.get(node, ""), sentence])), node)
+
+
 def describe(event: Progress) -> str:
     """`loading 1.2 of 9.3 GB`, `downloading 52 of 103 MB`, `tracking 12 of 500 frames`, `generating 20 tokens`."""
     done, total = str(event.done), str(event.total)
@@ -184,6 +193,7 @@ def _send_text(text: str, node: str) -> None:
     """Words below the node's bar, where this ComfyUI can show them."""
     if not node:
         return
+    _said[node] = text
     try:
         from server import PromptServer
 

@@ -57,7 +57,7 @@ def test_the_threshold_counts_without_another_run(tracks):
 
 
 def test_objects_are_chosen_by_number_and_name(tracks):
-    both, each, _ = masks_of(tracks)
+    both, each, *_ = masks_of(tracks)
     left, right = each
     assert torch.equal(masks_of(tracks, objects="1")[0], left)
     assert torch.equal(masks_of(tracks, objects="right")[0], right)
@@ -84,9 +84,38 @@ def test_soft_masks_are_the_probabilities(tracks):
     assert np.array_equal(soft.numpy(), expected)
 
 
+def test_all_masks_of_objects_come_as_one_batch_too(tracks):
+    _, (left, right), _, batch = masks_of(tracks)
+    assert torch.equal(batch, torch.stack([left[0], right[0], left[1], right[1]]))
+    inverted = masks_of(tracks, objects="right", invert=True)
+    assert torch.equal(inverted[3], inverted[1][0])
+
+
+def test_the_preview_has_the_colours_of_the_objects_whichever_are_chosen(tracks):
+    from sa2va_plugins.comfyui.colours import colour
+    from sa2va_plugins.comfyui.track_masks import Sa2VAMasksFromTracks
+
+    def shown(**changed):
+        output = Sa2VAMasksFromTracks.execute(tracks, **{**PLAIN, **changed})
+        return output.args[0][0].numpy().astype(bool), np.rint(output.ui.shown[0].numpy() * 255)
+
+    def colours(picture, mask):
+        return {tuple(map(int, each)) for each in picture[mask]}
+
+    mask, picture = shown()
+    assert colours(picture, mask) == {colour(0), colour(1)}
+    assert colours(picture, ~mask) == {(0, 0, 0)}
+    mask, picture = shown(objects="right")
+    assert colours(picture, mask) == {colour(1)}
+    mask, picture = shown(objects="right", invert=True)
+    assert colours(picture, mask) == {(255, 255, 255)}
+    mask, picture = shown(combine="difference")
+    assert colours(picture, mask) == {colour(0)}
+
+
 def test_outputs_that_nobody_uses_are_not_made(tracks, comfy):
     execution_of(comfy, connected=[0])
-    masks, each, soft = masks_of(tracks)
+    masks, each, soft, _ = masks_of(tracks)
     assert masks.any()
     assert [mask.untyped_storage().nbytes() for mask in (*each, soft)] == [4, 4]
     assert soft.shape == masks.shape

@@ -245,26 +245,92 @@ def test_the_old_nodes_come_only_when_they_are_wanted(comfy, monkeypatch):
     assert len(asyncio.run(offered())) == 11
 
 
-def test_every_input_and_output_has_a_tooltip_and_every_node_words_to_search_for(schemas):
+def test_every_input_and_output_has_a_tooltip_and_descriptions_are_for_readers(schemas):
     for schema in schemas.values():
-        assert "Search words: " in schema.description
+        assert "earch words" not in schema.description
         assert schema.category == "Sa2VA"
         for slot in (*schema.inputs, *schema.outputs):
             assert slot.options["tooltip"].endswith((".", ".).")), (schema.node_id, slot.id)
 
 
-def test_a_comfyui_that_knows_search_words_is_given_them(comfy, monkeypatch):
+def test_a_comfyui_that_knows_search_words_is_given_them_and_finds_the_main_nodes_first(comfy, monkeypatch):
     from comfy_api.latest import io
 
-    from sa2va_plugins.comfyui.unload import Sa2VAUnload
+    from sa2va_plugins.comfyui.extension import NODES
 
     class Newer(io.Schema):  # type: ignore[misc]
         def __init__(self, search_aliases=(), **said):
             super().__init__(search_aliases=search_aliases, **said)
 
-    assert not hasattr(Sa2VAUnload.define_schema(), "search_aliases")
+    assert not any(hasattr(node.define_schema(), "search_aliases") for node in NODES)
     monkeypatch.setattr(io, "Schema", Newer)
-    assert "VRAM" in Sa2VAUnload.define_schema().search_aliases
+    words = {node.define_schema().node_id: node.define_schema().search_aliases for node in NODES}
+    assert all(words.values())
+    assert "VRAM" in words["Sa2VAUnload"]
+    assert [name for name in words if "Sa2VA" in words[name]] == [
+        "Sa2VAImageSegmentation",
+        "Sa2VAVideoSegmentation",
+    ], "an exact word comes before a name that only begins with it"
+
+
+def test_a_comfyui_that_can_skip_branches_is_let_do_so(comfy, monkeypatch):
+    """What `has_intermediate_output` is for; without it nodes with a preview stay what they were."""
+    from comfy_api.latest import io
+
+    class Newer(io.Schema):  # type: ignore[misc]
+        def __init__(self, has_intermediate_output=False, **said):
+            super().__init__(has_intermediate_output=has_intermediate_output, **said)
+
+    def ends(schemas):
+        return {name for name, schema in schemas.items() if schema.is_output_node}
+
+    with_preview = {"Sa2VAImageSegmentation", "Sa2VAMasksFromTracks", "Sa2VARefineEdges"}
+    assert ends(nodes()) == with_preview | {"Sa2VAChat", "Sa2VAUnload"}
+    monkeypatch.setattr(io, "Schema", Newer)
+    newer = nodes()
+    assert ends(newer) == {"Sa2VAChat", "Sa2VAUnload"}, "whose purpose is what they show or do"
+    shown = {name for name, schema in newer.items() if schema.has_intermediate_output}
+    assert shown == with_preview | {"Sa2VAVideoSegmentation"}
+
+
+def test_rarer_options_are_folded_away_where_comfyui_can(comfy, monkeypatch):
+    from comfy_api.latest import io
+
+    def advanced():
+        return {each.id for each in nodes()["Sa2VAModelOptions"].inputs if getattr(each, "advanced", None)}
+
+    assert advanced() == set()
+    for kind in (io.Int, io.Float, io.String, io.Boolean, io.Combo):
+        monkeypatch.setattr(kind.Input, "advanced", None, raising=False)
+    everyday = {"quantization", "device", "keep_alive", "minutes", "max_new_tokens"}
+    assert advanced() == {each.id for each in nodes()["Sa2VAModelOptions"].inputs} - everyday
+
+
+def test_inputs_and_outputs_that_came_later_come_last(schemas):
+    """Saved workflows hold values and links by their places."""
+
+    def ids(name, kind):
+        return [slot.id for slot in getattr(schemas[name], kind)]
+
+    assert ids("Sa2VAImageSegmentation", "inputs") == [
+        *("model", "image", "prompt", "threshold", "options"),
+        "max_objects",
+    ]
+    assert ids("Sa2VAImageSegmentation", "outputs") == [
+        *("text", "masks", "object_masks", "boxes", "details", "probabilities"),
+        *("object_mask_batch", "bounding_boxes", "overlay", "cut_out"),
+    ]
+    assert ids("Sa2VAVideoSegmentation", "inputs")[7:] == [
+        *("key_frame_sampling", "condition_on", "ask_again", "ask_again_every"),
+        *("preview_opacity", "preview_fps", "max_objects"),
+    ]
+    assert ids("Sa2VAVideoSegmentation", "outputs") == [
+        *("text", "masks", "tracks"),
+        *("overlay", "overlay_video"),
+    ]
+    assert ids("Sa2VAMasksFromTracks", "outputs")[3:] == ["object_mask_batch"]
+    for name, later in (("Sa2VAImageSegmentation", 1), ("Sa2VAVideoSegmentation", 3)):
+        assert all(slot.options["optional"] for slot in schemas[name].inputs[-later:])
 
 
 def test_the_english_locale_says_what_the_nodes_say(schemas):
@@ -274,6 +340,7 @@ def test_the_english_locale_says_what_the_nodes_say(schemas):
         assert locale[name]["display_name"] == schema.display_name
         assert locale[name]["description"] == schema.description
         tooltips = {each.id: each.options["tooltip"] for each in schema.inputs}
+        assert list(locale[name]["inputs"]) == list(tooltips)
         assert {key: each["tooltip"] for key, each in locale[name]["inputs"].items()} == tooltips
         outputs = [each.options["tooltip"] for each in schema.outputs]
         assert [each["tooltip"] for each in locale[name]["outputs"].values()] == outputs
@@ -289,6 +356,7 @@ def test_the_chinese_locale_has_everything_in_chinese():
     )
     assert shape(english) == shape(chinese)
     for path, text in leaves(chinese):
+        assert "搜索词" not in text
         assert re.search("[\u4e00-\u9fff]", text) or text in ("top_p", "top_k", "min_p"), (path, text)
 
 
@@ -310,6 +378,29 @@ def test_every_node_has_a_help_page_in_both_languages(schemas):
         assert page.startswith(f"# {schema.display_name}\n")
         assert (WEB / "docs" / name / "zh.md").read_text(encoding="utf-8").startswith("# Sa2VA ")
     assert {file.stem for file in (WEB / "docs").glob("*.md")} == set(schemas)
+
+
+def test_the_chinese_help_pages_have_the_headings_of_the_english_ones(schemas):
+    for name in schemas:
+        pages = [WEB / "docs" / f"{name}.md", WEB / "docs" / name / "zh.md"]
+        english, chinese = (paragraphs(page.read_text(encoding="utf-8")) for page in pages)
+        assert english == chinese, name
+
+
+def paragraphs(page):
+    """For each paragraph whether it begins with a heading or a bold word, and how often it has such words."""
+    parts = [part for part in page.split("\n\n") if part.strip()]
+    return [
+        (part.startswith(("#", "**")), len(re.findall(r"\*\*.+?\*\*", part, re.DOTALL))) for part in parts
+    ]
+
+
+def test_headings_of_the_settings_and_the_node_list_are_translated():
+    script = (WEB / "settings.js").read_text()
+    headings = set(re.findall(r'category: \["Sa2VA", "(\w+)"', script))
+    for language in ("en", "zh"):
+        told = json.loads((ROOT / "locales" / language / "main.json").read_text(encoding="utf-8"))
+        assert set(told["settingsCategories"]) == headings
 
 
 def test_example_workflows_use_the_nodes_as_they_are_and_have_their_pictures(schemas):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+from comfy_api.video import VideoFromFile
+
 
 class Slot:
     def __init__(self, id: str, **options: Any) -> None:  # noqa: A002 - ComfyUI's own name
@@ -57,6 +59,11 @@ class ComfyAPI:
             replacements.append(said)
 
 
+class SavedResult(dict[str, Any]):
+    def __init__(self, filename: str, subfolder: str, type: str) -> None:  # noqa: A002 - ComfyUI's own name
+        super().__init__(filename=filename, subfolder=subfolder, type=type)
+
+
 io = SimpleNamespace(
     **{
         name: Custom(name)
@@ -78,6 +85,14 @@ io = SimpleNamespace(
     NodeOutput=NodeOutput,
     ComfyNode=ComfyNode,
     NodeReplace=NodeReplace,
+    FolderType=SimpleNamespace(temp="temp"),
     NumberDisplay=SimpleNamespace(slider="slider"),
 )
-ui = SimpleNamespace(PreviewImage=Preview, PreviewMask=Preview, PreviewText=Preview)
+ui = SimpleNamespace(
+    PreviewImage=Preview,
+    PreviewMask=Preview,
+    PreviewText=Preview,
+    PreviewVideo=Preview,
+    SavedResult=SavedResult,
+)
+InputImpl = SimpleNamespace(VideoFromFile=VideoFromFile)
