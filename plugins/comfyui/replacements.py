@@ -17,7 +17,7 @@ from .segment_video import Sa2VAVideoSegmentation
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_EACH_OBJECT = ("object_masks_batch", "object_mask_batch", "object_batch", "masks")
+_EACH_OBJECT = ("object_mask_batch", "masks")
 """The outputs of Image Segmentation with a mask for each object in one batch, best first; `masks` has all in one."""
 
 

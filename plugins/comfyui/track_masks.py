@@ -162,7 +162,7 @@ class Wanted:
         check_interrupt()
         each = self._masks(frame)
         places = [self.objects.place(index) for index in range(len(self.objects))]
-        return paint(combine(each, self.combination) ^ self.invert, each, places)
+        return paint(combine(each, self.combination) ^ self.invert, list(each), places)
 
     def each_object(self) -> list[torch.Tensor]:
         """A MASK of all frames for each object."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
+import math
 import os
 from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
@@ -39,6 +40,12 @@ class VideoFrames:
 
     def __iter__(self) -> Iterator[Picture]:
         return (_picture(frame) for frame in _decode(self._video))
+
+    def some(self, stride: int, longest: int | None) -> Iterator[tuple[int, Picture]]:
+        """Each so many-th frame with its place, at most so many pixels long; the others are decoded and no more."""
+        for index, frame in enumerate(_decode(self._video)):
+            if index % stride == 0:
+                yield index, _picture(frame, longest)
 
     @property
     def promised(self) -> int | None:
@@ -133,7 +140,10 @@ def _decode(video: Any) -> Iterator[VideoFrame]:
         ) from error
 
 
-def _picture(frame: VideoFrame) -> Picture:
-    """Uint8 RGB `[height, width, 3]`, upright, in the colours that ComfyUI shows."""
+def _picture(frame: VideoFrame, longest: int | None = None) -> Picture:
+    """Uint8 RGB `[height, width, 3]`, upright, in the colours that ComfyUI shows; at most so many pixels long."""
     turns = round(getattr(frame, "rotation", 0) / 90)
-    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns), dtype=np.uint8)
+    scale = min(1.0, (longest or math.inf) / max(frame.width, frame.height))
+    width, height = (max(1, round(side * scale)) for side in (frame.width, frame.height))
+    values = frame.to_ndarray(format="rgb24", width=width, height=height)
+    return np.ascontiguousarray(np.rot90(values, turns), dtype=np.uint8)

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -200,10 +201,9 @@ def _some(
 ) -> Iterator[tuple[int, Picture]]:
     """Each so many-th of the frames with its place, at most so many pixels long."""
     if isinstance(frames, VideoFrames):
-        for index, picture in zip(range(count), frames, strict=False):
+        for index, picture in islice(frames.some(stride, longest), -(-count // stride)):
             check_interrupt()
-            if index % stride == 0:
-                yield index, picture if longest is None else shrink(picture, longest)
+            yield index, picture
         return
     for index in range(0, count, stride):
         check_interrupt()

@@ -83,6 +83,9 @@ def test_a_workflow_from_before_the_later_inputs_has_their_defaults(page):
         "condition_on": "vectors",
         "ask_again": "never",
         "ask_again_every": 100,
+        "preview_opacity": 0.4,
+        "preview_fps": 0,
+        "max_objects": 0,
     }
     assert (values["prompt"], values["threshold"], values["key_frames"]) == ("the blue square", 0.7, 5)
 

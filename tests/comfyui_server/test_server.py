@@ -116,10 +116,75 @@ def test_nothing_found_does_not_break_what_follows(server):
     assert not np.asarray(Image.open(file)).any()
 
 
-def test_an_empty_prompt_is_one_sentence_on_the_node(server):
-    run = server.run(graph(prompt=" "))
-    assert run.status == "error"
-    assert run.error == "The prompt is empty. Say what to look for, such as 'the red circle'."
+EMPTY = "The prompt is empty. Say what to look for, such as 'the red circle'."
+
+
+def refused(server, nodes):
+    """What the server says of node 3 when it refuses a workflow before it runs."""
+    with pytest.raises(urllib.error.HTTPError) as error:
+        server.queue(nodes)
+    errors = json.loads(error.value.read())["node_errors"]["3"]["errors"]
+    return {each["details"].partition(" - ")[2] for each in errors}
+
+
+def test_an_empty_prompt_is_one_sentence_before_anything_runs_and_over_a_wire_when_it_does(server):
+    assert refused(server, graph(prompt=" ")) == {EMPTY}
+    nodes = graph() | {"9": node("PrimitiveStringMultiline", value=" ")}
+    nodes["3"]["inputs"]["prompt"] = ["9", 0]
+    run = server.run(nodes)
+    assert (run.status, run.error) == ("error", EMPTY)
+
+
+def video_graph(**changed):
+    asked = {
+        "model": MODEL,
+        "prompt": "the blue square",
+        "threshold": 0.5,
+        "key_frames": 5,
+        "video": ["1", 0],
+    }
+    return {
+        "1": node("LoadVideo", file=CLIP.name),
+        "3": node("Sa2VAVideoSegmentation", **asked | changed),
+        "4": node("PreviewAny", source=["3", 0]),
+    }
+
+
+def test_frames_and_video_both_or_neither_are_refused_before_anything_is_decoded(server):
+    nodes = video_graph(frames=["2", 0]) | {"2": node("GetVideoComponents", video=["1", 0])}
+    assert refused(server, nodes) == {"Both frames and video are connected. Connect one of them."}
+    nodes = video_graph()
+    del nodes["3"]["inputs"]["video"]
+    assert refused(server, nodes) == {"Neither frames nor video is connected. Connect one of them."}
+
+
+def test_a_video_is_seen_on_its_node_and_as_a_video(server):
+    nodes = video_graph() | {
+        "5": node("SaveVideo", video=["3", 4], filename_prefix="overlay", format="auto", codec="auto"),
+        "6": node("PreviewImage", images=["3", 3]),
+    }
+    run = server.run(nodes)
+    assert run.status == "success", run.error
+    lengths = []
+    for each in ("3", "5"):
+        (film,) = server.saved(run, each)
+        with av.open(str(film)) as container:
+            lengths.append(len(list(container.decode(video=0))))
+    assert lengths == [len(server.saved(run, "6"))] * 2
+    assert run.outputs["3"]["animated"] == [True]
+
+
+def test_a_cut_out_is_transparent_where_there_is_no_mask(server):
+    nodes = graph() | {
+        "4": node("SaveImage", images=["3", 9], filename_prefix="cut"),
+        "5": node("MaskToImage", mask=["3", 1]),
+        "6": node("SaveImage", images=["5", 0], filename_prefix="whole"),
+    }
+    run = server.run(nodes)
+    assert run.status == "success", run.error
+    cut, mask = (np.asarray(Image.open(*server.saved(run, each))) for each in ("4", "6"))
+    assert np.array_equal(cut[:, :, 3], mask[:, :, 0])
+    assert 0 < (cut[:, :, 3] > 0).mean() < 1
 
 
 def test_a_changed_threshold_does_not_run_the_model_again(server):

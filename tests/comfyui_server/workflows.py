@@ -17,6 +17,7 @@ _WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COMFY_DYNAMICCOMBO_V3
 _DRAWN_ONLY = ("MarkdownNote", "Note")
 LATER = {
     *("key_frame_sampling", "condition_on", "ask_again", "ask_again_every"),
+    *("preview_opacity", "preview_fps", "max_objects"),
     *("top_k", "min_p", "repetition_penalty", "revision", "trust_remote_code"),
 }
 """Inputs of our nodes that workflows saved with an earlier version do not have."""
