@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import reprlib
+import unicodedata
 from collections.abc import Callable, Mapping
 from numbers import Integral, Real
 from typing import Any
@@ -92,8 +93,13 @@ def _choice(name: str, value: Any, limits: Mapping[str, Any]) -> str:
 def _text(_name: str, value: Any, limits: Mapping[str, Any]) -> str:
     if not isinstance(value, str):
         return "Use text."
-    short = limits.get("multiline") or len(value) <= LONGEST_NAME
-    return "" if short else f"Use at most {LONGEST_NAME} characters."
+    if limits.get("multiline"):
+        return ""
+    if len(value) > LONGEST_NAME:
+        return f"Use at most {LONGEST_NAME} characters."
+    # What an error repeats, and the command in it, goes to a terminal.
+    hidden = any(unicodedata.category(letter) in ("Cc", "Cs") for letter in value.strip())
+    return "Use text without control characters." if hidden else ""
 
 
 def _instance(kind: type | tuple[type, ...], advice: str) -> Callable[[str, Any, Mapping[str, Any]], str]:

@@ -49,6 +49,16 @@ def refused(offered):
         ("Sa2VARefineEdges", {"method": 5}, "method is 5. Use one of guided filter, ViTMatte."),
         ("Sa2VARefineEdges", {"method": "x"}, "method is 'x'. Use one of guided filter, ViTMatte."),
         ("Sa2VARefineEdges", {"mask": "x"}, "mask is 'x'. Connect a MASK."),
+        (
+            "Sa2VAChat",
+            {"model": "a\x1b[31mb"},
+            r"model is 'a\x1b[31mb'. Use text without control characters.",
+        ),
+        (
+            "Sa2VAModelOptions",
+            {"revision": "\0"},
+            r"revision is '\x00'. Use text without control characters.",
+        ),
         ("Sa2VAUnload", {"force": "no"}, "force is 'no'. Use true or false."),
     ],
 )
