@@ -66,6 +66,7 @@ def main() -> int:
     python = os.environ.get("COMFYUI_PYTHON") or str(directory / ".venv" / "bin" / "python")
     with tempfile.TemporaryDirectory(prefix="sa2va-") as folder:
         os.environ |= {"SA2VA_RUN_DIR": f"{folder}/run", "SA2VA_WORKER_PYTHON": sys.executable}
+        os.environ["SA2VA_COMFYUI_CACHE_BYTES"] = "0"  # each repetition is to ask the worker
         base = prepare(Path(folder) / "base")
         pack = base / "custom_nodes" / "sink"
         pack.mkdir()

@@ -21,7 +21,7 @@ from .models.choice import choose, specify
 from .models.notice import notes_on
 from .prompts import checked_history, checked_prompt, checked_prompts
 from .protocol.limits import ConditionOn
-from .protocol.specification import ModelInfo
+from .protocol.specification import ModelInfo, Specification
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from .calls.call import Outcome
     from .calls.outcomes import ChatAnswer
-    from .lifecycle.rendezvous import Record, RunDirectory
     from .lifecycle.status import WorkerStatus
     from .lifecycle.stopping import Stopped
     from .media import Pixels, Source
@@ -46,8 +45,8 @@ class Sa2VA:
     """One model, wherever its worker runs. Nothing is started until a call needs it.
 
     A setting that is None comes from the environment, the configuration file or the defaults (`sa2va_host.config`);
-    ``choice`` says which model that made, and why; where nobody named one and the bundled model answers, each result
-    says so in its ``notes``. ``keep_alive`` is how many seconds the worker stays after the last
+    ``choice`` says which model that made, and why; where nobody named one and the bundled model answers, ``notes`` says
+    so, and those of each result begin with these. ``keep_alive`` is how many seconds the worker stays after the last
     call: 0 ends it at once, negative keeps it. ``timeout`` bounds each call, starting and loading included.
     ``on_event`` receives `sa2va_host.events` on the thread that made the call; what it raises cancels the call, as a
     `Cancellation` given to the call does from elsewhere. ``command`` replaces the worker's program (tests). In
@@ -85,12 +84,11 @@ class Sa2VA:
             timeout=timeout,
         )
         self.choice = choose(wanted)
-        notes = notes_on(self.choice, wanted)
+        self.notes = notes_on(self.choice, wanted)
         # A model that was not named has a table in the settings file all the same.
         self.settings = load_settings(base=wanted, model=self.choice.model) if self.choice.reason else wanted
-        self.specification = specify(self.settings)
         self._session = Session(
-            self.specification, self.settings, on_event=on_event, command=command, notes=notes
+            specify(self.settings), self.settings, on_event=on_event, command=command, notes=self.notes
         )
 
     def __enter__(self) -> Self:
@@ -102,6 +100,11 @@ class Sa2VA:
     def __repr__(self) -> str:
         settings = self.settings
         return f"Sa2VA({settings.model!r}, device={settings.device!r}, dtype={settings.dtype!r})"
+
+    @property
+    def specification(self) -> Specification:
+        """What a call asks for now. It changes where the checkpoint's files are replaced."""
+        return self._session.specifications()[0]
 
     def close(self) -> None:
         """Let go of the worker, which lives on as its keep_alive says. Open calls end as `Cancelled`."""
@@ -356,8 +359,8 @@ class Sa2VA:
         """The worker that would answer a call now; never starts one. A false status says that there is none."""
         from .lifecycle.status import ABSENT, worker_status
 
-        found = self._find()
-        return ABSENT if found is None else worker_status(found[0])
+        record = run_directory(self.settings).find(self.specification)
+        return ABSENT if record is None else worker_status(record)
 
     @reporting_shortage()
     def unload(self, force: bool = False, timeout: float | None = None) -> Stopped:
@@ -368,16 +371,16 @@ class Sa2VA:
         be there for a moment longer, or for as long as that process is stopped.
 
         Waits up to ``timeout`` seconds (default: the setting ``unload_wait``) for running calls, then raises
-        `UnloadRefused`, or with ``force`` ends them as `Cancelled`.
+        `UnloadRefused`, or with ``force`` ends them as `Cancelled`. Where the checkpoint was replaced between two calls
+        of this object, the earlier call's worker is ended too.
         """
         from .lifecycle.stopping import Stopped, stop
 
-        found = self._find()
-        if found is None:
-            return Stopped(0, "absent", 0.0)
-        wait = self.settings.unload_wait if timeout is None else (timeout and checked_timeout(timeout)) or 0.0
-        return stop(*found, force=force, wait=wait)
-
-    def _find(self) -> tuple[Record, RunDirectory] | None:
         run = run_directory(self.settings)
-        return (record, run) if (record := run.find(self.specification)) else None
+        wait = self.settings.unload_wait if timeout is None else (timeout and checked_timeout(timeout)) or 0.0
+        stopped = Stopped(0, "absent", 0.0)
+        # Nobody comes back to a worker whose checkpoint was replaced: it goes too.
+        for specification in reversed(self._session.specifications()):
+            if record := run.find(specification):
+                stopped = stop(record, run, force=force, wait=wait)
+        return stopped

@@ -32,7 +32,7 @@ _WORDS = {
 """Settings of which each value is known."""
 LONGEST = 1e9
 """The most seconds that anything is waited for, some 30 years: the system's own clocks stop not far above."""
-_NOT_SETTINGS = frozenset({"CONFIG", "DEBUG", "DISABLE_PLUGINS", "SETUP_COMMAND", "TRACE_HOOKS", "VENV"})
+_NOT_SETTINGS = frozenset({"COMMAND", "CONFIG", "DEBUG", "DISABLE_PLUGINS", "TRACE_HOOKS", "VENV"})
 """Variables that begin with SA2VA_ and are read elsewhere."""
 
 
@@ -118,6 +118,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """How many calls may wait in a worker, and how many one client may have open."""
     max_active: int = 4
     """How many calls a worker works on in turns."""
+    comfyui_cache_bytes: int = 1_000_000_000
+    """How much memory ComfyUI's process may keep of the model's last answers, so that a changed threshold or a new wire
+    does not run the model again: some 0.3 MB for each object in an image or a frame. 0 keeps none.
+    """
     log_level: str = "info"
     """What the worker writes into its log: debug, info, warning, error or critical."""
 
@@ -260,6 +264,11 @@ def check(settings: Settings) -> Settings:
     for name in ("queue_bound", "max_active"):
         if not 1 <= getattr(settings, name) <= 10_000:
             raise ConfigError(f"{name} is {getattr(settings, name)}.", advice="Use 1 to 10000.")
+    if settings.comfyui_cache_bytes < 0:
+        raise ConfigError(
+            f"comfyui_cache_bytes is {settings.comfyui_cache_bytes}.",
+            advice="Use a number of bytes, or 0 to keep none.",
+        )
     return settings
 
 

@@ -29,10 +29,11 @@ _NAMED = 3
 """How many of the files that are passed over are named."""
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+://")
 _HEIF = "pillow_heif"
-_ADVICE = {
-    "pillow_jxl": "pip install pillow-jxl-plugin",
-    "PIL._avif": "pip install --upgrade pillow",
+_PACKAGES = {
+    "pillow_jxl": ("pillow-jxl-plugin",),
+    "PIL._avif": ("--upgrade", "pillow"),
 }
+"""What pip is given for a module, where no extra of ours brings it."""
 
 
 @dataclass(frozen=True)
@@ -115,11 +116,9 @@ def missing_library(suffix: str) -> str:
     if is_readable(suffix):
         return ""
     module = OPTIONAL[suffix]
-    if module == _HEIF:
-        from .machine.commands import extra_command
+    from .machine.commands import extra_command, pip_command
 
-        return extra_command("heif")
-    return _ADVICE[module]
+    return extra_command("heif") if module == _HEIF else pip_command(_PACKAGES[module])
 
 
 def _exists(module: str) -> bool:

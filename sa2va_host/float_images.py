@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import InvalidInput
+from .extras import check_opencv
 from .image_depth import BITS, EXTRA, HEIGHT, ORIENTATION, PLANES, WIDTH, tiff_tags_of
 from .light import Light, clean_alpha, scaled_by
 
@@ -24,6 +24,8 @@ _HDR_HEAD = 65536
 """Bytes in which the header of a Radiance file ends."""
 _RESOLUTION = re.compile(rb"\n\n([-+][XY]) (\d+) ([-+][XY]) (\d+)\n")
 _XYZ = b"32-bit_rle_xyze"
+_SILENT = 0
+"""OpenCV's `LOG_LEVEL_SILENT`."""
 _STRAIGHT = 2
 """Of `EXTRA` (ExtraSamples): alpha that the colours are not multiplied by; everything else counts as multiplied."""
 
@@ -52,8 +54,11 @@ def float_size(source: Path | io.BytesIO, depth: Literal["hdr", "float-tiff"], n
 
 
 def read_float(source: Path | io.BytesIO, depth: Literal["hdr", "float-tiff"], name: str) -> Light:
-    """The image, upright. Raises `InvalidInput` for a damaged file, and for forms that OpenCV does not read."""
+    """The image, upright. Raises `InvalidInput` for a damaged file, and for forms that OpenCV does not read,
+    `ConfigError` where OpenCV is missing.
+    """
     float_size(source, depth, name)
+    check_opencv(f"Reading {name}, a {'Radiance HDR' if depth == 'hdr' else 'TIFF of floats'},")
     values = decode(source)
     if values is None or values.dtype.kind != "f":
         raise InvalidInput(f"{name} is damaged or cut short.")
@@ -76,7 +81,9 @@ def read_float(source: Path | io.BytesIO, depth: Literal["hdr", "float-tiff"], n
 
 
 def decode(source: Path | io.BytesIO) -> NDArray[Any] | None:
-    """What OpenCV reads of a file or its content at full depth, blue first; None where it cannot."""
+    """What OpenCV reads of a file or its content at full depth, blue first; None where it cannot. Needs OpenCV."""
+    import cv2
+
     with _quiet():
         try:
             if isinstance(source, Path):
@@ -123,8 +130,11 @@ def _hdr_size(source: Path | io.BytesIO, name: str) -> tuple[int, int]:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """OpenCV prints what is wrong with a file, which our own error says."""
-    log: Any = cv2.utils.logging
-    before = log.setLogLevel(log.LOG_LEVEL_SILENT)
+    import cv2
+
+    # OpenCV 4 has the function of the same meaning at its top, and its levels are the same numbers.
+    log: Any = getattr(cv2.utils, "logging", cv2)
+    before = log.setLogLevel(_SILENT)
     try:
         yield
     finally:

@@ -104,8 +104,10 @@ def opened(file: Path | io.BytesIO, name: str) -> Image.Image:
         if format_ := _register(head, name):
             image = Image.open(file, formats=[format_])
         elif suffix in VIDEOS or _is_video(head):
+            from .machine.commands import sa2va_command
+
             raise InvalidInput(
-                f"{name} is a video file, not an image.", advice="Use `sa2va video`."
+                f"{name} is a video file, not an image.", advice=f"Use `{sa2va_command('video')}`."
             ) from None
         else:
             raise
@@ -146,7 +148,11 @@ def loaded(image: Image.Image, name: str, notes: list[str]) -> Image.Image:
 def note_further_images(image: Image.Image, name: str, notes: list[str]) -> None:
     """Say so where a file holds more than the one image that is read."""
     if image.format in _ANIMATED and getattr(image, "is_animated", False):
-        notes.append(f"{name} is animated, and its first frame is read. `sa2va video` reads them all.")
+        from .machine.commands import sa2va_command
+
+        notes.append(
+            f"{name} is animated, and its first frame is read. `{sa2va_command('video')}` reads them all."
+        )
     elif image.format == "TIFF" and getattr(image, "is_animated", False):
         notes.append(f"{name} holds several images, of which the first one is read.")
 

@@ -10,17 +10,17 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import InvalidInput
+from .extras import check_opencv
 from .image_depth import EXTRA, LINEAR, ORIENTATION, Depth, depth_of, tiff_tags_of
 from .light import Light, Window
 from .media import check_no_layer
-
-_Number = TypeVar("_Number", np.uint16, np.float32)
+from .resizing import shrink
 
 _MULTIPLIED = 1
 """Of `EXTRA` (ExtraSamples): alpha that the colours are multiplied by."""
@@ -86,15 +86,15 @@ class Plate:
         found = _read_sixteen(self.path)
         if found is None or self.size is None:
             return found
-        alpha = None if found.alpha is None else _shrunk(found.alpha, self.size)
-        return Sixteen(_shrunk(found.rgb, self.size), alpha, found.profile)
+        alpha = None if found.alpha is None else shrink(found.alpha, self.size)
+        return Sixteen(shrink(found.rgb, self.size), alpha, found.profile)
 
     def _scaled_light(self, light: Light) -> Light:
         if self.size is None:
             return light
         window = light.window.scaled(self.size[0] / light.rgb.shape[0])
-        alpha = None if light.alpha is None else _shrunk(light.alpha, self.size)
-        return Light(_shrunk(light.rgb, self.size), alpha, window, light.chromaticities)
+        alpha = None if light.alpha is None else shrink(light.alpha, self.size)
+        return Light(shrink(light.rgb, self.size), alpha, window, light.chromaticities)
 
 
 def light_size(source: Path | io.BytesIO, depth: Depth, layer: str | None, name: str) -> tuple[int, int]:
@@ -130,6 +130,7 @@ def _read_sixteen(path: Path) -> Sixteen | None:
 
     from .float_images import decode, upright
 
+    check_opencv(f"Reading the 16 bits of {path}")
     values = decode(path)
     if values is None or values.dtype != np.uint16:
         return None
@@ -159,9 +160,3 @@ def _extra(path: Path) -> int | None:
     value = tiff_tags_of(path).get(EXTRA)
     first = value[0] if isinstance(value, Sequence) and value else value
     return first if isinstance(first, int) else None
-
-
-def _shrunk(values: NDArray[_Number], size: tuple[int, int]) -> NDArray[_Number]:
-    import cv2
-
-    return np.asarray(cv2.resize(values, size[::-1], interpolation=cv2.INTER_AREA), values.dtype)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from sa2va_host.errors import ConfigError, ModelLoadFailed
-from sa2va_host.machine.commands import pip_command, setup_command
+from sa2va_host.machine.commands import pip_command, sa2va_command
 from sa2va_host.machine.distribution import (
     REMOTE_CODE,
     WORKER,
@@ -26,7 +26,7 @@ def cannot_import(error: ImportError, extra: str = WORKER) -> ModelLoadFailed:
     cause: BaseException = error
     while cause.__cause__ is not None:  # transformers hides what is missing behind a question
         cause = cause.__cause__
-    setup = setup_command() + (f" {extra}" if extra != WORKER else "")
+    setup = sa2va_command("setup", *([extra] if extra != WORKER else []))
     missing = _missing(extra, cause)
     listed = ", ".join(map(str, missing))
     if missing and are_small(missing):

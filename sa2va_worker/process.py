@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, NoReturn
 import msgspec
 
 from sa2va_host.lifecycle.rendezvous import ExitNote, Record, RunDirectory
+from sa2va_host.machine.environments import environment_of
 from sa2va_host.machine.processes import current, is_alive
 from sa2va_host.machine.terminal import escape_controls
 from sa2va_host.protocol import transport
@@ -99,6 +100,7 @@ def _serve(factory: EngineFactory) -> int:
         log=str(run.log_path(boot.incarnation)),
         created=time.time(),
         launcher=boot.launcher,
+        environment=environment_of(sys.executable),
     )
     if _is_abandoned(boot):
         run.remove(record)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -43,6 +44,7 @@ class Requests:
         self.load_done = 0
         self.load_total: int | None = None
         self._load_step = time.monotonic()
+        self._modules = 0
         self.finished = 0
         self._unloads: list[tuple[Client, wire.Unload, float]] = []
         """Who waits for the running calls, and until when."""
@@ -271,7 +273,10 @@ class Requests:
             self._server.send(route, progress)
 
     def load_silent(self) -> float:
-        """Seconds since loading last made progress."""
+        """Seconds since loading last made progress; while libraries are imported each module is some."""
+        if len(sys.modules) != self._modules:
+            self._modules = len(sys.modules)
+            self._load_step = time.monotonic()
         return time.monotonic() - self._load_step
 
     def loaded(self, info: ModelInfo) -> None:

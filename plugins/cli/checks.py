@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import platform
-import shlex
 import shutil
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from sa2va_host.machine.commands import extra_command, pip_command
+from sa2va_host.machine.commands import extra_command, pip_command, sa2va_command
 
 from .findings import Finding, listed
 from .interpreter_checks import other_pythons, worker_python
@@ -94,6 +94,9 @@ def _extras(_: Settings) -> Iterator[Finding]:
     for extra in extras():
         if extra not in HERE:
             continue
+        if extra == "opencv":
+            yield _opencv()
+            continue
         needed = requirements(extra)
         versions = installed_versions(each.name for each in needed)
         if missing := unmet(needed, versions):
@@ -143,7 +146,7 @@ def _disk_space(settings: Settings) -> Iterator[Finding]:
     from sa2va_host.models.checkpoints import hub_cache
 
     cache = hub_cache()
-    yield _space(cache, CACHE_SPACE, "Set HF_HOME to a folder on a larger disk before `sa2va pull`.")
+    yield _space(cache, CACHE_SPACE, "Set HF_HOME to a folder on a larger disk before you fetch models.")
     yield _space(
         run_directory(settings).path, RUN_SPACE, "Workers cannot write their records on a full disk."
     )
@@ -209,14 +212,14 @@ def _workers(settings: Settings) -> Iterator[Finding]:
     for worker in workers:
         name = short_name(worker.model)
         message = f"{worker.pid} of {name}: {worker.phase} for {seconds(worker.phase_seconds)}, {worker.log}"
-        advice = "" if worker.responding else f"End it with: sa2va stop --force {shlex.quote(name)}"
+        advice = "" if worker.responding else f"End it with: {sa2va_command('stop', '--force', name)}"
         yield Finding("ok" if worker.responding else "warning", message, advice)
     for record in run_directory(settings).records():
         if not processes.is_alive(record.process):
             yield Finding(
                 "warning",
                 f"{record.process.pid} of {short_name(record.specification.checkpoint)} was killed, {record.log}",
-                "The next worker of this model clears its record away.",
+                "The next worker that is started clears its record away.",
             )
 
 
@@ -242,26 +245,37 @@ def _encode_mask() -> None:
         raise ArithmeticError("a mask comes back changed")
 
 
-def _resize_picture() -> None:
+def _opencv() -> Finding:
+    """Whichever distribution brought it: the extra's name says nothing of the others."""
+    from sa2va_host.errors import ConfigError
+    from sa2va_host.extras import check_opencv
+
+    use = f"opencv, for {HERE['opencv']}"
+    try:
+        check_opencv("This")
+    except ConfigError as error:
+        is_broken = find_spec("cv2") is not None
+        return Finding("problem" if is_broken else "ok", f"{use}: {error}", error.advice)
     import cv2
     import numpy as np
 
     if cv2.resize(np.ones((8, 8), np.float32), (16, 16)).mean() != 1:
-        raise ArithmeticError("a picture comes back changed")
+        return Finding("problem", f"{use}: cv2 {cv2.__version__} resizes wrongly", "Install it again.")
+    return Finding("ok", f"{use}: cv2 {cv2.__version__}, {Path(cv2.__file__).parent}")
 
 
 TRIALS: dict[str, Callable[[], None]] = {
     "pycocotools": _encode_mask,
-    "opencv-python-headless": _resize_picture,
 }
 """A small piece of work for the libraries of ours that are compiled, by distribution."""
 
 HERE = {
-    "hub": "`sa2va pull`",
+    "hub": "fetching models",
     "video": "video files",
     "exr": "EXR files",
     "heif": "HEIC and AVIF images",
     "matting": "clean foreground colors at soft edges",
+    "opencv": "refined masks, polygons, cuts of videos, HDR and 16-bit images, and faster masks",
 }
 """What each extra is for that belongs into this Python."""
 IN_WORKER = ("worker", "quantization", "flash", "remote-code")

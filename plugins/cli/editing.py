@@ -73,7 +73,7 @@ class Editing(NamedTuple):
 
 
 def read(arguments: argparse.Namespace) -> Editing:
-    """The options as parsed. Raises `InvalidInput` for impossible values."""
+    """The options as parsed. Raises `InvalidInput` for impossible values, `ConfigError` where OpenCV is missing."""
     from sa2va_host.masks.refinement import Refinement, check_combination
 
     if arguments.combine is not None:
@@ -89,6 +89,7 @@ def read(arguments: argparse.Namespace) -> Editing:
         smooth=arguments.smooth,
         invert=arguments.invert,
     )
+    refinement.check_packages(tried=False)
     return Editing(arguments.process, arguments.combine, refinement)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -30,6 +31,8 @@ each system, for CUDA on Linux and for the CPU on Windows; the others are in PyT
 """
 NEWEST_ON_PYPI = (13, 0)
 """The CUDA that PyPI's build for Linux needs of the driver."""
+OLDEST_UV = (0, 7, 14)
+"""The first whose `pip install` knows `--torch-backend` for the builds of `CUDA_BUILDS` (uv's changelog)."""
 MADE = "made"
 """In the mark of an interrupted set-up: it had made the folder itself."""
 _FORCED = {"PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0"}
@@ -38,7 +41,7 @@ _DROPPED = ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT")
 _MODULES = """
 import json
 found = []
-for name in ("venv", "ensurepip", "virtualenv", "pip"):
+for name in ("uv", "venv", "ensurepip", "virtualenv", "pip"):
     try:
         __import__(name)
         found.append(name)
@@ -140,6 +143,10 @@ class Environment:
         """Whether the set-up that did not come to its end had made the folder, so that nothing else is in it."""
         return self.is_interrupted and self.mark.read_text("utf-8").strip() == MADE
 
+    def has(self, found: Interpreter) -> bool:
+        """Whether an interpreter is the one of this environment."""
+        return self.interpreter.exists() and Path(found.executable).absolute() == self.interpreter.absolute()
+
     def begin(self) -> None:
         """Note that a set-up is under way."""
         if not self.is_interrupted:
@@ -183,7 +190,7 @@ class Environment:
             if source and not tools.uv:
                 yield [*install, "uv"]
                 suffix = ".exe" if sys.platform == "win32" else ""
-                knows = replace(tools, uv=str(self.interpreter.with_name(f"uv{suffix}")))
+                knows = replace(tools, uv=(str(self.interpreter.with_name(f"uv{suffix}")),))
             yield [*self._install(knows, constraint, anew=anew or other_build), *source, *named]
         packages = install_arguments([self.kind, *(extra for extra in extras if extra != "flash")])
         packages += [str(spec)] if spec else []
@@ -209,8 +216,8 @@ class Tools:
 
     python: str
     """What the environment is made of."""
-    uv: str
-    """uv's program where it is used; empty where pip is."""
+    uv: tuple[str, ...] = ()
+    """The words that start uv where it is used, its program or `PYTHON -m uv`; empty where pip is."""
     modules: frozenset[str] = frozenset()
     """Of venv, ensurepip, virtualenv and pip those that ``python`` has; none where uv is used."""
     own_index: str = ""
@@ -218,11 +225,12 @@ class Tools:
 
     @classmethod
     def find(cls, python: str) -> Tools:
-        """uv where it is installed, unless only pip knows the user's index; else venv, else virtualenv.
+        """uv where it is installed, as a program or in ``python``, unless only pip knows the user's index; else venv,
+        else virtualenv.
 
         Raises `InvalidInput` where there is nothing of them, and virtualenv cannot be installed.
         """
-        uv = shutil.which("uv") or ""
+        uv = _find_uv(python)
         uv_index = _first_set(
             "UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_NO_INDEX", "UV_TORCH_BACKEND"
         )
@@ -238,14 +246,14 @@ class Tools:
                 " name another Python with --python.",
             )
         return cls(
-            python, "", modules, _pip_index(python) if "pip" in modules else _first_set("PIP_INDEX_URL")
+            python, (), modules, _pip_index(python) if "pip" in modules else _first_set("PIP_INDEX_URL")
         )
 
     def make(self, folder: Path, *, clear: bool) -> Iterator[list[str]]:
         """The commands that make the environment, anew where it is to be cleared."""
         anew = ["--clear"] if clear else []
         if self.uv:
-            yield [self.uv, "venv", *(anew or ["--allow-existing"]), "--python", self.python, str(folder)]
+            yield [*self.uv, "venv", *(anew or ["--allow-existing"]), "--python", self.python, str(folder)]
         elif {"venv", "ensurepip"} <= self.modules:
             yield [self.python, "-m", "venv", *anew, str(folder)]
         elif "virtualenv" in self.modules:
@@ -258,13 +266,37 @@ class Tools:
     def install(self, interpreter: Path) -> list[str]:
         """The beginning of a command that installs packages into the environment."""
         if self.uv:
-            return [self.uv, "pip", "install", "--python", str(interpreter)]
+            return [*self.uv, "pip", "install", "--python", str(interpreter)]
         return [str(interpreter), "-m", "pip", "install"]
 
     @property
     def reinstall(self) -> str:
         """The option that writes packages anew that are there already."""
         return "--reinstall" if self.uv else "--force-reinstall"
+
+
+def _find_uv(python: str) -> tuple[str, ...]:
+    """The words that start a uv which is new enough: the program, or the module of ``python`` or of this Python, as
+    ComfyUI's Manager brings it along. Empty where there is none.
+    """
+    program = shutil.which("uv")
+    if program and _is_new_enough(program):
+        return (program,)
+    for one in dict.fromkeys((python, sys.executable)):
+        words = (one, "-m", "uv")
+        if shutil.which(one) and "uv" in _modules(one) and _is_new_enough(*words):
+            return words
+    return ()
+
+
+def _is_new_enough(*uv: str) -> bool:
+    """Whether this uv knows PyTorch's builds; also where it does not tell its version."""
+    try:
+        said = _ask(*uv, "--version")
+    except WorkerStartFailed:
+        return False
+    found = re.match(r"uv (\d+)\.(\d+)\.(\d+)", said)
+    return found is None or tuple(map(int, found.groups())) >= OLDEST_UV
 
 
 def execution_environment() -> dict[str, str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sa2va_host.errors import ModelLoadFailed, ModelNotFound
+from sa2va_host.machine.commands import sa2va_command
 
 from . import options
 from .text import byte_size
@@ -56,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not found and known is None:
         raise ModelNotFound(
             f"There is no model {arguments.model!r} on this machine, nor among the known ones.",
-            advice="`sa2va models --all` lists them.",
+            advice=f"`{sa2va_command('models', '--all')}` lists them.",
         )
     documents = [document(each, known) for each in found] or [_absent(known, settings)]  # type: ignore[arg-type]
     if arguments.json:

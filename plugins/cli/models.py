@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sa2va_host.machine.commands import sa2va_command
+
 from . import options
 from .text import byte_size, table
 
@@ -84,7 +86,8 @@ def run_models(arguments: argparse.Namespace) -> int:
     if better is not None:
         print(f"For this machine: `{better.command}`. {better.reason}")
     if missing:
-        print("\nNot on this machine; `sa2va pull NAME` fetches one. A ~ stands before what is computed.")
+        pull = f"{sa2va_command('pull')} NAME"
+        print(f"\nNot on this machine; `{pull}` fetches one. A ~ stands before what is computed.")
         print(table([KNOWN_HEADINGS, *(cells(each) for each in missing)]))
     return 0
 

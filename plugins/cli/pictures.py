@@ -13,6 +13,7 @@ from typing import IO
 from sa2va_host import discovery
 from sa2va_host.endings import PICTURES, VIDEOS
 from sa2va_host.errors import InvalidInput
+from sa2va_host.machine.commands import sa2va_command
 
 STDIN = Path("stdin")
 """Stands for the image on standard input; another `Path("stdin")` is a file of that name."""
@@ -80,7 +81,7 @@ def _check_stdin() -> None:
     if sys.stdin.isatty():
         raise InvalidInput(
             "An image was to come from standard input (-), which is this terminal.",
-            advice="Pipe one in, such as: sa2va segment - --prompt TEXT < photo.jpg",
+            advice=f"Pipe one in, such as: {sa2va_command('segment', '-', '--prompt')} TEXT < photo.jpg",
         )
 
 
@@ -101,7 +102,7 @@ def _nothing(name: str, path: Path, notes: Sequence[str]) -> InvalidInput:
     except OSError:
         inside = []
     if any(one.suffix.lower() in VIDEOS for one in inside):
-        advice.append("Videos go through `sa2va video`, one at a time.")
+        advice.append(f"Videos go through `{sa2va_command('video')}`, one at a time.")
     if any(one.is_dir() and not one.name.startswith(".") for one in inside):
         advice.append("With --recursive its folders count too.")
     return InvalidInput(f"The folder {name} has no images in it.", advice=" ".join(advice))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sa2va_host.errors import InvalidInput, ModelNotFound, UnloadRefused
+from sa2va_host.machine.commands import sa2va_command
 
 from . import options
 from .text import byte_size
@@ -79,13 +80,15 @@ def _check_removable(model: str, settings: Settings) -> None:
         if is_hub_name(model):
             return  # `cached` says that it is not there
         raise InvalidInput(
-            f"{model!r} is no model of the hub's cache.", advice="`sa2va models` lists them, as ORG/NAME."
+            f"{model!r} is no model of the hub's cache.",
+            advice=f"`{sa2va_command('models')}` lists them, as ORG/NAME.",
         ) from None
     if found.source == "bundled":
         raise InvalidInput(f"{found.name} came with the program and is not removed.")
     if found.source == "cache":
         raise InvalidInput(
-            f"{model} is {found.name} of the hub's cache.", advice=f"Say `sa2va rm {found.name}`."
+            f"{model} is {found.name} of the hub's cache.",
+            advice=f"Say `{sa2va_command('rm', found.name)}`.",
         )
     raise InvalidInput(
         f"{found.folder} is a folder of your own, which this command never removes.",
@@ -122,7 +125,7 @@ def _check_unused(snapshots: list[Path], settings: Settings) -> None:
             pid = record.process.pid
             raise UnloadRefused(
                 f"Worker {pid} holds this model.",
-                advice=f"End it first: sa2va stop {pid}.",
+                advice=f"End it first: {sa2va_command('stop', str(pid))}.",
                 holders=[str(pid)],
             )
 

@@ -381,10 +381,10 @@ def _import_what_masks_need() -> None:
     if ours:
         os.environ[threads] = "1"
     try:
-        with contextlib.suppress(ImportError):  # the masks will say it in words, or do without
-            import cv2  # noqa: F401
+        from sa2va_host.extras import has_opencv
 
-            import sa2va_host.output.saving  # noqa: F401
+        has_opencv()  # which imports it
+        import sa2va_host.output.saving  # noqa: F401
     finally:
         if ours:  # a worker that is started later may have as many as it likes
             del os.environ[threads]
@@ -412,18 +412,26 @@ def _jobs(inputs: pictures.Inputs, asked: list[prompts.Asked], folder: Path) -> 
     ]
 
 
+_MAY_BE_DEEP = (".hdr", ".png", ".tif", ".tiff")
+"""Endings of files of which cut-outs have more than 8 bits, beside OpenEXR."""
+
+
 def _check_packages(jobs: list[Job], kinds: Sequence[Kind]) -> None:
-    """Raises `ConfigError` where OpenEXR is missing for an input, or for cut-outs of scene-linear ones."""
-    from sa2va_host.extras import check_exr
+    """Raises `ConfigError` where OpenEXR is missing for an input, or for cut-outs of scene-linear ones, or OpenCV for
+    cut-outs of 16 bits.
+    """
+    from sa2va_host.extras import check_exr, check_opencv
     from sa2va_host.image_depth import LINEAR, depth_of
 
     for job in jobs:
         suffix = job.image.suffix.lower()
-        may_be = suffix in (".hdr", ".tif", ".tiff") and "cutout" in kinds and job.image.is_file()
+        may_be = suffix in _MAY_BE_DEEP and "cutout" in kinds and job.image.is_file()
         with contextlib.suppress(OSError):  # said when its turn comes
-            if suffix == ".exr" or (may_be and depth_of(job.image) in LINEAR):
+            depth = depth_of(job.image) if may_be else "other"
+            if suffix == ".exr" or depth in LINEAR:
                 check_exr()
-                return
+            elif depth != "other":
+                check_opencv(f"A cut-out of {job.image}, which has 16 bits,", tried=False)
 
 
 def _without_existing(jobs: list[Job], plan: Plan, *, skip: bool) -> tuple[list[Job], list[Path]]:

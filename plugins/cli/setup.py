@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sa2va_host.machine.commands import sa2va_command
+from sa2va_host.machine.commands import pip_command, sa2va_command
 
 from . import options
 from .environment import Environment, choose_torch, execution_environment
@@ -57,7 +57,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         help="make an environment for the worker",
         description="Make a virtual environment with all that the worker needs, and set worker_python to it in the"
         " configuration file. Does nothing when that is there already. Uses uv (0.7.14 or newer) where it is"
-        " installed, else venv, else virtualenv, and pip.",
+        " installed (as a program or a module), else venv, else virtualenv, and pip.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -133,17 +133,22 @@ def run(arguments: argparse.Namespace) -> int:
     wanted = requirements(*arguments.extra) if arguments.extra else []
     wanted += [arguments.torch] if arguments.torch else []
     present = None if arguments.path else _present(python, arguments.kind, wanted)
-    if present and torch.suits(present, driver):
+    # What makes large checkpoints fit belongs to a GPU.
+    quantizes = torch.build == "cuda" and arguments.kind == WORKER
+    lacks = present.missing(requirements("quantization")) if present and quantizes else []
+    if present and torch.suits(present, driver) and not (lacks and environment.has(present)):
         _say(
             arguments,
             f"The worker has all it needs in {describe(present)}. To make another environment, give --path.",
         )
+        if lacks:
+            install = pip_command(
+                [each.requirement for each in lacks], present.executable, has_pip=present.has_pip
+            )
+            _say(arguments, f"For 8 and 4 bit it lacks {', '.join(map(str, lacks))}. Run: {install}")
         return _end(arguments, [], torch, present)
-    if torch.build == "cuda" and arguments.kind == WORKER and "quantization" not in arguments.extra:
-        arguments.extra = [
-            *arguments.extra,
-            "quantization",
-        ]  # what makes large checkpoints fit belongs to a GPU
+    if quantizes and "quantization" not in arguments.extra:
+        arguments.extra = [*arguments.extra, "quantization"]
     return _make(arguments, environment, torch, driver)
 
 
@@ -179,7 +184,21 @@ def _make(
     made = _checked(environment, [*wanted, *([arguments.torch] if arguments.torch else [])])
     environment.finish()
     _say(arguments, f"The worker can run in {describe(made)}.")
+    if not torch.suits(made, driver):
+        _warn_of(made, torch)
     return _end(arguments, commands, torch, made, _give(arguments, environment))
+
+
+def _warn_of(made: Interpreter, torch: Torch) -> None:
+    """Say that another PyTorch has come than was chosen: an index or a constraint of the user's own decides that."""
+    has = f"for CUDA {made.cuda}" if made.cuda else "for the CPU, so the worker will not use the GPU"
+    wanted = "CUDA" if torch.build == "cuda" else "the CPU"
+    print(
+        f"warning: a PyTorch for {wanted} was to be installed ({torch.reason}), and torch"
+        f" {made.versions.get('torch')} is one {has}. Your own index or constraints brought it: leave them out (PIP_*,"
+        " UV_*, --constraint), or name a build with --torch, such as torch==2.13.0+cu130.",
+        file=sys.stderr,
+    )
 
 
 def _checked(environment: Environment, wanted: Sequence[Requirement]) -> Interpreter:

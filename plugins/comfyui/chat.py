@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,12 +12,13 @@ from sa2va_host.video.key_frames import pick
 
 from . import model_list
 from .clients import client
-from .inputs import model_input, options_input, schema
+from .inputs import model_input, options_input, problem_of, schema
 from .memory import uses_gpu
 from .options import DEFAULT, Options
+from .result_cache import Answered, ask_once
 from .tensors import Pictures
-from .video_frames import VideoFrames, frames_of
-from .watch import watching
+from .video_frames import VideoFrames, content_of, frames_of
+from .watch import answering, watching
 
 if TYPE_CHECKING:
     from sa2va_host.media import Picture
@@ -58,9 +60,9 @@ class Sa2VAChat(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, model: str) -> bool | str:
-        """Any model is accepted, as in Sa2VA Image Segmentation."""
-        return bool(model) or "Choose a model."
+    def validate_inputs(cls, model: Any, prompt: Any = None) -> bool | str:
+        """As in Sa2VA Image Segmentation."""
+        return problem_of(model, prompt, by_line=False) or True
 
     @classmethod
     def execute(
@@ -73,14 +75,33 @@ class Sa2VAChat(io.ComfyNode):
         options: Options | None = None,
     ) -> io.NodeOutput:
         chosen = options or DEFAULT
-        pictures: list[Any] = [] if image is None else list(Pictures(image))
-        if video is not None:
-            pictures += spread(frames_of(None, video), video_frames)
+        whole = None if image is None else Pictures(image)
+        frames = None if video is None else frames_of(None, video)
+        each_content = [content_of(each) for each in (whole, frames) if each is not None]
+
+        def content() -> Hashable | None:
+            parts = tuple(each() for each in each_content)
+            # Words that are drawn at random are wanted anew each time.
+            return None if None in parts or chosen.generation.do_sample else parts
+
         with watching(on_gpu=uses_gpu(chosen.device or "auto")) as watch:
-            sa = client(model_list.ensure(model, chosen, watch), chosen)
-            answer = sa.chat(prompt, pictures, generation=chosen.generation, cancellation=watch.cancellation)
-            watch.note(answer.notes)
-        return io.NodeOutput(answer.text, ui=ui.PreviewText("\n\n".join([answer.text, *watch.notes])))
+            name = model_list.ensure(model, chosen, watch)
+            sa = client(name, chosen)
+            watch.model = answering(sa, name)
+
+            def ask() -> Answered[str]:
+                pictures: list[Any] = list(whole or ())
+                if frames is not None:
+                    pictures += spread(frames, video_frames)
+                answer = sa.chat(
+                    prompt, pictures, generation=chosen.generation, cancellation=watch.cancellation
+                )
+                return Answered(answer.text, len(answer.text.encode()), answer.notes, answer.worker)
+
+            question = ("chat", prompt, video_frames if frames is not None else 0)
+            text = watch.answer = ask_once(sa, watch, question, chosen.generation, content, ask)
+        shown = "\n\n".join([text, watch.summary(), *watch.notes])
+        return io.NodeOutput(text, ui=ui.PreviewText(shown))
 
 
 def spread(frames: Pictures | VideoFrames, count: int) -> list[Picture]:

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from sa2va_host.errors import WorkerStartFailed
+from sa2va_host.errors import ModelNotFound, WorkerStartFailed
 from sa2va_host.protocol.specification import AUTO
 
 from .options import Options
@@ -36,7 +36,7 @@ def client(model: str, options: Options) -> Sa2VA:
     """
     from sa2va_host import Sa2VA
 
-    from .model_list import model_folders
+    from .model_list import advice, model_folders
 
     folders = model_folders()
     key = (model, options, folders)
@@ -44,8 +44,17 @@ def client(model: str, options: Options) -> Sa2VA:
         if key in _clients:
             _clients.move_to_end(key)
             return _clients[key]
-        made = Sa2VA(settings=_settings(model, options, folders), on_event=deliver)
-        _check_interpreter(made)
+        settings = _settings(model, options, folders)
+        try:
+            made = Sa2VA(settings=settings, on_event=deliver)
+        except ModelNotFound as error:
+            raise ModelNotFound(error.message, advice=advice(model, error.advice)) from error
+        if not made.settings.worker_python and not made.status():
+            try:
+                check_missing()
+            except WorkerStartFailed:
+                made.close()
+                raise
         _clients[key] = made
         while len(_clients) > KEPT:
             _clients.popitem(last=False)[1].close()
@@ -92,14 +101,15 @@ def _settings(model: str, options: Options, folders: tuple[str, ...]) -> Setting
     return load_settings(base=settings, model_folders=folders, cancel_grace=None if said else INTERRUPT_GRACE)
 
 
-def _check_interpreter(sa: Sa2VA) -> None:
-    """Refuse before a process is started that could only fail."""
-    if sa.settings.worker_python or sa.status() or not (missing := missing_here()):
+def check_missing() -> None:
+    """Refuse where ComfyUI's own Python is to run the worker and cannot, before a process is started that could only
+    fail, or gigabytes are fetched in vain. Raises `WorkerStartFailed`, with the one command that helps.
+    """
+    if not (missing := missing_here()):
         return
     from sa2va_host.machine.commands import pip_command, sa2va_command
     from sa2va_host.machine.distribution import are_small
 
-    sa.close()
     small = are_small(missing)
     run = pip_command([each.requirement for each in missing]) if small else sa2va_command("setup")
     raise WorkerStartFailed(

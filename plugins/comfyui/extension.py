@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import legacy, memory, model_list, preferences, routes
+from . import legacy, memory, model_list, preferences, replacements, routes
 from .chat import Sa2VAChat
 from .checked import checked
 from .model_options import Sa2VAModelOptions
@@ -27,6 +27,10 @@ NODES: list[type[io.ComfyNode]] = [
 
 class Sa2VAExtension(ComfyExtension):
     """The node pack."""
+
+    async def on_load(self) -> None:
+        """Called by newer versions of ComfyUI, before the nodes are listed."""
+        await replacements.register()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         offered = NODES + (legacy.NODES if preferences.is_on(preferences.OLD_NAMES) else [])

@@ -37,6 +37,8 @@ class FoundObjects:
     """For each object the rows of the logits that it is made of: everything that one prompt found, or one of those."""
     answer: Segmentation
     """float32 `[rows, frames, h, w]`, of a video."""
+    places: tuple[int, ...] = ()
+    """For each object its place among all that were found, which its colour goes by; empty where that is its own."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -64,7 +66,18 @@ class FoundObjects:
             self,
             names=tuple(self.names[place] for place in places),
             rows=tuple(self.rows[place] for place in places),
+            places=tuple(self.place(place) for place in places),
         )
+
+    def first(self, most: int) -> FoundObjects:
+        """At most so many objects, in their order; 0 means all."""
+        if not most or most >= len(self):
+            return self
+        return replace(self, names=self.names[:most], rows=self.rows[:most], places=self.places[:most])
+
+    def place(self, index: int) -> int:
+        """An object's place among all that were found, from 0."""
+        return self.places[index] if self.places else index
 
     def probability(self, index: int, frame: int) -> Probability:
         """An object's probability in one frame, float32 `[height, width]`, 0..1: the largest of its rows."""
@@ -95,6 +108,15 @@ class FoundObjects:
         for row in self.rows[index]:
             logits = answer.logits[row : row + 1, frame : frame + 1]
             result |= masks.binarise(logits, answer.image_size, answer.size, threshold)[0, 0]
+        return result
+
+    def small_mask(self, index: int, frame: int, size: tuple[int, int], threshold: float) -> Mask:
+        """An object's mask in one frame as a preview of ``size`` (height, width) shows it."""
+        answer = self.answer
+        result = np.zeros(size, np.bool_)
+        for row in self.rows[index]:
+            logits = answer.logits[row : row + 1, frame : frame + 1]
+            result |= masks.binarise(logits, answer.image_size, size, threshold)[0, 0]
         return result
 
     def union(self, frame: int, threshold: float) -> Mask:

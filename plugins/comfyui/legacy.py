@@ -1,7 +1,8 @@
-"""The nodes of alexjx/ComfyUI-Sa2VA-XJ by their names and inputs, on our worker: its workflows load and run.
+"""The nodes of alexjx/ComfyUI-Sa2VA-XJ and adambarbato/ComfyUI-Sa2VA by their names, inputs and outputs, on our worker:
+their workflows load and run.
 
-Offered only where the user asks for them (`preferences`). Masks are cut from the model's own probabilities, where those
-nodes stretch each mask to its own range before, so the same threshold cuts a little differently.
+Offered only where the user asks for them (`preferences`). Masks are cut from the model's own probabilities, where the
+nodes of XJ stretch each mask to its own range before, so the same threshold cuts a little differently.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from sa2va_host.video.key_frames import KeyFrames
 
 from . import segment_image, segment_video
 from .inputs import CATEGORY, threshold_input
-from .model_list import plain
+from .model_list import entry, plain
 from .options import Options
-from .refine_edges import vitmatte, vitmatte_inputs
+from .refine_edges import check_vitmatte, vitmatte, vitmatte_inputs
 from .tensors import Pictures
 from .unload import unload as end_workers
 
@@ -68,7 +69,7 @@ class XJSa2VAImageSegmentation(io.ComfyNode):
     ) -> io.NodeOutput:
         options = _options(use_8bit, use_flash_attn)
         objects, text = segment_image.segment(
-            plain(model_name), Pictures(image[:1]), _one_line(segmentation_prompt), options
+            model_name, Pictures(image[:1]), _one_line(segmentation_prompt), options
         )
         _leave(unload)
         masks = torch.cat(segment_image.object_masks(objects, threshold, connected=True))
@@ -111,10 +112,11 @@ class XJSa2VAImageSegmentationV2(io.ComfyNode):
         white_point: float = 0.99,
         max_megapixels: float = 2.0,
     ) -> io.NodeOutput:
+        if process_detail:
+            check_vitmatte()
         options = _options(use_8bit, use_flash_attn)
         pictures = Pictures(image[:1])
-        model = plain(model_name)
-        objects, text = segment_image.segment(model, pictures, _one_line(segmentation_prompt), options)
+        objects, text = segment_image.segment(model_name, pictures, _one_line(segmentation_prompt), options)
         if not process_detail:
             _leave(unload)
             return io.NodeOutput(
@@ -128,7 +130,7 @@ class XJSa2VAImageSegmentationV2(io.ComfyNode):
             "max_megapixels": max_megapixels,
         }
         mattes = [
-            vitmatte(pictures, iter([objects.probability(index, 0)]), model, details, options)
+            vitmatte(pictures, iter([objects.probability(index, 0)]), plain(model_name), details, options)
             for index in range(len(objects))
         ]
         _leave(unload)
@@ -170,25 +172,106 @@ class XJSa2VAVideoSegmentation(io.ComfyNode):
     ) -> io.NodeOutput:
         options = _options(use_8bit, use_flash_attn)
         tracks, text = segment_video.track(
-            plain(model_name), Pictures(images), _one_line(segmentation_prompt), _FOLLOWING, options
+            model_name, Pictures(images), _one_line(segmentation_prompt), _FOLLOWING, options
         )
         _leave(unload)
         masks = segment_image.union_masks(tracks, threshold, connected=True)
         return io.NodeOutput(text, _morphed(masks, morph, erode_kernel, dilate_kernel, iterations))
 
 
+class Sa2VANodeTpl(io.ComfyNode):
+    """One picture; of a batch the first. A mask for each object."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="Sa2VANodeTpl",
+            display_name="Sa2VA Segmentation (ComfyUI-Sa2VA)",
+            category=_CATEGORY,
+            description="For workflows made with ComfyUI-Sa2VA. New ones are better off with the nodes of Sa2VA.",
+            inputs=[
+                _model_input("ByteDance/Sa2VA-Qwen3-VL-4B"),
+                io.Image.Input("image", tooltip="What to segment."),
+                io.Float.Input(
+                    "mask_threshold",
+                    default=0.5,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Without effect, as in that pack: a mask is where the model's probability is above 0.5.",
+                ),
+                io.Boolean.Input(
+                    "use_8bit_quantization",
+                    default=False,
+                    tooltip="8-bit weights, where there is a GPU for them.",
+                ),
+                io.Boolean.Input(
+                    "use_flash_attn", default=True, tooltip="The fastest attention that works here."
+                ),
+                io.String.Input(
+                    "segmentation_prompt",
+                    default="Could you please give me a brief description of the image? Please respond with interleaved"
+                    " segmentation masks for the corresponding parts of the answer.",
+                    multiline=True,
+                    tooltip="What to find, in words.",
+                ),
+            ],
+            outputs=[
+                io.Custom("LIST").Output(
+                    "text_outputs",
+                    display_name="text_outputs",
+                    tooltip="What the model answered, in a list of one.",
+                ),
+                io.Mask.Output(
+                    "masks", display_name="masks", tooltip="One mask for each object, in a batch."
+                ),
+                io.Image.Output(
+                    "mask_images", display_name="mask_images", tooltip="The masks as images, white on black."
+                ),
+            ],
+            is_deprecated=True,
+        )
+
+    @classmethod
+    def validate_inputs(cls, model_name: str) -> bool | str:
+        return bool(model_name) or "Choose a model."
+
+    @classmethod
+    def execute(
+        cls,
+        model_name: str,
+        image: torch.Tensor,
+        mask_threshold: float,
+        use_8bit_quantization: bool,
+        use_flash_attn: bool,
+        segmentation_prompt: str,
+    ) -> io.NodeOutput:
+        del mask_threshold  # workflows hold 1.0 there, and worked
+        pictures = Pictures(image if image.ndim == 3 else image[:1])
+        objects, text = segment_image.segment(
+            model_name,
+            pictures,
+            _one_line(segmentation_prompt),
+            _options(use_8bit_quantization, use_flash_attn),
+        )
+        masks = torch.cat(segment_image.object_masks(objects, 0.5, connected=True))
+        return io.NodeOutput([text], masks, masks.unsqueeze(-1).repeat(1, 1, 1, 3))
+
+
 NODES: list[type[io.ComfyNode]] = [
     XJSa2VAImageSegmentation,
     XJSa2VAVideoSegmentation,
     XJSa2VAImageSegmentationV2,
+    Sa2VANodeTpl,
 ]
+_CATEGORY = f"{CATEGORY}/old names"
 
 
 def _schema(node_id: str, display_name: str, inputs: list[Any]) -> io.Schema:
     return io.Schema(
         node_id=node_id,
         display_name=display_name,
-        category=f"{CATEGORY}/old names",
+        category=_CATEGORY,
         description="For workflows made with ComfyUI-Sa2VA-XJ. New ones are better off with the nodes of Sa2VA.",
         inputs=inputs,
         outputs=[
@@ -199,10 +282,20 @@ def _schema(node_id: str, display_name: str, inputs: list[Any]) -> io.Schema:
     )
 
 
+def _model_input(default: str) -> Any:
+    """The checkpoints of those packs, and for what is not here an entry that fetches it: never the default."""
+    return io.Combo.Input(
+        "model_name",
+        options=list(dict.fromkeys([*_MODELS, *map(entry, _MODELS)])),
+        default=default,
+        tooltip="The checkpoint. An entry marked 'download' is fetched when the node runs; others never are.",
+    )
+
+
 def _inputs(image: str, prompt: str, threshold: float) -> list[Any]:
     """In the order of that pack, which is how workflows store their values."""
     return [
-        io.Combo.Input("model_name", options=list(_MODELS), default=_MODELS[0], tooltip="The checkpoint."),
+        _model_input(_MODELS[0]),
         io.Image.Input(image, tooltip="What to segment."),
         io.String.Input(
             "segmentation_prompt", default=prompt, multiline=True, tooltip="What to find, in words."
@@ -249,13 +342,19 @@ def _leave(unload: bool) -> None:
 def _morphed(
     masks: torch.Tensor, morph: str, erode_kernel: int, dilate_kernel: int, iterations: int
 ) -> torch.Tensor:
-    """The MASK after that pack's morphology: ellipses of odd diameters, in its order."""
+    """The MASK after that pack's morphology: ellipses of odd diameters, in its order. Raises `ConfigError` where
+    OpenCV is missing.
+    """
+    if morph == "none":
+        return masks
+    from sa2va_host.extras import check_opencv
+
+    check_opencv(f"The input morph ({morph})")
     import cv2
 
     erode = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (erode_kernel | 1, erode_kernel | 1))
     dilate = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (dilate_kernel | 1, dilate_kernel | 1))
     steps = {
-        "none": [],
         "opening": [(cv2.MORPH_ERODE, erode), (cv2.MORPH_DILATE, dilate)],
         "closing": [(cv2.MORPH_DILATE, dilate), (cv2.MORPH_ERODE, erode)],
         "erode": [(cv2.MORPH_ERODE, erode)],

@@ -12,7 +12,11 @@ import comfy.model_management
 from sa2va_host import list_workers, stop_worker
 from sa2va_host.errors import Sa2VAError
 
+from .result_cache import RESULTS
+
 _log = logging.getLogger(__name__)
+_RESET = "reset"
+"""What ComfyUI's executor does to forget all outputs: for `/free` with `free_memory`, "Free model and node cache"."""
 _HOOK = "unload_all_models"
 """What ComfyUI calls for `/free`, for "Free model and node cache", for its Manager's unload, and out of memory."""
 
@@ -26,10 +30,12 @@ def make_room() -> None:
 
 
 def follow_comfyui() -> None:
-    """From now on idle workers end when ComfyUI unloads its models. Where this ComfyUI has no such moment, it is said.
+    """From now on idle workers end when ComfyUI unloads its models, and the kept answers go when it forgets its nodes'
+    outputs. Where this ComfyUI has no such moment, it is said.
 
     Calling it again does nothing.
     """
+    _follow_forgetting()
     unload: Callable[..., object] | None = getattr(comfy.model_management, _HOOK, None)
     if unload is None:
         _log.warning(
@@ -49,6 +55,31 @@ def follow_comfyui() -> None:
 
     unload_all_models.sa2va = True  # type: ignore[attr-defined]
     setattr(comfy.model_management, _HOOK, unload_all_models)
+
+
+def _follow_forgetting() -> None:
+    """The answers that are kept take host memory, which unloading models is not about."""
+    try:
+        from execution import PromptExecutor
+
+        reset: Callable[..., object] = getattr(PromptExecutor, _RESET)
+    except (ImportError, AttributeError) as error:
+        _log.warning(
+            "This version of ComfyUI does not say when it frees its node cache (%s): Sa2VA's answers stay in memory, up"
+            " to the setting comfyui_cache_bytes.",
+            error,
+        )
+        return
+    if getattr(reset, "sa2va", False):
+        return
+
+    @functools.wraps(reset)
+    def forget(*arguments: Any, **named: Any) -> object:
+        RESULTS.clear()
+        return reset(*arguments, **named)
+
+    forget.sa2va = True  # type: ignore[attr-defined]
+    setattr(PromptExecutor, _RESET, forget)
 
 
 def release_workers() -> None:

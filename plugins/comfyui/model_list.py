@@ -14,10 +14,9 @@ from sa2va_host.errors import ModelNotFound, Sa2VAError
 from sa2va_host.protocol.specification import AUTO
 
 from .options import Options
-from .watch import Watch, check_interrupt
 
 if TYPE_CHECKING:
-    from sa2va_host.events import Event
+    from .watch import Watch
 
 FOLDER = "sa2va"
 """ComfyUI's name for the folder, as in `models/sa2va` and in `extra_model_paths.yaml`."""
@@ -43,7 +42,7 @@ def choices() -> list[str]:
     """`auto`, what is on this machine, what could be fetched. Never raises: the node is to be drawn."""
     try:
         here = _on_disk()
-        return [AUTO, *here, *(_marked(name, size) for name, size in _on_hub() if name not in here)]
+        return [AUTO, *here, *(marked(name, size) for name, size in _on_hub() if name not in here)]
     except (Sa2VAError, OSError) as error:
         _log.warning("Sa2VA's models cannot be listed: %s", error)
         return [AUTO]
@@ -58,23 +57,51 @@ def ensure(choice: str, options: Options, watch: Watch) -> str:
     """The model's name, once it is on this machine: an entry marked as a download is fetched, into the hub's cache.
 
     Only those are, since only there the user was told, and never a checkpoint's code. Raises what
-    `sa2va_host.models.hub.pull` raises.
+    `download.fetch` raises, and `WorkerStartFailed` where no Python could run the worker then.
     """
     name = plain(choice)
     if name == choice:
         return name
-    from sa2va_host.models.checkpoints import find
-    from sa2va_host.models.hub import pull
+    from sa2va_host.config import load_settings
 
-    def on_event(event: Event) -> None:
-        check_interrupt()
-        watch.event(event)
+    settings = load_settings(model=name, revision=options.revision, worker_python=options.worker_python)
+    # Where the settings give the name a folder, that is the model.
+    if settings.model == name and not is_here(name, settings.revision):
+        from . import download
+        from .clients import check_missing
+
+        if not settings.worker_python:
+            check_missing()
+        download.fetch(name, settings.revision, watch)
+    return name
+
+
+def is_here(name: str, revision: str = "") -> bool:
+    """Whether a model of the hub is on this machine."""
+    from sa2va_host.models.checkpoints import find
 
     try:
-        find(name, revision=options.revision or "", folders=model_folders())
+        find(name, revision=revision, folders=model_folders())
     except ModelNotFound:
-        pull(name, revision=options.revision or "", on_event=on_event)
-    return name
+        return False
+    return True
+
+
+def entry(name: str) -> str:
+    """The entry of a model of the hub: its name, marked with its size where it is to be fetched first."""
+    try:
+        sizes = dict(_on_hub())
+        return name if name not in sizes or is_here(name) else marked(name, sizes[name])
+    except (Sa2VAError, OSError):
+        return name
+
+
+def advice(name: str, command: str) -> str:
+    """What to do about a model that is not here: choose its download, where there is an entry for that; else
+    ``command``, a sentence.
+    """
+    choice = entry(name)
+    return command if choice == name else f"Choose {choice!r} in the node. Or outside of ComfyUI: {command}"
 
 
 def _on_disk() -> list[str]:
@@ -85,15 +112,16 @@ def _on_disk() -> list[str]:
 
 
 @functools.cache
-def _on_hub() -> tuple[tuple[str, int], ...]:
-    """Name and bytes of what can be fetched; 0 where nobody published a size."""
+def _on_hub() -> tuple[tuple[str, str], ...]:
+    """Name and size of what can be fetched; empty where nobody knows it."""
     from sa2va_host.config import load_settings
-    from sa2va_host.models.known_models import known_models
+    from sa2va_host.models.known_models import download_cell, known_models
     from sa2va_host.plugins.manager import create_manager, find_known_models
 
     plugged = find_known_models(create_manager()).values()
-    return tuple((model.name, model.download) for model in known_models(load_settings(), plugged))
+    return tuple((model.name, download_cell(model)) for model in known_models(load_settings(), plugged))
 
 
-def _marked(name: str, size: int) -> str:
-    return f"{name} (download, {size / 1e9:.1f} GB)" if size else f"{name} (download)"
+def marked(name: str, size: str) -> str:
+    """An entry that is fetched when the node runs. ``size`` as in `103 MB`, empty where nobody knows it."""
+    return f"{name} (download, {size})" if size else f"{name} (download)"

@@ -12,12 +12,19 @@ from sa2va_host.errors import InvalidInput
 from sa2va_host.generation import MAX_NEW_TOKENS, Generation
 from sa2va_host.protocol.specification import AUTO, QUANTIZATIONS
 
-from .inputs import OPTIONS, schema
+from .inputs import OPTIONS, fixed_seed, schema
 from .options import Options
 
 NOW, MINUTES, FOR_EVER, SETTING = "unload now", "minutes", "for ever", "as set"
 ATTENTION = (AUTO, "sdpa", "flash_attention_2", "eager")
 DTYPES = (AUTO, "bfloat16", "float16", "float32")
+
+
+_RARER = (
+    *("attention", "dtype", "worker_python", "revision", "trust_remote_code"),
+    *("do_sample", "temperature", "top_p", "seed", "top_k", "min_p", "repetition_penalty"),
+)
+"""Inputs that few workflows change."""
 
 
 class Sa2VAModelOptions(io.ComfyNode):
@@ -40,6 +47,7 @@ class Sa2VAModelOptions(io.ComfyNode):
                 "sampling",
                 "seed",
             ),
+            rarer=_RARER,
             inputs=[
                 io.Combo.Input(
                     "quantization",
@@ -122,7 +130,7 @@ class Sa2VAModelOptions(io.ComfyNode):
                     default=0,
                     min=0,
                     max=(1 << 53) - 1,
-                    control_after_generate=True,
+                    control_after_generate=fixed_seed(),
                     tooltip="The same seed draws the same words. Only with do_sample.",
                 ),
                 *_later_inputs(),

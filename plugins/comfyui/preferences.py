@@ -9,7 +9,7 @@ from pathlib import Path
 import folder_paths
 
 OLD_NAMES = "Sa2VA.OldNames"
-"""Whether the nodes of alexjx/ComfyUI-Sa2VA-XJ are offered, so that its workflows load."""
+"""Whether the nodes of alexjx/ComfyUI-Sa2VA-XJ and adambarbato/ComfyUI-Sa2VA are offered: their workflows load then."""
 
 _log = logging.getLogger(__name__)
 

@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from comfy_api.latest import ui
 
+from .colours import draw
 from .tensors import Pictures, shrink, to_image
 
 if TYPE_CHECKING:
     from sa2va_host.masks.masks import Mask
+    from sa2va_host.media import Picture
 
     from .found_objects import FoundObjects
 
@@ -24,13 +26,10 @@ LONGEST_SIDE = 1024
 
 def overlays(pictures: Pictures, objects: FoundObjects, threshold: float) -> torch.Tensor:
     """IMAGE of at most `MOST` pictures with their objects brought out."""
-    from sa2va_host.masks.masks import overlay
-
     shown = []
     for index in spread(len(pictures)):
         masks = [_small(objects.mask(each, index, threshold)) for each in range(len(objects))]
-        found = masks if any(mask.any() for mask in masks) else []
-        shown.append(overlay(pictures.shrunk(index, LONGEST_SIDE), found))
+        shown.append(draw(pictures.shrunk(index, LONGEST_SIDE), masks))
     return to_image(shown)
 
 
@@ -43,6 +42,11 @@ def show_masks(masks: torch.Tensor, node: Any) -> Any:
     """A MASK `[batch, height, width]` as the ``ui`` of a node's output."""
     shown = [shrink(masks[index].numpy(), LONGEST_SIDE) for index in spread(len(masks))]
     return ui.PreviewMask(torch.from_numpy(np.stack(shown)), cls=node)
+
+
+def show_objects(pictures: Sequence[Picture], node: Any) -> Any:
+    """Painted masks, uint8 RGB `[height, width, 3]`, as the ``ui`` of a node's output."""
+    return ui.PreviewImage(to_image([shrink(each, LONGEST_SIDE) for each in pictures]), cls=node)
 
 
 def spread(count: int) -> Sequence[int]:

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from comfy_api.latest import io
 
-from sa2va_host.errors import InvalidInput
+from sa2va_host.errors import InvalidInput, ModelNotFound, Sa2VAError
 
-from . import preview
+from . import download, model_list, preview
 from .clients import client, latest_model
 from .connections import fingerprint, is_connected
-from .inputs import OBJECTS, options_input, schema
+from .inputs import OBJECTS, UNCONNECTED, one_of, options_input, schema
 from .memory import uses_gpu
 from .options import DEFAULT, Options
 from .tensors import Pictures, no_mask, to_mask, to_probabilities
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from .found_objects import FoundObjects
 
 GUIDED, VITMATTE = "guided filter", "ViTMatte"
+WEIGHTS, WEIGHTS_SIZE = "hustvl/vitmatte-small-composition-1k", "103 MB"
+"""What ViTMatte is on the hub: 25.8 million parameters in float32."""
 _MASKS = 0
 
 
@@ -44,10 +46,10 @@ class Sa2VARefineEdges(io.ComfyNode):
                 io.Image.Input("image", tooltip="The pictures or frames that the masks belong to."),
                 io.Combo.Input(
                     "method",
-                    options=[GUIDED, VITMATTE],
+                    options=[GUIDED, vitmatte_choice()],
                     default=GUIDED,
                     tooltip="The guided filter is fast and needs no model. ViTMatte is a matting model in the worker;"
-                    " it needs hustvl/vitmatte-small-composition-1k.",
+                    " marked 'download', its weights are fetched into the Hugging Face cache when the node runs.",
                 ),
                 io.Int.Input(
                     "radius",
@@ -71,8 +73,18 @@ class Sa2VARefineEdges(io.ComfyNode):
                     " of the preview are made.",
                 )
             ],
+            has_preview=True,
             is_output_node=True,
         )
+
+    @classmethod
+    def validate_inputs(cls, method: str, mask: Any = UNCONNECTED, tracks: Any = UNCONNECTED) -> bool | str:
+        """Tells before anything runs what `execute` would. ViTMatte is accepted with and without its mark, which
+        depends on where a workflow was saved.
+        """
+        if model_list.plain(method) not in (GUIDED, VITMATTE):
+            return f"There is no method {method!r}: choose {GUIDED!r} or {vitmatte_choice()!r}."
+        return one_of(mask=mask, tracks=tracks) or True
 
     @classmethod
     def fingerprint_inputs(cls, **_inputs: Any) -> str:
@@ -109,9 +121,31 @@ class Sa2VARefineEdges(io.ComfyNode):
                 "white_point": white_point,
                 "max_megapixels": max_megapixels,
             }
-            refined = vitmatte(pictures, maps, latest_model(), details, options or DEFAULT)
+            chosen = options or DEFAULT
+            refined = vitmatte(pictures, maps, latest_model(), details, chosen, fetches=method != VITMATTE)
         masks = refined if connected else no_mask(len(whole), whole.size)
         return io.NodeOutput(masks, ui=preview.show_masks(refined, cls))
+
+
+def vitmatte_choice() -> str:
+    """The entry of ViTMatte, marked where its weights are to be fetched. Never raises: the node is to be drawn."""
+    try:
+        return VITMATTE if model_list.is_here(WEIGHTS) else model_list.marked(VITMATTE, WEIGHTS_SIZE)
+    except (Sa2VAError, OSError):
+        return VITMATTE
+
+
+def check_vitmatte() -> None:
+    """Raises `ModelNotFound` where ViTMatte's weights are not on this machine, with what fetches them."""
+    from sa2va_host.models.checkpoints import pull_command
+
+    if model_list.is_here(WEIGHTS):
+        return
+    raise ModelNotFound(
+        f"ViTMatte's weights, {WEIGHTS}, are not on this machine.",
+        advice=f"Choose {vitmatte_choice()!r} as the method of Sa2VA Refine Edges, which fetches them. Or outside of"
+        f" ComfyUI: `{pull_command(WEIGHTS)}`.",
+    )
 
 
 def vitmatte_inputs(erode: str, dilate: str) -> list[Any]:
@@ -158,10 +192,17 @@ def vitmatte(
     model: str,
     details: dict[str, float],
     options: Options,
+    *,
+    fetches: bool = False,
 ) -> torch.Tensor:
-    """A MASK of what ViTMatte makes of probabilities `[height, width]`, one for each picture."""
+    """A MASK of what ViTMatte makes of probabilities `[height, width]`, one for each picture.
+
+    ``fetches``: whether the user chose to have its weights fetched, where they are not here. Raises `ModelNotFound`.
+    """
     with watching(len(pictures), on_gpu=uses_gpu(options.device or "auto")) as watch:
         sa = client(model, options)
+        if fetches and not model_list.is_here(WEIGHTS):
+            download.fetch(WEIGHTS, "", watch)
 
         def frames() -> Iterator[NDArray[np.float32]]:
             for picture, values in zip(pictures, maps, strict=True):
@@ -170,7 +211,11 @@ def vitmatte(
                 ]
                 watch.call_done()
 
-        return to_mask(frames(), len(pictures), pictures.size)
+        try:
+            return to_mask(frames(), len(pictures), pictures.size)
+        except ModelNotFound:
+            check_vitmatte()
+            raise
 
 
 def _guided(

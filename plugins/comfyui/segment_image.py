@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,13 +11,25 @@ from comfy_api.latest import io
 
 from . import model_list, preview
 from .clients import client
+from .colours import cut_out_image, overlay_image
 from .connections import fingerprint, is_connected
 from .found_objects import FoundObjects, each_text, gather
-from .inputs import OBJECTS, lines_of, model_input, options_input, prompt_input, schema, threshold_input
+from .inputs import (
+    OBJECTS,
+    lines_of,
+    max_objects_input,
+    model_input,
+    options_input,
+    problem_of,
+    prompt_input,
+    schema,
+    threshold_input,
+)
 from .memory import uses_gpu
 from .options import DEFAULT, Options
-from .tensors import Pictures, no_mask, to_mask
-from .watch import check_interrupt, watching
+from .result_cache import Answered, ask_once, size_of
+from .tensors import Pictures, no_image, no_mask, to_mask, to_object_batch
+from .watch import answering, check_interrupt, remark, watching
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +37,9 @@ if TYPE_CHECKING:
     from sa2va_host.results import Segmentation
 
 _MASKS, _OBJECT_MASKS, _BOXES, _DETAILS = 1, 2, 3, 4
+_OBJECT_BATCH, _BOUNDING_BOXES, _OVERLAY, _CUT_OUT = 6, 7, 8, 9
+BOUNDING_BOX = getattr(io, "BoundingBox", None) or io.Custom("BOUNDING_BOX")
+"""The type that newer versions of ComfyUI have for boxes."""
 
 
 class Sa2VAImageSegmentation(io.ComfyNode):
@@ -35,13 +51,14 @@ class Sa2VAImageSegmentation(io.ComfyNode):
             "Sa2VAImageSegmentation",
             "Sa2VA Image Segmentation",
             "Finds what you describe in pictures: an answer in words, and masks.",
-            words=("segment", "mask", "SAM2", "prompt", "grounding", "vision language model"),
+            words=("Sa2VA", "segment", "mask", "SAM2", "prompt", "grounding", "vision language model"),
             inputs=[
                 model_input(),
                 io.Image.Input("image", tooltip="One picture, or a batch; each is segmented on its own."),
                 prompt_input("the person"),
                 threshold_input(0.5),
                 options_input(),
+                max_objects_input(),
             ],
             outputs=[
                 io.String.Output("text", display_name="text", tooltip="What the model answered."),
@@ -72,18 +89,23 @@ class Sa2VAImageSegmentation(io.ComfyNode):
                     tooltip="For Sa2VA Masks from Tracks and Sa2VA Refine Edges: another threshold without another"
                     " run.",
                 ),
+                *_later_outputs(),
             ],
+            has_preview=True,
             is_output_node=True,
         )
 
     @classmethod
-    def validate_inputs(cls, model: str) -> bool | str:
-        """Any model is accepted: what is missing is told when it is looked for, with the command that fetches it."""
-        return bool(model) or "Choose a model."
+    def validate_inputs(cls, model: Any, prompt: Any = None) -> bool | str:
+        """Tells before anything runs what `execute` would."""
+        return problem_of(model, prompt) or True
 
     @classmethod
     def fingerprint_inputs(cls, **_inputs: Any) -> str:
-        return fingerprint(_MASKS, _OBJECT_MASKS, _BOXES, _DETAILS)
+        return fingerprint(
+            *(_MASKS, _OBJECT_MASKS, _BOXES, _DETAILS),
+            *(_OBJECT_BATCH, _BOUNDING_BOXES, _OVERLAY, _CUT_OUT),
+        )
 
     @classmethod
     def execute(
@@ -93,10 +115,13 @@ class Sa2VAImageSegmentation(io.ComfyNode):
         prompt: str,
         threshold: float,
         options: Options | None = None,
+        max_objects: int = 0,
     ) -> io.NodeOutput:
         pictures = Pictures(image)
-        objects, text = segment(model, pictures, prompt, options or DEFAULT)
-        found = list(measure(objects, threshold)) if is_connected(_BOXES) or is_connected(_DETAILS) else []
+        everything, text = segment(model, pictures, prompt, options or DEFAULT)
+        objects = limited(everything, max_objects)
+        measured = any(map(is_connected, (_BOXES, _DETAILS, _BOUNDING_BOXES)))
+        found = list(measure(objects, threshold)) if measured else []
         return io.NodeOutput(
             text,
             union_masks(objects, threshold, connected=is_connected(_MASKS)),
@@ -104,6 +129,17 @@ class Sa2VAImageSegmentation(io.ComfyNode):
             [[each["box"] for each in found if each["picture"] == index] for index in range(len(pictures))],
             json.dumps(found, ensure_ascii=False),
             objects,
+            _object_batch(objects, threshold, connected=is_connected(_OBJECT_BATCH)),
+            [
+                [bounding_box(each) for each in found if each["picture"] == index]
+                for index in range(len(pictures))
+            ],
+            overlay_image(pictures, objects, threshold)
+            if is_connected(_OVERLAY)
+            else no_image(len(pictures), pictures.size),
+            cut_out_image(pictures, objects, threshold)
+            if is_connected(_CUT_OUT)
+            else no_image(len(pictures), pictures.size, 4),
             ui=preview.show(pictures, objects, threshold, cls),
         )
 
@@ -112,17 +148,49 @@ def segment(model: str, pictures: Pictures, prompt: str, options: Options) -> tu
     """What each line of the prompt finds in each picture, and the answers in words."""
     lines = lines_of(prompt)
     with watching(len(pictures), on_gpu=uses_gpu(options.device or "auto")) as watch:
-        sa = client(model_list.ensure(model, options, watch), options)
+        name = model_list.ensure(model, options, watch)
+        sa = client(name, options)
+        watch.model = answering(sa, name)
         answers: list[list[Segmentation]] = [[] for _ in lines]
-        for picture in pictures:
-            each = sa.segment_each(
-                picture, lines, generation=options.generation, cancellation=watch.cancellation
+
+        def ask(index: int) -> Answered[list[Segmentation]]:
+            found = sa.segment_each(
+                pictures[index], lines, generation=options.generation, cancellation=watch.cancellation
             )
+            notes = [note for answer in found for note in answer.notes]
+            return Answered(found, size_of(found), notes, found[0].worker)
+
+        question = ("image", *lines)
+        for index in range(len(pictures)):
+            check_interrupt()
+            content, asking = cache(partial(pictures.digest, index)), partial(ask, index)
+            each = ask_once(sa, watch, question, options.generation, content, asking)
             for answer, found in zip(each, answers, strict=True):
                 found.append(answer)
-                watch.note(answer.notes)
             watch.call_done()
-    return gather(lines, answers), "\n".join(each_text(lines, answers))
+        text = watch.answer = "\n".join(each_text(lines, answers))
+    return gather(lines, answers), text
+
+
+def limited(objects: FoundObjects, most: int) -> FoundObjects:
+    """The objects that ``max_objects`` keeps. The node says when some were left out."""
+    kept = objects.first(most)
+    if len(kept) < len(objects):
+        remark(f"Of {len(objects)} objects max_objects keeps {len(kept)}, in the order of the answer.")
+    return kept
+
+
+def bounding_box(found: dict[str, Any]) -> dict[str, Any]:
+    """What `measure` says of an object, as ComfyUI's BOUNDING_BOX has it."""
+    x0, y0, x1, y1 = found["box"]
+    return {
+        "x": x0,
+        "y": y0,
+        "width": x1 - x0,
+        "height": y1 - y0,
+        "label": found["object"],
+        "score": found["score"],
+    }
 
 
 def union_masks(objects: FoundObjects, threshold: float, *, connected: bool) -> torch.Tensor:
@@ -165,3 +233,40 @@ def measure(objects: FoundObjects, threshold: float) -> Iterator[dict[str, Any]]
                 "score": round(mean_inside(objects.probability(index, frame), mask), 4),
                 "area": int(mask.sum()),
             }
+
+
+def _object_batch(objects: FoundObjects, threshold: float, *, connected: bool) -> torch.Tensor:
+    count = len(objects) * objects.frames
+    if not connected:
+        return no_mask(count, objects.size)
+    return to_object_batch(
+        lambda index, frame: objects.mask(index, frame, threshold), len(objects), objects.frames, objects.size
+    )
+
+
+def _later_outputs() -> list[Any]:
+    """They came later than the others, so that links of saved workflows keep their places."""
+    return [
+        io.Mask.Output(
+            "object_mask_batch",
+            display_name="object mask batch",
+            tooltip="One batch [objects, height, width] of all objects; of several pictures all objects of the first,"
+            " then all of the second one. Made only if it is connected.",
+        ),
+        BOUNDING_BOX.Output(
+            "bounding_boxes",
+            display_name="bounding boxes",
+            tooltip="The same as boxes for ComfyUI's own nodes: for each picture a list of x, y, width, height, label"
+            " and score.",
+        ),
+        io.Image.Output(
+            "overlay",
+            display_name="overlay",
+            tooltip="The pictures with each object outlined in its colour. Made only if it is connected.",
+        ),
+        io.Image.Output(
+            "cut_out",
+            display_name="cut-out",
+            tooltip="RGBA: what was found, with the rest transparent (alpha 0). Made only if it is connected.",
+        ),
+    ]

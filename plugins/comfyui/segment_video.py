@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -19,14 +20,31 @@ from . import model_list
 from .clients import client
 from .connections import fingerprint, is_connected
 from .found_objects import FoundObjects, each_text, gather
-from .inputs import OBJECTS, lines_of, model_input, options_input, prompt_input, schema, threshold_input
+from .inputs import (
+    OBJECTS,
+    UNCONNECTED,
+    lines_of,
+    max_objects_input,
+    model_input,
+    one_of,
+    options_input,
+    problem_of,
+    prompt_input,
+    schema,
+    threshold_input,
+)
 from .memory import uses_gpu
 from .options import DEFAULT, Options
-from .segment_image import union_masks
-from .video_frames import VideoFrames, frames_of
-from .watch import watching
+from .result_cache import Answered, ask_once, size_of
+from .segment_image import limited, union_masks
+from .tensors import no_image
+from .video_frames import VideoFrames, content_of, frames_of
+from .video_preview import LivePreview, Look, overlay_image, overlay_video, show
+from .watch import Watch, answering, watching
 
 if TYPE_CHECKING:
+    from sa2va_host import Sa2VA
+    from sa2va_host.generation import Generation
     from sa2va_host.video.stream import WhichFrames
     from sa2va_host.video.tracked_frame import TrackedFrame
     from sa2va_host.video.tracks import Track
@@ -35,7 +53,7 @@ if TYPE_CHECKING:
 
 FIRST, UNIFORM = "first", "uniform"
 NEVER, EVERY, CUTS = "never", "every", "cuts"
-_MASKS = 1
+_MASKS, _OVERLAY, _OVERLAY_VIDEO = 1, 3, 4
 
 
 @dataclass(frozen=True)
@@ -56,7 +74,7 @@ class Sa2VAVideoSegmentation(io.ComfyNode):
             "Sa2VAVideoSegmentation",
             "Sa2VA Video Segmentation",
             "Finds what you describe in a video and follows it through all frames.",
-            words=("segment", "mask", "track", "SAM2", "video", "rotoscope", "key frames", "cuts"),
+            words=("Sa2VA", "segment", "mask", "track", "SAM2", "video", "rotoscope", "key frames", "cuts"),
             inputs=[
                 model_input(),
                 prompt_input("the person"),
@@ -79,6 +97,8 @@ class Sa2VAVideoSegmentation(io.ComfyNode):
                 ),
                 options_input(),
                 *_following_inputs(),
+                *_preview_inputs(),
+                max_objects_input(),
             ],
             outputs=[
                 io.String.Output(
@@ -96,21 +116,39 @@ class Sa2VAVideoSegmentation(io.ComfyNode):
                     display_name="tracks",
                     tooltip="For Sa2VA Masks from Tracks and Sa2VA Refine Edges: single objects, another threshold.",
                 ),
+                io.Image.Output(
+                    "overlay",
+                    display_name="overlay",
+                    tooltip="All frames with each object in its colour. Takes memory as every IMAGE of a video does;"
+                    " overlay video does not. Made only if it is connected.",
+                ),
+                io.Video.Output(
+                    "overlay_video",
+                    display_name="overlay video",
+                    tooltip="The same as a VIDEO without sound, for Save Video. Made only if it is connected.",
+                ),
             ],
+            has_preview=True,
         )
 
     @classmethod
     def validate_inputs(
-        cls, model: str, key_frame_sampling: str = FIRST, ask_again: str = NEVER
+        cls,
+        model: Any,
+        prompt: Any = None,
+        frames: Any = UNCONNECTED,
+        video: Any = UNCONNECTED,
+        key_frame_sampling: Any = FIRST,
+        ask_again: Any = NEVER,
     ) -> bool | str:
-        """Any model is accepted, as in Sa2VA Image Segmentation."""
-        if key_frame_sampling == UNIFORM and ask_again != NEVER:
+        """Tells before anything is decoded what `execute` would. A link is None: nothing is known of it yet."""
+        if key_frame_sampling == UNIFORM and ask_again not in (None, NEVER):
             return "A model that is asked again sees the first frames of each part: set key_frame_sampling to first."
-        return bool(model) or "Choose a model."
+        return problem_of(model, prompt) or one_of(frames=frames, video=video) or True
 
     @classmethod
     def fingerprint_inputs(cls, **_inputs: Any) -> str:
-        return fingerprint(_MASKS)
+        return fingerprint(_MASKS, _OVERLAY, _OVERLAY_VIDEO)
 
     @classmethod
     def execute(
@@ -126,38 +164,76 @@ class Sa2VAVideoSegmentation(io.ComfyNode):
         condition_on: ConditionOn = "vectors",
         ask_again: str = NEVER,
         ask_again_every: int = 100,
+        preview_opacity: float = 0.4,
+        preview_fps: float = 0.0,
+        max_objects: int = 0,
     ) -> io.NodeOutput:
         following = Following(
             KeyFrames(key_frame_sampling, key_frames),
             condition_on,
             f"{EVERY}:{ask_again_every}" if ask_again == EVERY else ask_again,
         )
-        tracks, text = track(model, frames_of(frames, video), prompt, following, options or DEFAULT)
-        return io.NodeOutput(text, union_masks(tracks, threshold, connected=is_connected(_MASKS)), tracks)
+        look = Look(threshold, preview_opacity, preview_fps, max_objects)
+        source = frames_of(frames, video)
+        everything, text = track(model, source, prompt, following, options or DEFAULT, LivePreview(look))
+        tracks = limited(everything, max_objects)
+        return io.NodeOutput(
+            text,
+            union_masks(tracks, threshold, connected=is_connected(_MASKS)),
+            tracks,
+            overlay_image(source, tracks, look)
+            if is_connected(_OVERLAY)
+            else no_image(tracks.frames, tracks.size),
+            overlay_video(source, tracks, look) if is_connected(_OVERLAY_VIDEO) else None,
+            ui=show(source, tracks, look),
+        )
 
 
 def track(
-    model: str, frames: Pictures | VideoFrames, prompt: str, following: Following, options: Options
+    model: str,
+    frames: Pictures | VideoFrames,
+    prompt: str,
+    following: Following,
+    options: Options,
+    preview: LivePreview | None = None,
 ) -> tuple[FoundObjects, str]:
     """What each line of the prompt finds and follows, and the answers in words. No frame of a file is kept."""
     lines = lines_of(prompt)
+    seen = preview or LivePreview()
     with watching(on_gpu=uses_gpu(options.device or "auto")) as watch:
-        sa = client(model_list.ensure(model, options, watch), options)
-        key_frames, count = _key_frames(frames, following.key_frames)
-        with sa.track(
-            frames,
-            lines,
-            key_frames,
-            frame_count=count,
-            condition_on=following.condition_on,
-            ask_again=following.ask_again,
-            generation=options.generation,
-            cancellation=watch.cancellation,
-        ) as running:
-            tracked = list(running)
-            together = _together(tracked) if tracked else _nothing(running, frames)
-            watch.note(running.notes)
-        said = tracked[0].answers if tracked else running.answers
+        name = model_list.ensure(model, options, watch)
+        sa = client(name, options)
+        watch.model = answering(sa, name)
+        question = ("video", following, *lines)
+        ask = partial(_follow, sa, watch, frames, lines, following, options.generation, seen)
+        tracks, watch.answer = ask_once(sa, watch, question, options.generation, content_of(frames), ask)
+        return tracks, watch.answer
+
+
+def _follow(
+    sa: Sa2VA,
+    watch: Watch,
+    frames: Pictures | VideoFrames,
+    lines: list[str],
+    following: Following,
+    generation: Generation,
+    seen: LivePreview,
+) -> Answered[tuple[FoundObjects, str]]:
+    key_frames, count = _key_frames(frames, following.key_frames)
+    with sa.track(
+        seen.reading(frames),
+        lines,
+        key_frames,
+        frame_count=count,
+        condition_on=following.condition_on,
+        ask_again=following.ask_again,
+        generation=generation,
+        cancellation=watch.cancellation,
+    ) as running:
+        tracked = list(seen.tracking(running, count))
+        together = _together(tracked) if tracked else _nothing(running, frames)
+        notes, worker = running.notes, running.worker
+    said = tracked[0].answers if tracked else running.answers
     ends = accumulate(each.objects for each in said)
     answers = [
         [
@@ -169,7 +245,8 @@ def track(
         ]
         for index, (each, end) in enumerate(zip(said, ends, strict=True))
     ]
-    return gather(lines, answers), "\n".join(each_text(lines, answers))
+    tracks, text = gather(lines, answers), "\n".join(each_text(lines, answers))
+    return Answered((tracks, text), size_of([tracks.answer]) + len(text.encode()), notes, worker)
 
 
 def _following_inputs() -> list[Any]:
@@ -210,11 +287,36 @@ def _following_inputs() -> list[Any]:
     ]
 
 
+def _preview_inputs() -> list[Any]:
+    """They came later still."""
+    return [
+        io.Float.Input(
+            "preview_opacity",
+            default=0.4,
+            min=0.0,
+            max=1.0,
+            step=0.05,
+            optional=True,
+            tooltip="How strongly its colour fills an object in the preview and in the overlays; 0 leaves an outline.",
+        ),
+        io.Float.Input(
+            "preview_fps",
+            default=0.0,
+            min=0.0,
+            max=240.0,
+            step=1.0,
+            optional=True,
+            tooltip="Frames a second of the preview and of overlay video; 0 takes the video's own (24 for frames)."
+            " The preview has at most 240 frames of 512 pixels, spread over the whole video.",
+        ),
+    ]
+
+
 def _key_frames(frames: Pictures | VideoFrames, wanted: KeyFrames) -> tuple[WhichFrames, int | None]:
     """What `Sa2VA.track` is told of the key frames, and how many frames it may expect."""
     words = f"{wanted.kind}:{wanted.count}"
     if not isinstance(frames, VideoFrames):
-        return words, None
+        return words, len(frames)
     if wanted.kind == FIRST:
         return words, frames.promised
     count = frames.count()

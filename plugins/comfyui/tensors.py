@@ -4,12 +4,16 @@ device; a MASK float32 `[batch, height, width]`, 0..1.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from sa2va_host import resizing
 from sa2va_host.errors import InvalidInput
 
 from .watch import check_interrupt
@@ -18,6 +22,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sa2va_host.media import Picture
+
+
+_HASHING = 4
+"""Threads at most that read images for their digests: memory is not faster for more."""
 
 
 class Pictures(Sequence["Picture"]):
@@ -52,9 +60,38 @@ class Pictures(Sequence["Picture"]):
             raise IndexError(index)
         return _to_picture(self._values(index))
 
+    def digest(self, index: int) -> bytes:
+        """Names the content of the one at this place (20 bytes): the same for the same values and shape."""
+        values = self._values(index).contiguous()
+        # The fastest hash of hashlib: CPUs have instructions for it. Nobody gains from a collision here.
+        digest = hashlib.sha1(repr(tuple(values.shape)).encode(), usedforsecurity=False)
+        digest.update(values.numpy().data)
+        return digest.digest()
+
+    def digests(self) -> tuple[bytes, ...]:
+        """The same of all. An interrupt ends it between two."""
+
+        def digest(index: int) -> bytes:
+            check_interrupt()
+            return self.digest(index)
+
+        with ThreadPoolExecutor(min(_HASHING, len(self), os.cpu_count() or 1)) as threads:
+            return tuple(threads.map(digest, range(len(self))))
+
     def shrunk(self, index: int, longest: int) -> Picture:
         """The one at this place, at most so many pixels long: each the mean of those that it stands for."""
         return _to_picture(torch.from_numpy(shrink(self._values(index).numpy(), longest)))
+
+    def cut_out(self, index: int, mask: torch.Tensor) -> torch.Tensor:
+        """float32 RGBA `[height, width, 4]`, 0..1, of the one at this place under a MASK `[height, width]`.
+
+        Alpha is the mask, times the picture's own alpha where it has one; colours are 0 where alpha is.
+        """
+        values = torch.nan_to_num(self._values(index)).clamp(0.0, 1.0)
+        own = values[..., 3] if values.shape[2] == 4 else 1.0
+        alpha = mask * own
+        colours = values[..., :3].expand(*self.size, 3) * (alpha > 0)[..., None]
+        return torch.cat((colours, alpha[..., None]), dim=2)
 
     def _values(self, index: int) -> torch.Tensor:
         return self._batch[index].detach().to("cpu", torch.float32)
@@ -65,12 +102,7 @@ def shrink(values: NDArray[Any], longest: int) -> NDArray[Any]:
     height, width = values.shape[:2]
     if max(height, width) <= longest:
         return values
-    import cv2
-
-    scale = longest / max(height, width)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = cv2.resize(values, size, interpolation=cv2.INTER_AREA)
-    return small.reshape(*small.shape[:2], *values.shape[2:])  # OpenCV drops a single channel
+    return resizing.shrink(values, resizing.longest_side(height, width, longest))
 
 
 def to_image(pictures: Sequence[Picture]) -> torch.Tensor:
@@ -89,6 +121,31 @@ def to_mask(frames: Iterator[NDArray[Any]], count: int, size: tuple[int, int]) -
         check_interrupt()
         target.copy_(torch.from_numpy(frame))
     return result
+
+
+def to_object_batch(
+    make: Callable[[int, int], NDArray[Any]], objects: int, frames: int, size: tuple[int, int]
+) -> torch.Tensor:
+    """A MASK `[frames * objects, height, width]`: all objects of the first frame, then all of the second one.
+
+    ``make`` gives a mask by object and frame.
+    """
+    each = (make(index, frame) for frame in range(frames) for index in range(objects))
+    return to_mask(each, frames * objects, size)
+
+
+def fill_image(frames: Iterator[NDArray[Any]], shape: tuple[int, int, int, int]) -> torch.Tensor:
+    """Pictures uint8 `[height, width, channels]`, one after the other as in `to_mask`, as an IMAGE of this shape."""
+    result = torch.empty(shape, dtype=torch.float32)
+    for target, frame in zip(result, frames, strict=True):
+        check_interrupt()
+        torch.div(torch.from_numpy(np.ascontiguousarray(frame)), 255.0, out=target)
+    return result
+
+
+def no_image(count: int, size: tuple[int, int], channels: int = 3) -> torch.Tensor:
+    """A black IMAGE that takes no memory, as `no_mask`."""
+    return torch.zeros(1).expand(count, *size, channels)
 
 
 def no_mask(count: int, size: tuple[int, int]) -> torch.Tensor:

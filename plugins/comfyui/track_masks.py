@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, get_args
@@ -14,17 +14,21 @@ from sa2va_host.masks.refine import combine
 from sa2va_host.masks.refinement import LARGEST_RADIUS, Combination, Refinement
 
 from . import preview
+from .colours import paint
 from .connections import fingerprint, is_connected
 from .inputs import OBJECTS, schema, threshold_input
-from .tensors import no_mask, to_mask
+from .tensors import no_mask, to_mask, to_object_batch
+from .watch import check_interrupt
 
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from sa2va_host.media import Picture
+
     from .found_objects import FoundObjects
 
-_MASKS, _OBJECT_MASKS, _SOFT = 0, 1, 2
+_MASKS, _OBJECT_MASKS, _SOFT, _OBJECT_BATCH = 0, 1, 2, 3
 
 
 class Sa2VAMasksFromTracks(io.ComfyNode):
@@ -87,13 +91,20 @@ class Sa2VAMasksFromTracks(io.ComfyNode):
                     tooltip="Probabilities 0..1 of the objects combined, not cut at the threshold. Made only if it is"
                     " connected.",
                 ),
+                io.Mask.Output(
+                    "object_mask_batch",
+                    display_name="object mask batch",
+                    tooltip="One batch of all objects: those of the first frame, then those of the second one. Made"
+                    " only if it is connected.",
+                ),
             ],
+            has_preview=True,
             is_output_node=True,
         )
 
     @classmethod
     def fingerprint_inputs(cls, **_inputs: Any) -> str:
-        return fingerprint(_MASKS, _OBJECT_MASKS, _SOFT)
+        return fingerprint(_MASKS, _OBJECT_MASKS, _SOFT, _OBJECT_BATCH)
 
     @classmethod
     def execute(
@@ -114,13 +125,12 @@ class Sa2VAMasksFromTracks(io.ComfyNode):
             Refinement(fill_holes=fill_holes, smallest_area=smallest_area, grow=grow),
             invert,
         )
-        connected = is_connected(_MASKS)
-        masks = wanted.combined(range(tracks.frames) if connected else preview.spread(tracks.frames))
         return io.NodeOutput(
-            masks if connected else wanted.nothing(),
+            wanted.combined() if is_connected(_MASKS) else wanted.nothing(),
             wanted.each_object() if is_connected(_OBJECT_MASKS) else [wanted.nothing()],
             wanted.soft() if is_connected(_SOFT) else wanted.nothing(),
-            ui=preview.show_masks(masks, cls),
+            wanted.object_batch() if is_connected(_OBJECT_BATCH) else wanted.nothing(len(wanted.objects)),
+            ui=preview.show_objects([wanted.painted(frame) for frame in preview.spread(tracks.frames)], cls),
         )
 
 
@@ -134,9 +144,25 @@ class Wanted:
     refinement: Refinement
     invert: bool
 
-    def combined(self, frames: Sequence[int]) -> torch.Tensor:
-        """MASK `[frames, height, width]` of all objects in these frames."""
-        return self._each_frame(lambda frame: combine(self._masks(frame), self.combination), frames)
+    def combined(self) -> torch.Tensor:
+        """MASK `[frames, height, width]` of all objects."""
+        return self._each_frame(lambda frame: combine(self._masks(frame), self.combination))
+
+    def object_batch(self) -> torch.Tensor:
+        """MASK `[frames * objects, height, width]`, as `tensors.to_object_batch` orders them."""
+        return to_object_batch(
+            lambda index, frame: self._mask(index, frame) ^ self.invert,
+            len(self.objects),
+            self.objects.frames,
+            self.objects.size,
+        )
+
+    def painted(self, frame: int) -> Picture:
+        """The mask of a frame in the colours of its objects, as `colours.paint` has it."""
+        check_interrupt()
+        each = self._masks(frame)
+        places = [self.objects.place(index) for index in range(len(self.objects))]
+        return paint(combine(each, self.combination) ^ self.invert, each, places)
 
     def each_object(self) -> list[torch.Tensor]:
         """A MASK of all frames for each object."""
@@ -146,9 +172,9 @@ class Wanted:
         """The same as `combined`, with the refined probabilities that it is cut from."""
         return self._each_frame(lambda frame: combine(self._probabilities(frame), self.combination))
 
-    def nothing(self) -> torch.Tensor:
-        """A MASK of that shape without memory."""
-        return no_mask(self.objects.frames, self.objects.size)
+    def nothing(self, each: int = 1) -> torch.Tensor:
+        """A MASK of so many for each frame, without memory."""
+        return no_mask(self.objects.frames * each, self.objects.size)
 
     def _mask(self, index: int, frame: int) -> NDArray[np.bool_]:
         return self.objects.mask(index, frame, self.threshold, self.refinement)
@@ -166,10 +192,7 @@ class Wanted:
             ]
         )
 
-    def _each_frame(
-        self, make: Callable[[int], NDArray[Any]], frames: Sequence[int] | None = None
-    ) -> torch.Tensor:
-        wanted = range(self.objects.frames) if frames is None else frames
-        made = (make(frame) for frame in wanted)
+    def _each_frame(self, make: Callable[[int], NDArray[Any]]) -> torch.Tensor:
+        made = (make(frame) for frame in range(self.objects.frames))
         each = (1 - mask.astype(np.float32) for mask in made) if self.invert else made
-        return to_mask(each, len(wanted), self.objects.size)
+        return to_mask(each, self.objects.frames, self.objects.size)

@@ -6,7 +6,11 @@ something else than it does (a crop, a trim that this version does not tell).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+import hashlib
+import io
+import os
+from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +23,8 @@ from sa2va_host.video.footage import open_upload
 from .tensors import Pictures
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
     from av import VideoFrame
     from av.container import InputContainer
 
@@ -48,6 +54,30 @@ class VideoFrames:
             whole = stream.frames and not start and not duration
             return int(stream.frames if whole else round(self._video.get_duration() * stream.average_rate))
 
+    def identity(self) -> Hashable | None:
+        """Names what is decoded: the file as it is on disk now, or the content of one in memory, and the part of it.
+        None for a stream of which nobody can tell.
+        """
+        source = self._video.get_stream_source()
+        if isinstance(source, io.BytesIO):
+            content = hashlib.sha1(source.getbuffer(), usedforsecurity=False).digest()
+            return content, _window(self._video)
+        try:
+            path = os.path.realpath(source)
+            about = Path(path).stat()
+        except (OSError, TypeError, ValueError):
+            return None
+        times = about.st_mtime_ns, about.st_ctime_ns
+        return path, about.st_dev, about.st_ino, about.st_size, times, _window(self._video)
+
+    @property
+    def rate(self) -> Fraction | None:
+        """Frames a second as the file says; None where it says nothing."""
+        import av
+
+        with av.open(self._video.get_stream_source(), mode="r") as container:
+            return container.streams.video[0].average_rate or None
+
     def count(self) -> int:
         """How many there are. Decodes them all, and keeps none."""
         return sum(1 for _ in _decode(self._video))
@@ -56,11 +86,16 @@ class VideoFrames:
 def frames_of(images: Any, video: Any) -> Pictures | VideoFrames:
     """The frames of whichever is connected. Raises `InvalidInput` unless it is one of them."""
     if (images is None) == (video is None):
-        both = "Both frames and a video are" if video is not None else "Neither frames nor a video is"
+        both = "Both frames and video are" if video is not None else "Neither frames nor video is"
         raise InvalidInput(f"{both} connected.", advice="Connect one of them.")
     if images is not None:
         return Pictures(images)
     return VideoFrames(video) if _is_streamable(video) else Pictures(video.get_components().images)
+
+
+def content_of(frames: Pictures | VideoFrames) -> Callable[[], Hashable | None]:
+    """Tells what the frames are: a file may change while it is read, a batch does not."""
+    return frames.identity if isinstance(frames, VideoFrames) else functools.cache(frames.digests)
 
 
 def _is_streamable(video: Any) -> bool:

@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import comfy.model_management
 import comfy.utils
@@ -19,16 +20,24 @@ from comfy_execution.utils import get_executing_context
 from sa2va_host.cancellation import Cancellation
 from sa2va_host.errors import Cancelled
 from sa2va_host.events import Event, Progress
+from sa2va_host.protocol.specification import AUTO
 
 from .memory import make_room
 
+if TYPE_CHECKING:
+    from sa2va_host import Sa2VA
+
 INTERRUPT_EVERY = 0.1
 """Seconds between two looks at the Interrupt button."""
+LONGEST_ANSWER = 400
+"""Characters of an answer that stay on a node; its output has all."""
 _TEXT_EVERY = 0.1
 """Seconds between two messages to the browser."""
 _LOADING = ("starting", "loading")
 
 _log = logging.getLogger(__name__)
+_said: dict[str, str] = {}
+"""The words that stand on each node."""
 _current: contextvars.ContextVar[Watch | None] = contextvars.ContextVar("sa2va_watch", default=None)
 
 
@@ -44,7 +53,12 @@ class Watch:
         self._node = _node_id()
         self._begun = time.monotonic()
         self._phase, self._spoken = "", 0.0
+        self._earlier = 0
         self.notes: list[str] = []
+        self.model = ""
+        """Who answers, as the node names it at the end."""
+        self.answer = ""
+        """What is shown of the answer at the end."""
 
     def call_done(self) -> None:
         """One of the calls has its answer."""
@@ -55,6 +69,20 @@ class Watch:
         """What there is to know about an answer, which the node shows at the end, each sentence once."""
         self.notes += [sentence for sentence in dict.fromkeys(sentences) if sentence not in self.notes]
 
+    def answered_earlier(self, notes: Iterable[str]) -> None:
+        """One of the calls was not made: its answer is an earlier one, which had these notes."""
+        self._earlier += 1
+        self.note(notes)
+
+    def summary(self) -> str:
+        """`ByteDance/Sa2VA-4B: 3.2 s`, and which answers are earlier ones."""
+        parts = [f"{time.monotonic() - self._begun:.1f} s"]
+        if self._earlier and self._calls == 1:
+            parts.append("the earlier answer")
+        elif self._earlier:
+            parts.append(f"{self._earlier} of {self._calls} answers are earlier ones")
+        return (f"{self.model}: " if self.model else "") + ", ".join(parts)
+
     def event(self, event: Event) -> None:
         """Show what the worker says."""
         if not isinstance(event, Progress):
@@ -62,13 +90,15 @@ class Watch:
         if event.phase in _LOADING and self._needs_room:
             self._needs_room = False
             make_room()
-        if event.total and (self._calls == 1 or event.phase in _LOADING):
+        if event.total and (self._calls == 1 or event.phase in (*_LOADING, "downloading")):
             self._bar.update_absolute(event.done, event.total)
         self._say(event)
 
     def finish(self) -> None:
-        """All calls have their answers: the last phase does not stay on the node, the notes do."""
-        _send_text("\n".join([f"{time.monotonic() - self._begun:.1f} s", *self.notes]), self._node)
+        """All calls have their answers: the last phase does not stay on the node, the answer and the notes do."""
+        # Front ends show two lines and scroll the rest: who answered and how the answer begins is in these.
+        lines = [self.summary(), shorten(self.answer), *self.notes]
+        _send_text("\n".join(filter(None, lines)), self._node)
         for sentence in self.notes:
             _log.warning("%s", sentence)
 
@@ -116,12 +146,32 @@ def deliver(event: Event) -> None:
         watch.event(event)
 
 
+def answering(sa: Sa2VA, named: str) -> str:
+    """The model that answers: the one that the user named, or what `auto` became, with what to beware of."""
+    name = sa.choice.model if named == AUTO else named
+    return f"{name}, which knows drawn shapes only" if sa.choice.fallback else name
+
+
+def shorten(text: str) -> str:
+    """An answer as far as a node has room for it."""
+    text = text.strip()
+    return text if len(text) <= LONGEST_ANSWER else text[: LONGEST_ANSWER - 2].rstrip() + " …"
+
+
+def remark(sentence: str) -> None:
+    """Add what there is to know about a result to the words on the node that is executed now, and to the log."""
+    node = _node_id()
+    _log.warning("%s", sentence)
+    _send_text("\n".join(filter(None, [_said.get(node, ""), sentence])), node)
+
+
 def describe(event: Progress) -> str:
-    """`loading 1.2 of 9.3 GB`, `tracking 12 of 500 frames`, `generating 20 tokens`."""
+    """`loading 1.2 of 9.3 GB`, `downloading 52 of 103 MB`, `tracking 12 of 500 frames`, `generating 20 tokens`."""
     done, total = str(event.done), str(event.total)
     unit = event.unit.removesuffix("s") if event.done == 1 and not event.total else event.unit
     if unit == "bytes":
-        done, total, unit = f"{event.done / 1e9:.1f}", f"{(event.total or 0) / 1e9:.1f}", "GB"
+        unit, scale, digits = ("GB", 1e9, 1) if (event.total or event.done) >= 1e9 else ("MB", 1e6, 0)
+        done, total = (f"{size / scale:.{digits}f}" for size in (event.done, event.total or 0))
     if event.total:
         return f"{event.phase} {done} of {total} {unit}".rstrip()
     return f"{event.phase} {done} {unit}".rstrip() if event.done else event.phase
@@ -143,6 +193,7 @@ def _send_text(text: str, node: str) -> None:
     """Words below the node's bar, where this ComfyUI can show them."""
     if not node:
         return
+    _said[node] = text
     try:
         from server import PromptServer
 

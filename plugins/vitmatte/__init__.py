@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sa2va_host.errors import ConfigError
-from sa2va_host.machine.commands import setup_command
+from sa2va_host.machine.commands import sa2va_command
 from sa2va_host.plugins.hookspecs import MaskProcessor, Process, hookimpl
 
 
@@ -35,6 +35,6 @@ def _make(device: str) -> Process:
         from .matte import VitMatte
     except ImportError as error:
         raise ConfigError(
-            f"ViTMatte cannot run in this worker: {error}.", advice=f"Run: {setup_command()}"
+            f"ViTMatte cannot run in this worker: {error}.", advice=f"Run: {sa2va_command('setup')}"
         ) from error
     return VitMatte(device)

@@ -11,7 +11,6 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -19,6 +18,9 @@ from transformers import VitMatteForImageMatting
 from transformers.utils.constants import IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_STD
 
 from sa2va_host.errors import InvalidInput, ModelLoadFailed
+from sa2va_host.extras import has_opencv
+from sa2va_host.masks.masks import near
+from sa2va_host.resizing import bilinear, nearest, shrink
 
 _STRIDE = 32
 """Sides are padded to a multiple of this, as ViTMatte's own preprocessing does."""
@@ -48,13 +50,11 @@ class VitMatte:
         self._load(str(options["model"]))
         height, width = probability.shape
         scale = min(1.0, math.sqrt(numbers["max_megapixels"] * 1e6 / (height * width)))
-        size = max(1, round(width * scale)), max(1, round(height * scale))
+        size = max(1, round(height * scale)), max(1, round(width * scale))
         trimap = make_trimap(probability, int(numbers["erode"]), int(numbers["dilate"]))
-        marks = np.asarray(cv2.resize(trimap, size, interpolation=cv2.INTER_NEAREST), np.uint8)
-        pixels = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
-        alpha = self._matte(pixels, marks)
+        alpha = self._matte(shrink(picture, size), nearest(trimap, size))
         if scale < 1:
-            alpha = np.asarray(cv2.resize(alpha, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
+            alpha = bilinear(alpha, (height, width))
         black, white = numbers["black_point"], numbers["white_point"]
         alpha = np.clip((alpha - black) / (white - black), 0.0, 1.0).astype(np.float32)
         known = trimap != 128
@@ -98,13 +98,22 @@ def make_trimap(probability: NDArray[np.float32], erode: int, dilate: int) -> ND
 
     ``erode`` and ``dilate`` are the sides in pixels of the squares that it is eroded and dilated with.
     """
-    mask = (probability > 0.5).astype(np.uint8)
-    inside = cv2.erode(mask, np.ones((erode, erode), np.uint8), iterations=_ROUNDS)
-    outside = cv2.dilate(mask, np.ones((dilate, dilate), np.uint8), iterations=_ROUNDS)
+    mask = probability > 0.5
     trimap = np.full(mask.shape, 128, np.uint8)
-    trimap[inside == 1] = 255
-    trimap[outside == 0] = 0
+    trimap[~_dilated(~mask, erode)] = 255
+    trimap[~_dilated(mask, dilate)] = 0
     return trimap
+
+
+def _dilated(mask: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
+    """A mask after all rounds of dilation with a square, beyond whose borders there is nothing."""
+    if not has_opencv():
+        before = side // 2
+        return near(mask, before * _ROUNDS, (side - 1 - before) * _ROUNDS)
+    import cv2
+
+    square = np.ones((side, side), np.uint8)
+    return np.asarray(cv2.dilate(mask.astype(np.uint8), square, iterations=_ROUNDS), np.bool_)
 
 
 def _check(numbers: Mapping[str, float]) -> None:

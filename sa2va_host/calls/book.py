@@ -48,6 +48,11 @@ class CallBook:
                 )
             self._count += 1
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody holds room."""
+        return self._count == 0
+
     def release(self) -> None:
         with self._lock:
             self._count -= 1

@@ -16,6 +16,7 @@ import msgspec
 
 from sa2va_host.errors import DeadlineExceeded, WorkerDied
 from sa2va_host.events import Event, LogLine, Progress, TextPiece
+from sa2va_host.machine.commands import sa2va_command
 from sa2va_host.protocol import arrays, wire
 from sa2va_host.timings import TOTAL
 
@@ -159,7 +160,9 @@ class Call:
         now = time.monotonic()
         if not died and self.put_off(now, patience) < now:
             late = f"Workers were unloaded for {patience:g} s before they began the call."
-            return WorkerDied(late, advice="See `sa2va ps` for who takes turns here.", reason="ending")
+            return WorkerDied(
+                late, advice=f"See `{sa2va_command('ps')}` for who takes turns here.", reason="ending"
+            )
         return None
 
     def late(self, *, sent: bool) -> DeadlineExceeded:
@@ -168,7 +171,7 @@ class Call:
         return late(
             self.timeout,
             f"in phase {self.phase!r}" if sent else "while it waited for a worker",
-            "Raise timeout, or look at `sa2va ps`.",
+            f"Raise timeout, or look at `{sa2va_command('ps')}`.",
         )
 
     def tell(self, note: Note) -> None:

@@ -86,6 +86,11 @@ class Link:
         self._book.reserve()
         return Room(self, self._book)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no call is open, and none has room."""
+        return self._book.is_empty
+
     def submit(self, call: Call) -> None:
         """Begin a call; through `Room`, which counted it."""
         self._book.enter(call)

@@ -21,6 +21,7 @@ from sa2va_host.config import Settings, checked_timeout
 from sa2va_host.errors import Cancelled, OutOfMemory, Sa2VAError
 from sa2va_host.events import Event
 from sa2va_host.lifecycle.workers import run_directory
+from sa2va_host.models.choice import refreshed
 from sa2va_host.protocol.specification import Specification
 
 if TYPE_CHECKING:
@@ -51,7 +52,9 @@ class Session:
         command: Sequence[str] | None = None,
         notes: Sequence[str] = (),
     ) -> None:
-        """``notes`` stand before those of every outcome."""
+        """``notes`` stand before those of every outcome. ``specification`` is looked at again for each call: a
+        checkpoint that was replaced meanwhile is another one, and has a worker of its own.
+        """
         self._notes = tuple(notes)
         self._specification = specification
         self._settings = settings
@@ -62,26 +65,41 @@ class Session:
         self._link_pid = 0
         self._closed = False
         self._finalizer: weakref.finalize[Any, Any] | None = None
+        self._left: list[tuple[Link, weakref.finalize[Any, Any]]] = []
+        """Links whose checkpoint was replaced, while they still have calls; and what closes them."""
+        self._earlier: list[Specification] = []
+        """What was asked for before a checkpoint was replaced."""
 
     def close(self) -> None:
         """Open calls end as `Cancelled`, later ones too, and one that is just connecting; idempotent."""
         with self._lock:  # a link that is being made is waited for: nobody else would close it
             self._closed = True
-            finalizer = self._finalizer
-        if finalizer is not None:
+            finalizers = [self._finalizer, *(finalizer for _, finalizer in self._left)]
+        for finalizer in filter(None, finalizers):
             finalizer()
+
+    def specifications(self) -> list[Specification]:
+        """What a call would ask for now; then what earlier calls asked for, before a checkpoint was replaced."""
+        now = refreshed(self._specification)
+        with self._lock:
+            earlier = [self._specification, *reversed(self._earlier)]
+        return list({each.key: each for each in (*reversed(earlier), now)}.values())[::-1]
 
     def attach(self) -> None:
         """Connect to the worker if there is one that has its model, while the caller still prepares a call. Starts
         none and raises nothing: what is wrong is the call's to say.
         """
         with contextlib.suppress(Sa2VAError):
-            if found := _find_loaded(self._specification, self._settings):
-                self._connected().attach(found)
+            now = refreshed(self._specification)
+            if found := _find_loaded(now, self._settings):
+                with self._lock:
+                    self._connected(now).attach(found)
 
     def reserve(self) -> Room:
         """Room for one call, for `with`. Raises `WorkerBusy` when too many are open, `Cancelled` once closed."""
-        return self._connected().reserve()
+        now = refreshed(self._specification)
+        with self._lock:  # else another thread, which finds the link without a call, might close it first
+            return self._connected(now).reserve()
 
     def call(
         self,
@@ -166,24 +184,43 @@ class Session:
         """How many seconds a call may take for which ``timeout`` was said; None for any number."""
         return self._settings.timeout if timeout is None else checked_timeout(timeout)
 
-    def _connected(self) -> Link:
-        """The link of this process; a fork gets its own, and so does whoever comes after one that failed."""
-        with self._lock:
-            if self._closed:
-                raise Cancelled("This Sa2VA object is closed.", advice="Make a new one.")
-            if self._link is None or self._link_pid != os.getpid() or self._link.failure:
-                from .link import Link
+    def _connected(self, specification: Specification) -> Link:
+        """The link of this process; a fork gets its own, and so does whoever comes after one that failed, or after the
+        checkpoint was replaced. Under the lock.
+        """
+        if self._closed:
+            raise Cancelled("This Sa2VA object is closed.", advice="Make a new one.")
+        if self._link_pid != os.getpid():  # a fork has the threads of none of them
+            self._link, self._finalizer = None, None
+            self._left.clear()
+        if specification.key != self._specification.key:
+            if self._link is not None and self._finalizer is not None:
+                self._left.append((self._link, self._finalizer))
+                self._link, self._finalizer = None, None
+            self._earlier = [each for each in self._earlier if each.key != self._specification.key]
+            self._earlier.append(self._specification)
+        self._specification = specification
+        self._close_left()
+        if self._link is None or self._link.failure:
+            from .link import Link
 
-                self._link = Link(
-                    _connector(self._specification, self._settings, self._command),
-                    max_open=self._settings.queue_bound,
-                    stall_limit=self._settings.stall_limit,
-                    cancel_grace=self._settings.cancel_grace,
-                    unload_wait=self._settings.unload_wait,
-                )
-                self._link_pid = os.getpid()
-                self._finalizer = weakref.finalize(self, _close, self._link, self._link_pid)
-            return self._link
+            self._link = Link(
+                _connector(specification, self._settings, self._command),
+                max_open=self._settings.queue_bound,
+                stall_limit=self._settings.stall_limit,
+                cancel_grace=self._settings.cancel_grace,
+                unload_wait=self._settings.unload_wait,
+            )
+            self._link_pid = os.getpid()
+            self._finalizer = weakref.finalize(self, _close, self._link, self._link_pid)
+        return self._link
+
+    def _close_left(self) -> None:
+        """Let go of the links that were left and have no call any more."""
+        idle = [each for each in self._left if each[0].is_idle]
+        self._left = [each for each in self._left if each not in idle]
+        for _, close in idle:
+            close()
 
 
 def next_note(notes: queue.SimpleQueue[Note | Cancelled], until: float | None = None) -> Note:

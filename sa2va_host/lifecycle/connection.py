@@ -18,6 +18,7 @@ import zmq
 
 from sa2va_host.errors import ProtocolMismatch, Sa2VAError, WorkerDied, WorkerError, from_wire
 from sa2va_host.machine import processes
+from sa2va_host.machine.commands import sa2va_command
 from sa2va_host.protocol import envelope, transport, wire
 
 from .rendezvous import ExitNote, Record, RunDirectory
@@ -105,10 +106,11 @@ class Connection:
         if refusal.reason is envelope.Reason.VERSION:
             return ProtocolMismatch(
                 f"The worker (pid {self.pid}) speaks protocol {refusal.version}, not {envelope.PROTOCOL} as we do.",
-                advice="Stop that worker with `sa2va stop`, or bring both installations to one version.",
+                advice=f"Stop that worker with `{sa2va_command('stop')}`, or bring both installations to one version.",
             )
         return WorkerError(
-            f"The worker (pid {self.pid}) refused us: wrong {refusal}.", advice="Stop it with `sa2va stop`."
+            f"The worker (pid {self.pid}) refused us: wrong {refusal}.",
+            advice=f"Stop it with `{sa2va_command('stop')}`.",
         )
 
     def register(self, poller: zmq.Poller) -> None:

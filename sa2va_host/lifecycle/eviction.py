@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from sa2va_host.errors import Cancelled, OutOfMemory, UnloadRefused
+from sa2va_host.machine.commands import sa2va_command
 from sa2va_host.protocol.specification import AUTO, Specification
 
 from .rendezvous import Record, RunDirectory
@@ -53,7 +54,7 @@ def make_way(
         return
     raise OutOfMemory(
         f"{full.message} In use there: {', '.join(holders)}.",
-        advice=f"Try again when it is idle, or end it with `sa2va stop`. {full.advice}",
+        advice=f"Try again when it is idle, or end it with `{sa2va_command('stop')}`. {full.advice}",
     )
 
 
@@ -64,7 +65,7 @@ def in_the_way(specification: Specification, run: RunDirectory) -> list[Record]:
 
 def _is_in_the_way(record: Record, specification: Specification) -> bool:
     """Whether another worker may hold memory of the device that is asked for."""
-    if record.specification == specification:
+    if record.specification.key == specification.key:
         return False
     theirs = record.info.device if record.info is not None else record.specification.device
     if specification.device in _ANYWHERE or theirs in _ANYWHERE:

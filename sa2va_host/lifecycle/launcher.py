@@ -23,7 +23,7 @@ import msgspec
 from sa2va_host.config import Settings
 from sa2va_host.errors import Cancelled, Sa2VAError, WorkerStartFailed, from_wire
 from sa2va_host.machine import processes
-from sa2va_host.machine.commands import SETUP_VARIABLE, sa2va_command
+from sa2va_host.machine.commands import COMMAND_VARIABLE, sa2va_command
 from sa2va_host.machine.descriptors import reporting_shortage
 from sa2va_host.machine.worker_program import clean_environment, worker_command
 from sa2va_host.protocol.boot import EXIT_TAKEN, Boot
@@ -36,6 +36,16 @@ DEATH_WINDOW = 60.0
 LEASE_GRACE = 10.0
 """How long a worker that nobody ever asked for anything stays, in seconds."""
 _POLL = 0.01
+
+
+class _BrokenByOthers(Exception):
+    """The new worker has ended before we saw it, and says that who has not begun may try another: others' calls broke
+    it. ``failure`` is what to raise where none of several does better.
+    """
+
+    def __init__(self, failure: Sa2VAError) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
 
 
 def ensure_worker(
@@ -56,6 +66,7 @@ def ensure_worker(
 
     choice_by = time.monotonic() + settings.start_timeout
     deadline = choice_by
+    broken = 0
     while True:
         if _await_choice(specification, run, choice_by, cancelled):
             deadline = time.monotonic() + settings.start_timeout
@@ -67,7 +78,7 @@ def ensure_worker(
         if time.monotonic() > deadline:
             raise WorkerStartFailed(
                 f"No worker could be started within {settings.start_timeout:g} s.",
-                advice="Another process may hang while it starts one: see `sa2va ps`.",
+                advice=f"Another process may hang while it starts one: see `{sa2va_command('ps')}`.",
             )
         try:
             with run.spawn_lock(specification).acquire(timeout=0.05, poll_interval=0.01):
@@ -81,6 +92,11 @@ def ensure_worker(
                 record = _start(specification, settings, run, command, cancelled)
                 if record is not None:
                     return record
+        except _BrokenByOthers as error:
+            broken += 1
+            if broken >= DEATHS_ALLOWED:
+                raise error.failure from None
+            continue
         except Timeout:
             continue
         except Sa2VAError:  # one of them is an OSError too
@@ -170,14 +186,21 @@ def _await_record(
             # An orderly one served others meanwhile and left, or found that another one lives.
             if child.returncode == EXIT_TAKEN or (note is not None and note.orderly):
                 return None
+            tail = run.log_tail(boot.incarnation)
+            failure: Sa2VAError
             if note is not None and note.code:  # it came up and went again while we blinked
-                raise from_wire(note.code, note.message, note.advice, run.log_tail(boot.incarnation))
-            run.note_death(boot.specification, reason, DEATH_WINDOW)
-            raise WorkerStartFailed(
-                f"The worker ended while it started: {note.reason if note else reason}.",
-                advice=f"Its output is in {run.log_path(boot.incarnation)}.",
-                log_tail=run.log_tail(boot.incarnation),
-            )
+                failure = from_wire(note.code, note.message, note.advice, tail)
+            else:
+                failure = WorkerStartFailed(
+                    f"The worker ended while it started: {note.reason if note else reason}.",
+                    advice=f"Its output is in {run.log_path(boot.incarnation)}.",
+                    log_tail=tail,
+                )
+            if (note is None or not note.code) and not run.was_ready(boot.incarnation):
+                run.note_death(boot.specification, reason, DEATH_WINDOW)
+            if note is not None and note.resend:
+                raise _BrokenByOthers(failure)
+            raise failure
         if cancelled():
             raise Cancelled("Nobody waits for the worker any more.")
         if time.monotonic() > deadline:
@@ -191,11 +214,25 @@ def _await_record(
 
 
 def _sweep(specification: Specification, run: RunDirectory) -> None:
-    """Clear away what dead workers of this checkpoint left: children, records, sockets, old logs."""
-    for record in run.stale(specification.checkpoint_key):
+    """Clear away what dead workers left: of this checkpoint at once, children, records and sockets; of others, where
+    nobody starts one of theirs at this moment; sockets and logs that are old.
+    """
+    from filelock import Timeout
+
+    _clear(run, specification.checkpoint_key)
+    for other in {record.specification.checkpoint_key for record in run.dead()} - {
+        specification.checkpoint_key
+    }:
+        with contextlib.suppress(Timeout), run.spawn_lock_of(other).acquire(timeout=0):
+            _clear(run, other)
+    run.sweep_files()
+
+
+def _clear(run: RunDirectory, checkpoint_key: str) -> None:
+    """Under that checkpoint's spawn lock, else its record might be a new worker's by now."""
+    for record in run.stale(checkpoint_key):
         processes.signal_group(record.process, kill=True)
         run.remove(record)
-    run.sweep_files()
 
 
 class _Child(subprocess.Popen[bytes]):
@@ -240,7 +277,7 @@ def _spawn(command: list[str], boot: Boot, run: RunDirectory) -> _Child:
                 stdout=log,
                 stderr=log,
                 cwd=run.path,
-                env={**clean_environment(os.environ), SETUP_VARIABLE: sa2va_command("setup")},
+                env={**clean_environment(os.environ), COMMAND_VARIABLE: sa2va_command()},
                 start_new_session=True,
                 creationflags=creation,
             )

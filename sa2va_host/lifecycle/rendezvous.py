@@ -42,6 +42,10 @@ if TYPE_CHECKING:
 
 _MAX_RECORD = 1 << 20
 _KEPT_LOGS = 10
+_OLD = 60.0
+"""Seconds after which a file that belongs to nobody is deleted."""
+_UNUSED = 3600.0
+"""The same for the empty folder of a PID namespace."""
 _OF_ONE_WORKER = frozenset({".sock", ".log", ".ready", ".exit"})
 _SUFFIXES = _OF_ONE_WORKER | {".json", ".spawn", ".life", ".deaths"}
 
@@ -64,6 +68,12 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     created: float
     launcher: ProcessId
     info: ModelInfo | None = None
+    environment: str = ""
+    """That of the Python that runs the worker (`sa2va_host.machine.environments`)."""
+
+    def serves(self, specification: Specification) -> bool:
+        """Whether a request for this specification is the worker's to answer."""
+        return specification.is_served_by(self.specification, self.info, self.environment)
 
     @property
     def file_name(self) -> str:
@@ -140,24 +150,24 @@ class RunDirectory:
 
     def find(self, specification: Specification) -> Record | None:
         """A living worker that serves this specification; the one started for exactly it first."""
-        fitting = [
-            record
-            for record in self.living()
-            if specification.is_served_by(record.specification, record.info) and _has_socket(record)
-        ]
-        fitting.sort(key=lambda record: record.specification != specification)
+        fitting = [record for record in self.living() if record.serves(specification) and _has_socket(record)]
+        fitting.sort(key=lambda record: record.specification.key != specification.key)
         return fitting[0] if fitting else None
 
     def is_loading(self, specification: Specification) -> bool:
         """Whether a living worker may turn out to serve this specification once its model is loaded."""
         return any(
-            record.info is None and specification.may_be_served_by(record.specification)
+            record.info is None and specification.may_be_served_by(record.specification, record.environment)
             for record in self.living()
         )
 
     def spawn_lock(self, specification: Specification) -> FileLock:
         """Who holds it may start a worker for this checkpoint."""
-        return _lock(self.path / f"{specification.checkpoint_key}.spawn")
+        return self.spawn_lock_of(specification.checkpoint_key)
+
+    def spawn_lock_of(self, checkpoint_key: str) -> FileLock:
+        """The same by a specification's ``checkpoint_key``."""
+        return _lock(self.path / f"{checkpoint_key}.spawn")
 
     def close_to_others(self) -> None:
         """For whoever has just taken the spawn lock: where the directory was deleted meanwhile, taking the lock has
@@ -183,7 +193,12 @@ class RunDirectory:
         path = self.path / f"{incarnation}.sock"
         if len(os.fsencode(path)) <= MAX_PATH:
             return path
-        return _owner_only(Path(tempfile.gettempdir()) / f"sa2va-{_user()}") / path.name
+        return _owner_only(self._short_folder()) / path.name
+
+    def _short_folder(self) -> Path:
+        """Where sockets are whose path here would be too long; each PID namespace has its own, as here."""
+        short = Path(tempfile.gettempdir()) / f"sa2va-{_user()}"
+        return short if self._within is None else short / self.path.name
 
     def write_exit(self, incarnation: str, note: ExitNote, *, unless_known: bool = False) -> None:
         """Say why a worker ends. With ``unless_known`` an earlier note stays."""
@@ -239,26 +254,68 @@ class RunDirectory:
                 return deaths
         return _Deaths(boot_id(), [], "")
 
+    def dead(self) -> list[Record]:
+        """Records of workers that are known to be dead."""
+        return [record for record in self.records() if not is_alive(record.process)]
+
     def stale(self, checkpoint_key: str) -> list[Record]:
-        """Records of dead workers of one checkpoint. Only for the holder of its spawn lock."""
-        return [
-            record
-            for record in self.records()
-            if record.specification.checkpoint_key == checkpoint_key and not is_alive(record.process)
-        ]
+        """Those of one checkpoint. Only for the holder of its spawn lock."""
+        return [record for record in self.dead() if record.specification.checkpoint_key == checkpoint_key]
 
     def sweep_files(self) -> None:
         """Delete what workers long gone, and writers that were killed, have left; the latest logs stay to be read."""
-        kept = {log.stem for log in sorted(self.path.glob("*.log"), key=_age)[:_KEPT_LOGS]}
-        kept |= {record.incarnation for record in self.living()}
+        living = {record.incarnation for record in self.living()}
+        kept = {log.stem for log in sorted(self.path.glob("*.log"), key=_age)[:_KEPT_LOGS]} | living
         for path in list(self.path.iterdir()):
+            if path.suffix == ".sock":
+                continue
             is_left = path.name.startswith(".") or (path.suffix in _OF_ONE_WORKER and path.stem not in kept)
-            if is_left and _age(path) > 60:
+            if is_left and _age(path) > _OLD:
                 path.unlink(missing_ok=True)
+        for folder in (self.path, self._short_folder()):
+            _sweep_sockets(folder, living)
+        _sweep_namespaces((self._within or self).path, self.path)
 
 
 def _stem(specification: Specification) -> str:
     return f"{specification.checkpoint_key}-{specification.key}"
+
+
+def _sweep_sockets(folder: Path, living: set[str]) -> None:
+    """Delete the sockets that nobody listens to: of workers that were killed, and whose records are gone. ``living``:
+    the incarnations that are known to live, which are not asked.
+
+    The system knows, and refuses a connection; whatever else it answers is no proof. A young one may belong to a worker
+    that has bound it and does not listen yet.
+    """
+    if sys.platform == "win32":  # whose workers use TCP
+        return
+    import socket
+
+    with contextlib.suppress(OSError):
+        found = [path for path in folder.iterdir() if path.suffix == ".sock" and path.stem not in living]
+        for path in found:
+            if _age(path) <= _OLD:
+                continue
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
+                asking.setblocking(False)
+                try:
+                    asking.connect(str(path))
+                except ConnectionRefusedError:
+                    path.unlink(missing_ok=True)
+                except OSError:
+                    continue
+
+
+def _sweep_namespaces(folder: Path, own: Path) -> None:
+    """Delete the empty folders of other PID namespaces that nobody has used for long. A namespace that lives loses
+    nothing: whoever takes a lock in a folder that is gone makes it anew (`RunDirectory.close_to_others`).
+    """
+    with contextlib.suppress(OSError):
+        for path in folder.glob("ns-*"):
+            if path != own and path.name[3:].isdigit() and not path.is_symlink() and _age(path) > _UNUSED:
+                with contextlib.suppress(OSError):  # it is not empty, or another one was first
+                    path.rmdir()
 
 
 def _lock(path: Path) -> FileLock:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
-import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterable, Sequence
@@ -14,19 +14,23 @@ from pathlib import Path
 
 from sa2va_host.errors import ConfigError
 
-SETUP_VARIABLE = "SA2VA_SETUP_COMMAND"
-"""The variable in which a worker finds the command that makes it an environment: it may run in a Python without us."""
+COMMAND_VARIABLE = "SA2VA_COMMAND"
+"""The variable in which a worker finds the `sa2va` of the host that started it: it may run in a Python without us."""
+_PLAIN = re.compile(r"[\w.:/\\+=~@-]*")
+"""Words that neither shell of Windows takes apart: in both `accelerate>=1.0` would write into a file."""
 
 
 def joined(words: Sequence[str]) -> str:
     """The words as one line for a shell: `cmd` and PowerShell on Windows, POSIX elsewhere."""
-    return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
+    return " ".join(map(_for_windows, words)) if sys.platform == "win32" else shlex.join(words)
 
 
 def sa2va_command(*words: str) -> str:
     """`sa2va WORD ...` as it can be typed here: by its name where the shell finds this installation's own, by its path
-    where it does not, or by the folder of a clone that is not installed.
+    where it does not, or by the folder of a clone that is not installed. In a worker it is the host's.
     """
+    if said := os.environ.get(COMMAND_VARIABLE):
+        return f"{said} {joined(words)}".rstrip()
     from . import clone
 
     folder = clone.folder()
@@ -37,11 +41,6 @@ def sa2va_command(*words: str) -> str:
         return joined([sys.executable, "-m", "sa2va_plugins", *words])
     found = shutil.which("sa2va")
     return joined(["sa2va" if found and Path(found).samefile(script) else str(script), *words])
-
-
-def setup_command() -> str:
-    """What makes the worker an environment: as the host said it where this is a worker, else as it is said here."""
-    return os.environ.get(SETUP_VARIABLE) or sa2va_command("setup")
 
 
 def pip_command(packages: Iterable[str], python: str = "", *, has_pip: bool | None = None) -> str:
@@ -55,9 +54,9 @@ def pip_command(packages: Iterable[str], python: str = "", *, has_pip: bool | No
     return joined(["uv", "pip", "install", "--python", python or sys.executable, *packages])
 
 
-def extra_command(extra: str) -> str:
+def extra_command(extra: str, *more: str) -> str:
     """The command that brings what an extra of ours needs into this Python; by the extra's name where our metadata is
-    not here.
+    not here. ``more``: requirements besides.
     """
     from .distribution import DISTRIBUTION, requirements
 
@@ -65,4 +64,14 @@ def extra_command(extra: str) -> str:
         packages = [f"{each.name}{each.specifier}" for each in requirements(extra)]
     except ConfigError:
         packages = [f"{DISTRIBUTION}[{extra}]"]
-    return pip_command(packages)
+    return pip_command([*packages, *more])
+
+
+def _for_windows(word: str) -> str:
+    """`list2cmdline` quotes for programs alone; a shell stands before them, and quotes keep it from the rest."""
+    return word if word and _PLAIN.fullmatch(word) else f'"{_escaped(word)}"'
+
+
+def _escaped(word: str) -> str:
+    """What stands between the quotes, so that a program's own reading of its arguments ends up with ``word``."""
+    return re.sub(r'(\\*)("|$)', lambda found: found[1] * 2 + ("\\" + '"' if found[2] else ""), word)

@@ -20,7 +20,8 @@ def reporting_shortage() -> Iterator[None]:
     """Raise `WorkerError` where this process, or the whole system, has no file descriptor left; also as a decorator.
 
     Other errors pass unchanged. A module that cannot be loaded for that reason raises `ImportError` with the system's
-    words.
+    words; a thread that waited for another one to load it gets the half-loaded module from CPython, and fails for want
+    of a name in it.
     """
     try:
         yield
@@ -31,9 +32,15 @@ def reporting_shortage() -> Iterator[None]:
             raise
         raise _shortage(error) from error
     except ImportError as error:
-        if not any(os.strerror(number) in str(error) for number in _SHORTAGES):
+        if not _is_half_loaded(error) and not any(os.strerror(each) in str(error) for each in _SHORTAGES):
             raise
         raise _shortage(error) from error
+
+
+def _is_half_loaded(error: ImportError) -> bool:
+    """Whether a name is missing in a module of ours, which has it when it is loaded whole."""
+    ours = (error.name or "").partition(".")[0] == __name__.partition(".")[0]
+    return ours and not isinstance(error, ModuleNotFoundError)
 
 
 def _shortage(error: Exception) -> WorkerError:

@@ -46,13 +46,15 @@ def are_small(missing: Iterable[Missing]) -> bool:
 
 
 def requirements(*extras: str) -> list[Requirement]:
-    """What the extras add to the needs of this distribution; without extras, its own needs for this Python.
+    """What the extras add to the needs of this distribution; without extras, its own needs for this Python. An extra
+    that an extra brings along (`worker` brings `opencv`) is a convenience of installing, and not among them.
 
     Raises `ConfigError` where it is not installed.
     """
     from packaging.requirements import Requirement
 
-    needed = [Requirement(line) for line in _distribution().requires or ()]
+    lines = [Requirement(line) for line in _distribution().requires or ()]
+    needed = [each for each in lines if each.name != DISTRIBUTION]
     own = [each for each in needed if each.marker is None or each.marker.evaluate({"extra": ""})]
     if not extras:
         return own

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from sa2va_host.extras import check_opencv
+
 if TYPE_CHECKING:
     from sa2va_host.media import Picture
 
@@ -31,8 +33,9 @@ def guided_filter(probability: Probability, picture: Picture, radius: int, epsil
 
     ``radius`` is that of the square window, `2 * radius + 1` pixels wide; a map changes up to twice as far from its
     edges. ``epsilon`` is the variance of colours (of 0..1) below which the picture counts as flat and the edge is
-    blurred instead of followed. The picture is mirrored at its borders.
+    blurred instead of followed. The picture is mirrored at its borders. Raises `ConfigError` where OpenCV is missing.
     """
+    check_opencv("The guided filter")
     import cv2
 
     window = (2 * radius + 1, 2 * radius + 1)

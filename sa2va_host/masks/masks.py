@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sa2va_host.errors import InvalidInput
+from sa2va_host.extras import has_opencv
+from sa2va_host.resizing import bilinear
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,15 +38,7 @@ _SMALLEST_LOGIT = -math.log(float(np.finfo(np.float32).max))
 
 def resize(logits: Logits, image_size: int, size: tuple[int, int]) -> Logits:
     """One mask's logits `[h, w]` at the input's size `[height, width]`, by way of the tracker's square."""
-    import cv2
-
-    square = cv2.resize(
-        np.ascontiguousarray(logits, dtype=np.float32),
-        (image_size, image_size),
-        interpolation=cv2.INTER_LINEAR,
-    )
-    full = cv2.resize(square, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(full, dtype=np.float32).reshape(size)
+    return bilinear(bilinear(logits, (image_size, image_size)), size)
 
 
 def sigmoid(logits: Logits) -> Probability:
@@ -119,24 +113,58 @@ def overlay(image: NDArray[np.uint8], masks: Mask | Sequence[Mask]) -> NDArray[n
     """The picture `[height, width, 3]` with the objects of `[objects, height, width]` brought out.
 
     The objects keep their colours and get an outline each, in the colours of `PALETTE`; the rest is greyed
-    and darkened. Without objects the picture stays as it is.
+    and darkened. Without objects the image stays as it is. Outlines are smooth where OpenCV draws them, else of whole
+    pixels.
     """
-    import cv2
-
     if len(masks) == 0:
         return image.copy()
     image = np.ascontiguousarray(image)  # OpenCV draws into nothing else
     inside = np.logical_or.reduce(masks)
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32) * 0.3 + 18.0
+    grey = _luma(image).astype(np.float32) * 0.3 + 18.0
     faded = (grey[:, :, None] + image * np.float32(0.12)).astype(np.uint8)
     result = np.where(inside[:, :, None], image, faded)
     thickness = max(1, round(max(image.shape[:2]) / 220))
+    if not has_opencv():
+        for index, border in enumerate([_border(mask, thickness) for mask in masks]):
+            result[border] = PALETTE[index % len(PALETTE)]
+        return result
+    import cv2
+
     outlines = [
         cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)[0] for mask in masks
     ]
     for index, outline in enumerate(outlines):
         cv2.drawContours(result, outline, -1, PALETTE[index % len(PALETTE)], thickness, cv2.LINE_AA)
     return result
+
+
+def _luma(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Grey by BT.601 in fixed point, as OpenCV's `COLOR_RGB2GRAY` has it."""
+    if has_opencv():
+        import cv2
+
+        return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+    shares = np.array([9798, 19235, 3735], dtype=np.int32)  # 0.299, 0.587 and 0.114 of 32768
+    return ((image @ shares + 16384) >> 15).astype(np.uint8)
+
+
+def _border(mask: Mask, thickness: int) -> Mask:
+    """The outermost pixels of a mask `[height, width]`, as a line of so many pixels."""
+    border = mask & near(~np.pad(mask, 1), 1, 1)[1:-1, 1:-1]
+    return near(border, thickness // 2, thickness // 2)
+
+
+def near(mask: Mask, before: int, after: int) -> Mask:
+    """The pixels of `[height, width]` that see the mask in a square: from ``before`` pixels left of and above them to
+    ``after`` right and below. It is a dilation by counting, whose time does not depend on the size of the square.
+    """
+    for axis in (0, 1):
+        ends = [(0, 0), (0, 0)]
+        ends[axis] = (before + 1, after)
+        count = np.cumsum(np.pad(mask, ends), axis=axis, dtype=np.int32)
+        begin = np.arange(mask.shape[axis])
+        mask = np.take(count, begin + before + after + 1, axis) > np.take(count, begin, axis)
+    return mask
 
 
 def cutout(image: NDArray[np.uint8], probability: Probability) -> NDArray[np.uint8]:

@@ -31,18 +31,18 @@ def refine(
 
     ``threshold`` says what parts and holes are: above it is inside. The soft surroundings of a part or hole go with
     it, as far as no other is nearer. ``picture`` `[height, width, 3]`, uint8 RGB, is needed by the guided filter
-    alone. Raises `InvalidInput` if it is missing or of another size, and unless `0 <= threshold <= 1`.
+    alone. Raises `InvalidInput` if it is missing or of another size, and unless `0 <= threshold <= 1`; `ConfigError`
+    where the refinement needs OpenCV and it is missing.
     """
-    import cv2
-
     if probability.ndim != 2 or probability.dtype != np.float32:
         raise InvalidInput(
             f"A probability map is float32 [height, width], not {probability.dtype} {list(probability.shape)}."
         )
     threshold_logit(threshold)
     bound = np.float32(threshold)
-    probability = _morph(probability, cv2.MORPH_OPEN, refinement.opening)
-    probability = _morph(probability, cv2.MORPH_CLOSE, refinement.closing)
+    refinement.check_packages()
+    probability = _morph(probability, "MORPH_OPEN", refinement.opening)
+    probability = _morph(probability, "MORPH_CLOSE", refinement.closing)
     if refinement.fill_holes:
         probability = _fill_holes(probability, bound)
     if refinement.smallest_area > 1 or refinement.largest_only:
@@ -52,9 +52,8 @@ def refine(
 
         guide = _checked_guide(picture, probability)
         probability = guided_filter(probability, guide, refinement.guide_radius, refinement.guide_epsilon)
-    probability = _morph(
-        probability, cv2.MORPH_ERODE if refinement.grow < 0 else cv2.MORPH_DILATE, abs(refinement.grow)
-    )
+    growth = "MORPH_ERODE" if refinement.grow < 0 else "MORPH_DILATE"
+    probability = _morph(probability, growth, abs(refinement.grow))
     if refinement.smooth:
         probability = _blur(probability, refinement.smooth)
     if refinement.invert:
@@ -144,15 +143,17 @@ def _fill_holes(probability: Probability, bound: np.float32) -> Probability:
     return np.where(is_hole[rest.nearest], np.float32(1), probability)
 
 
-def _morph(probability: Probability, operation: int, radius: int) -> Probability:
-    """Grey-scale morphology with a disc; OpenCV leaves what is beyond the borders out of minima and maxima."""
+def _morph(probability: Probability, operation: str, radius: int) -> Probability:
+    """Grey-scale morphology with a disc, by the name of its constant in `cv2`. OpenCV leaves what is beyond the borders
+    out of minima and maxima.
+    """
     if radius == 0:
         return probability
     import cv2
 
     y, x = np.ogrid[-radius : radius + 1, -radius : radius + 1]
     disc = (x * x + y * y <= radius * radius).astype(np.uint8)
-    return np.asarray(cv2.morphologyEx(probability, operation, disc), dtype=np.float32)
+    return np.asarray(cv2.morphologyEx(probability, getattr(cv2, operation), disc), dtype=np.float32)
 
 
 def _blur(probability: Probability, sigma: float) -> Probability:

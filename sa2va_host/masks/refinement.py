@@ -58,6 +58,26 @@ class Refinement:
         _check("smooth", self.smooth, (0, LARGEST_RADIUS))
         _check("guide_epsilon", self.guide_epsilon, (SMALLEST_EPSILON, 1))
 
+    def check_packages(self, *, tried: bool = True) -> None:
+        """Raises `ConfigError` where OpenCV is missing and something of this needs it, which all but `invert` does.
+        Front ends ask before the model is asked, with ``tried`` off: then OpenCV is looked up and not imported.
+        """
+        words = (
+            ("opening", self.opening),
+            ("closing", self.closing),
+            ("filling holes", self.fill_holes),
+            ("a smallest area", self.smallest_area > 1),
+            ("the largest part alone", self.largest_only),
+            ("the guided filter", self.guide_radius),
+            ("growing or shrinking", self.grow),
+            ("smoothing", self.smooth),
+        )
+        wanted = [word for word, is_wanted in words if is_wanted]
+        if wanted:
+            from sa2va_host.extras import check_opencv
+
+            check_opencv(f"Refining masks ({', '.join(wanted)})", tried=tried)
+
 
 def check_combination(how: str) -> None:
     """Raises `InvalidInput` for a word that `combine` does not know."""

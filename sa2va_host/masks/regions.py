@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sa2va_host.errors import InvalidInput
+from sa2va_host.extras import check_opencv
 
 from .masks import Mask
 
@@ -94,9 +95,11 @@ def polygons(mask: Mask, tolerance: float = 0.0) -> list[list[int]]:
     ``tolerance``, in pixels, leaves out the corners that change an outline by no more than that (Douglas and Peucker
     1973, as OpenCV's `approxPolyDP` does it): of a circle tens are left instead of hundreds. 0 is exact. An outline
     that would be left without an area (a speck, a line) stays exact, and neighbouring outlines may cross by as much as
-    the tolerance. Raises `InvalidInput` for a negative tolerance or one that is no number.
+    the tolerance. Raises `InvalidInput` for a negative tolerance or one that is no number, `ConfigError` where OpenCV
+    is missing.
     """
     check_tolerance(tolerance)
+    check_opencv("Outlining masks as polygons")
     import cv2
 
     # OpenCV's outlines run through the centres of border pixels. With every pixel doubled, the two coordinates

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from sa2va_host.errors import ModelLoadFailed
+from sa2va_host.machine.commands import sa2va_command
 
 from .weights import MAX_HEADER_BYTES, read_header, shapes
 
@@ -257,7 +258,8 @@ def _check_no_pointer(path: Path) -> None:
     if is_pointer:
         raise ModelLoadFailed(
             f"{path} is a pointer of Git LFS, not the file itself.",
-            advice="Run `git lfs pull` in that folder, or fetch the checkpoint with `sa2va pull`.",
+            advice="Run `git lfs pull` in that folder, or fetch the checkpoint with"
+            f" `{sa2va_command('pull')} ORG/NAME`.",
         )
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -17,6 +16,7 @@ from typing import Literal
 import msgspec
 
 from sa2va_host.errors import ConfigError, ModelLoadFailed, ModelNotFound
+from sa2va_host.machine.commands import sa2va_command
 
 from .checkpoint_folder import MODEL_TYPE, CheckpointFolder
 from .own_code import find_own_code
@@ -87,7 +87,7 @@ def find(model: str, *, revision: str = "", folders: Sequence[str] = ()) -> Foun
     names = ", ".join(found.name for found in _bundled())
     raise ModelNotFound(
         problems[0] if problems else f"There is no model {model!r}.",
-        advice=f"Name a bundled one ({names}), a folder, or ORG/NAME; `sa2va models` lists what is here.",
+        advice=f"Name a bundled one ({names}), a folder, or ORG/NAME; `{sa2va_command('models')}` lists what is here.",
     )
 
 
@@ -156,8 +156,8 @@ def is_commit(revision: str) -> bool:
 
 
 def pull_command(model: str, revision: str = "") -> str:
-    """What to type to have the hub's ``model`` on this machine."""
-    return f"sa2va pull {model}" + (f" --revision {shlex.quote(revision)}" if revision else "")
+    """What to type to have the hub's ``model`` on this machine: whole, with the paths of this installation."""
+    return sa2va_command("pull", model, *(("--revision", revision) if revision else ()))
 
 
 def bundled_folder() -> Path:

@@ -17,11 +17,14 @@ import msgspec
 
 from sa2va_host.config import Settings, load_settings
 from sa2va_host.errors import ModelNotFound, Sa2VAError
+from sa2va_host.machine.environments import environment_of
 from sa2va_host.machine.nvidia import find_driver
+from sa2va_host.machine.worker_program import worker_identity
 from sa2va_host.protocol.specification import AUTO, QUANTIZATIONS, Specification
 
 from . import unsupported
 from .checkpoints import Found, check_pin, find, find_all, is_hub_name, is_path, pull_command
+from .identity import checkpoint_identity
 from .own_code import find_own_code
 
 if TYPE_CHECKING:
@@ -50,7 +53,9 @@ class Recommendation(msgspec.Struct, frozen=True):
     quantization: str
     """What to run it with: ``none``, ``8bit`` or ``4bit``."""
     command: str
-    """What to type: `sa2va pull NAME`. For a checkpoint that is here already, the options that choose it."""
+    """What to type: `sa2va pull NAME`, with the paths of this installation. For a checkpoint that is here already, the
+    options that choose it.
+    """
     reason: str
     """One sentence: what it takes and how it suits this machine."""
     installed: bool = False
@@ -243,7 +248,8 @@ def _plugged() -> Iterable[KnownModel]:
 
 
 def specify(settings: Settings) -> Specification:
-    """The specification that these settings ask for: two names of one checkpoint give one specification.
+    """The specification that these settings ask for: two names of one checkpoint give one specification, two folders
+    that hold the same checkpoint two with one key.
 
     Raises `ModelNotFound`, `ModelLoadFailed` for a checkpoint that is known not to run here (`unsupported`), or
     `ConfigError` for a revision where there is none. A model with a colon in its name (and no path) is none of ours:
@@ -252,12 +258,15 @@ def specify(settings: Settings) -> Specification:
     if settings.model == AUTO:
         settings = load_settings(base=settings, model=choose(settings).model)
     model, revision = settings.model, settings.revision
+    identity = ""
     if ":" not in model or is_path(model):
         found = _supported(settings)
         if settings.trust_remote_code:
             check_pin(found, revision)
         model, revision = str(found.folder), found.revision
+        identity = checkpoint_identity(found.folder)
     decoder = settings.tracker_decoder
+    tracker = str(find(decoder, folders=settings.model_folders).folder) if decoder else ""
     return Specification(
         checkpoint=model,
         revision=revision,
@@ -266,7 +275,22 @@ def specify(settings: Settings) -> Specification:
         attention=settings.attention,
         quantization=settings.quantization,
         trust_remote_code=settings.trust_remote_code,
-        tracker_decoder=str(find(decoder, folders=settings.model_folders).folder) if decoder else "",
+        tracker_decoder=tracker,
+        identity=identity,
+        tracker_identity=checkpoint_identity(tracker) if tracker else "",
+        program=worker_identity(),
+        interpreter=environment_of(settings.worker_python) if settings.worker_python else "",
+    )
+
+
+def refreshed(specification: Specification) -> Specification:
+    """The same request for what its folders, and the worker's program, hold by now. Takes some 0.5 ms."""
+    tracker = specification.tracker_decoder
+    return msgspec.structs.replace(
+        specification,
+        identity=checkpoint_identity(specification.checkpoint) if specification.identity else "",
+        tracker_identity=checkpoint_identity(tracker) if tracker else "",
+        program=worker_identity(),
     )
 
 

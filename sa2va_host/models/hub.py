@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from sa2va_host.errors import InvalidInput, ModelNotFound, Sa2VAError
 from sa2va_host.events import Event, Progress
+from sa2va_host.machine.commands import extra_command
 
 from .checkpoints import Found, find, hub_cache, is_commit, is_hub_name, pull_command, repo_folder
 from .choice import check_name
@@ -100,8 +101,6 @@ def pull(
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
-        from sa2va_host.machine.commands import extra_command
-
         raise ModelNotFound(
             "Fetching models needs the library huggingface_hub.",
             advice=f"`{extra_command('hub')}`, then `{again}`.",
@@ -152,7 +151,7 @@ def remove(model: str, commits: Sequence[str] = ()) -> int:
     except ImportError as error:
         raise ModelNotFound(
             "Removing models needs the library huggingface_hub.",
-            advice=f"`pip install huggingface_hub`, or remove the folder {repo_folder(model)}.",
+            advice=f"`{extra_command('hub')}`, or remove the folder {repo_folder(model)}.",
         ) from error
     with _alone(model):
         scanned = scan_cache_dir(hub_cache())

@@ -106,6 +106,11 @@ TABLE: tuple[KnownModel, ...] = (
     _ours("kumuji/Sa2VA-i-26B", "internvl", 25.78, 18.72),
 )
 
+_MADE_OF = {f"kumuji/Sa2VA-i-{size}": f"ByteDance/Sa2VA-{size}" for size in ("1B", "4B", "8B", "26B")}
+"""Sa2VA-i has the weights of Sa2VA, and SAM2's original mask decoder besides (arXiv 2509.19082, section 3)."""
+_STORED = 4
+"""Bytes of a parameter on the hub, where the weights lie in float32."""
+
 HEADINGS = ("NAME", "FAMILY", "PARAMETERS", "DOWNLOAD", "MEMORY", "8BIT", "4BIT", "LICENCE")
 """Of `cells`."""
 UNKNOWN = "-"
@@ -140,13 +145,28 @@ def computed_memory(model: KnownModel, quantization: str) -> int:
     return round(model.quantizable * QUANTIZED_BYTES[quantization] + plain * PLAIN + WORKING_MEMORY)
 
 
+def download_size(model: KnownModel) -> int:
+    """Bytes of the download: as published, else about; 0 where nobody knows."""
+    if model.download:
+        return model.download
+    base = _MADE_OF.get(model.name)
+    return next((each.download for each in TABLE if each.name == base), model.parameters * _STORED)
+
+
+def download_cell(model: KnownModel) -> str:
+    """`20.2 GB`, or `103 MB`; a `~` stands before what is computed; empty where nobody knows."""
+    size = download_size(model)
+    text = f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+    return ("" if model.download else "~") + text if size else ""
+
+
 def cells(model: KnownModel) -> tuple[str, ...]:
     """One line of a table under `HEADINGS`; a `~` stands before what is computed."""
     return (
         model.name,
         model.family or UNKNOWN,
         f"{model.parameters / 1e9:.1f}B" if model.parameters else UNKNOWN,
-        f"{model.download / 1e9:.1f} GB" if model.download else UNKNOWN,
+        download_cell(model) or UNKNOWN,
         *(_memory_cell(model, quantization) for quantization in QUANTIZED_BYTES),
         model.licence or UNKNOWN,
     )

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable
 
 from sa2va_host.config import Settings
-from sa2va_host.machine.commands import sa2va_command
 
 from .choice import BUNDLED, Choice, gpu_memory, recommend
 
@@ -26,5 +24,4 @@ def notes_on(choice: Choice, settings: Settings, memory: Callable[[], int] = gpu
         return (f"{said} {reason[:1].upper()}{reason[1:]}",)
     if found.installed:
         return (f"{said} For photographs use {found.command}. {found.reason}",)
-    _, *words = shlex.split(found.command)
-    return (f"{said} For photographs run: {sa2va_command(*words)} ({found.reason.rstrip('.')}.)",)
+    return (f"{said} For photographs run: {found.command} ({found.reason.rstrip('.')}.)",)

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from sa2va_host.errors import ModelLoadFailed
+from sa2va_host.machine.commands import sa2va_command
 
 from .checkpoint_folder import CheckpointFolder
 
@@ -56,7 +57,7 @@ def find_own_code(folder: CheckpointFolder) -> OwnCode | None:
         if not _CLASS.fullmatch(reference) or f"{reference.partition('.')[0]}.py" not in files:
             raise ModelLoadFailed(
                 f"The auto_map of {folder.folder / source} names {reference!r}, whose code is not in the folder.",
-                advice="Fetch the checkpoint with its code: `sa2va pull ORG/NAME --revision COMMIT"
+                advice=f"Fetch the checkpoint with its code: `{sa2va_command('pull')} ORG/NAME --revision COMMIT"
                 " --trust-remote-code`.",
             )
     return OwnCode(auto_class, files)

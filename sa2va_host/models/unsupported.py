@@ -10,10 +10,9 @@ import re
 from dataclasses import dataclass
 
 from sa2va_host.errors import ModelLoadFailed
+from sa2va_host.machine.commands import sa2va_command
 
 from .checkpoint_folder import MODEL_TYPE, CheckpointFolder
-
-ADVICE = "`sa2va models --all` lists the checkpoints that run here."
 
 
 @dataclass(frozen=True)
@@ -76,4 +75,9 @@ def refusal_of(folder: CheckpointFolder, *, trusted: bool = False) -> str:
 
 def error(model: str, why: str) -> ModelLoadFailed:
     """What is raised for a model that `refusal` has something against."""
-    return ModelLoadFailed(f"{model} {why}.", advice=ADVICE)
+    return ModelLoadFailed(f"{model} {why}.", advice=advice())
+
+
+def advice() -> str:
+    """Where the user finds a model that runs."""
+    return f"`{sa2va_command('models', '--all')}` lists the checkpoints that run here."

@@ -53,8 +53,8 @@ _OTHER_SPELLINGS: Mapping[str, str] = {"matte": "probability"}
 def checked_kinds(kinds: Iterable[str]) -> tuple[Kind, ...]:
     """The kinds in the order of `KINDS`, each once, such as of ``"masks,overlay".split(",")``.
 
-    Raises `InvalidInput` for an unknown one and `ConfigError` where the library that `exr` needs is missing, so that it
-    can be asked before the model is.
+    Raises `InvalidInput` for an unknown one and `ConfigError` where the library that `exr` or `polygons` needs is
+    missing, so that it can be asked before the model is.
     """
     wanted = spelled(kinds)
     for unknown in sorted(wanted - set(KINDS)):
@@ -65,6 +65,10 @@ def checked_kinds(kinds: Iterable[str]) -> tuple[Kind, ...]:
         from sa2va_host.extras import check_exr
 
         check_exr()
+    if "polygons" in wanted:
+        from sa2va_host.extras import check_opencv
+
+        check_opencv("Saving polygons", tried=False)
     return tuple(kind for kind in KINDS if kind in wanted)
 
 

@@ -25,7 +25,7 @@ import struct
 
 import msgspec
 
-PROTOCOL = 3
+PROTOCOL = 4
 """The protocol version. The one place; docs/protocol.md is tested against it."""
 
 _LAYOUT = struct.Struct("!4sHBB16s32sQQ")

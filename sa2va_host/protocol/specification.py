@@ -18,11 +18,11 @@ _CHOSEN = ("device", "dtype", "attention")
 
 
 class Specification(msgspec.Struct, frozen=True, kw_only=True):
-    """One model as asked for. Two equal specifications share one worker. Part of a worker's record, so unknown fields
+    """One model as asked for. Two with one `key` share one worker. Part of a worker's record, so unknown fields
     are passed over as there.
 
-    ``checkpoint`` is an absolute folder, since two installations may bundle one name; ``"auto"`` elsewhere means
-    "whatever the running worker has, or the best this machine offers".
+    ``checkpoint`` is an absolute folder; ``"auto"`` elsewhere means "whatever the running worker has, or the best this
+    machine offers".
     """
 
     checkpoint: str
@@ -35,38 +35,65 @@ class Specification(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the checkpoint's own code may run; then it does, where there is any."""
     tracker_decoder: str = ""
     """An absolute folder whose SAM2 mask decoder propagates masks; empty takes the checkpoint's own."""
+    identity: str = ""
+    """What ``checkpoint`` holds (`sa2va_host.models.identity`), so that another folder which holds the same has the
+    same worker; empty for what is no folder, which only its name identifies.
+    """
+    tracker_identity: str = ""
+    """The same of ``tracker_decoder``."""
+    program: str = ""
+    """The worker's code and version (`sa2va_host.machine.worker_program.worker_identity`)."""
+    interpreter: str = ""
+    """The environment whose Python must run the worker (`sa2va_host.machine.environments`); empty where nobody named
+    one: then any worker will do, and the client's own Python starts it.
+    """
 
     @property
     def checkpoint_key(self) -> str:
-        """Names the checkpoint and revision alone: one spawn lock for each (16 hex digits)."""
-        return _digest(self.checkpoint, self.revision)
+        """Names the checkpoint alone: one spawn lock for each (16 hex digits)."""
+        return _digest(*self._checkpoint)
 
     @property
     def key(self) -> str:
-        """Names the whole specification: one connection record for each (16 hex digits)."""
+        """Names the whole specification: one connection record for each (16 hex digits). Folders that hold the same
+        give the same.
+        """
+        model, trusted, tracker, program = self._model
         return _digest(
-            self.checkpoint,
-            self.revision,
+            *model,
             self.device,
             self.dtype,
             self.attention,
             self.quantization,
-            "trusted" if self.trust_remote_code else "",
-            self.tracker_decoder,
+            "trusted" if trusted else "",
+            tracker,
+            program,
+            self.interpreter,
         )
 
     @property
-    def _model(self) -> tuple[str, str, bool, str]:
-        """What no two workers may differ in and serve the same request."""
-        return self.checkpoint, self.revision, self.trust_remote_code, self.tracker_decoder
+    def _checkpoint(self) -> tuple[str, str]:
+        """A folder's content, else a name and revision."""
+        return (self.identity, "") if self.identity else (self.checkpoint, self.revision)
 
-    def is_served_by(self, served: Specification, info: ModelInfo | None = None) -> bool:
-        """True when a worker started for ``served`` (and loaded as ``info``) satisfies this request.
+    @property
+    def _model(self) -> tuple[tuple[str, str], bool, str, str]:
+        """What no two workers may differ in and serve the same request."""
+        tracker = self.tracker_identity or self.tracker_decoder
+        return self._checkpoint, self.trust_remote_code, tracker, self.program
+
+    def is_served_by(
+        self, served: Specification, info: ModelInfo | None = None, environment: str = ""
+    ) -> bool:
+        """True when a worker started for ``served`` (and loaded as ``info``, by the Python of ``environment``)
+        satisfies this request.
 
         ``auto`` here matches anything. A concrete wish matches the same wish, or what ``auto`` became in
-        ``info``.
+        ``info``. So does an interpreter.
         """
         if self._model != served._model:
+            return False
+        if self.interpreter and self.interpreter not in (served.interpreter, environment):
             return False
         for field in _CHOSEN:
             wish, has = getattr(self, field), getattr(served, field)
@@ -77,10 +104,10 @@ class Specification(msgspec.Struct, frozen=True, kw_only=True):
             return False
         return self.quantization in (AUTO, served.quantization)
 
-    def may_be_served_by(self, served: Specification) -> bool:
+    def may_be_served_by(self, served: Specification, environment: str = "") -> bool:
         """True when a worker for ``served`` that is still loading may turn out to be what this asks for."""
         undecided = {field: AUTO for field in _CHOSEN if getattr(served, field) == AUTO}
-        return msgspec.structs.replace(self, **undecided).is_served_by(served)
+        return msgspec.structs.replace(self, **undecided).is_served_by(served, environment=environment)
 
 
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from sa2va_host.errors import InvalidInput
+from sa2va_host.machine.commands import sa2va_command
 
 if TYPE_CHECKING:
     from sa2va_host.media import Picture
@@ -106,12 +107,9 @@ class Selection:
         height, width = picture.shape[:2]
         if self.max_size is None or max(height, width) <= self.max_size:
             return picture
-        import cv2
-        import numpy as np
+        from sa2va_host.resizing import longest_side, shrink
 
-        scale = self.max_size / max(height, width)
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+        return shrink(picture, longest_side(height, width, self.max_size))
 
 
 def check_frame_size(height: int, width: int, name: str) -> None:
@@ -230,7 +228,7 @@ def open_clip(
     if reader is None and path.suffix.lower() in FRAMES and path.is_file():
         raise InvalidInput(
             f"{path} is a picture file, of which only the first frame would be read.",
-            advice="Name a video, a folder of frames or a pattern, or use `sa2va segment`.",
+            advice=f"Name a video, a folder of frames or a pattern, or use `{sa2va_command('segment')}`.",
         )
     if rate is not None:
         raise InvalidInput(f"{path} is a video and has a rate of its own.", advice="Name none (--fps).")

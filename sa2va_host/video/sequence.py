@@ -19,6 +19,7 @@ from sa2va_host.discovery import find
 from sa2va_host.endings import FRAMES
 from sa2va_host.errors import InvalidInput
 from sa2va_host.extras import check_exr
+from sa2va_host.machine.commands import sa2va_command
 from sa2va_host.media import Picture
 from sa2va_host.plate import Plate
 
@@ -283,7 +284,7 @@ def _check_sizes(files: Sequence[Path], layer: str | None) -> dict[Path, Invalid
             raise InvalidInput(
                 f"{one.name} is {first[1]} x {first[0]} pixels and {path.name} {size[1]} x {size[0]}: they are no"
                 " frames of one video.",
-                advice="Pictures that do not belong together go through `sa2va segment`.",
+                advice=f"Pictures that do not belong together go through `{sa2va_command('segment')}`.",
             )
     return unreadable
 

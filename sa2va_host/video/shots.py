@@ -11,6 +11,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from sa2va_host.errors import InvalidInput
+from sa2va_host.extras import check_opencv
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,7 +27,8 @@ def split(frames: Iterable[Source], ask_again: object) -> Iterator[Iterator[Sour
     """The shots of a video, each to be read before the next; None where ``ask_again`` is ``"never"``.
 
     ``"every:100"`` makes shots of so many frames, ``"cuts"`` begins one at each cut. Nothing is read before it is asked
-    for, and no frame is kept. Raises `InvalidInput` for other words.
+    for, and no frame is kept. Raises `InvalidInput` for other words, `ConfigError` where cuts are asked for and OpenCV
+    is missing.
     """
     kind, _, number = ask_again.partition(":") if isinstance(ask_again, str) else ("", "", "")
     if ask_again == "never":
@@ -35,6 +37,7 @@ def split(frames: Iterable[Source], ask_again: object) -> Iterator[Iterator[Sour
         length = int(number)
         return _shots(enumerate(frames), lambda numbered: numbered[0] // length)
     if ask_again == "cuts":
+        check_opencv("Finding the cuts of a video")
         return _shots(_counted_cuts(frames), lambda numbered: numbered[0])
     raise InvalidInput(
         f"ask_again is {ask_again!r}.", advice="Write 'never', 'cuts', or 'every:100' or another number."

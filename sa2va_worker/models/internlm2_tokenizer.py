@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import generate_merges
 
 from sa2va_host.errors import ModelLoadFailed
+from sa2va_host.machine.commands import pip_command
 
 from .checkpoint import Checkpoint
 
@@ -74,7 +75,7 @@ def _pieces(file: Path) -> SentencePieceProcessor:
     except ImportError as error:
         raise ModelLoadFailed(
             f"{file} is a sentencepiece model, and the library that reads it is not installed.",
-            advice="Run: pip install sentencepiece",
+            advice=f"Run: {pip_command(['sentencepiece'])}",
         ) from error
     try:
         return SentencePieceProcessor(model_file=str(file))

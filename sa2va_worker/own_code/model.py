@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sa2va_host.errors import ModelLoadFailed, Sa2VAError
 from sa2va_host.generation import Generation
+from sa2va_host.machine.commands import sa2va_command
 from sa2va_host.models.checkpoint_folder import CheckpointFolder
 from sa2va_host.models.own_code import OwnCode
 from sa2va_host.protocol.specification import AUTO
@@ -147,7 +148,7 @@ class OwnModel:
                 f"The code of {self._folder.name} failed to load under transformers {here}: {why}.",
                 advice=""
                 if _major(here) == _major(there)
-                else f"It was written for {there}: make an environment with `sa2va setup remote-code`.",
+                else f"It was written for {there}: make an environment with `{sa2va_command('setup', 'remote-code')}`.",
             ) from error
 
     @property

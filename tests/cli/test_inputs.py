@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from sa2va_host.machine.commands import sa2va_command
 from sa2va_host.masks import masks
 from sa2va_plugins.cli.main import main
 
@@ -268,11 +269,11 @@ def test_urls_are_refused(command, capsys):
 def test_a_video_is_sent_to_the_command_for_videos(sa2va, clip, command):
     done = sa2va(command, clip, "--prompt", "objects=1")
     assert done.returncode == 2
-    assert f"{clip} is a video file, not an image. Use `sa2va video`." in done.stderr
+    assert f"{clip} is a video file, not an image. Use `{sa2va_command('video')}`." in done.stderr
     (clip.parent / "clips").mkdir()
     clip.rename(clip.parent / "clips" / "clip.mp4")
     done = sa2va(command, "clips", "--prompt", "objects=1")
-    assert "Videos go through `sa2va video`" in done.stderr
+    assert f"Videos go through `{sa2va_command('video')}`" in done.stderr
 
 
 def test_the_home_folder_is_expanded(sa2va, picture, tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sa2va_host.models.checkpoints import bundled_folder
+from sa2va_host.models.checkpoints import bundled_folder, pull_command
 from tests.host.hub_server import COMMIT, OLDER
 
 from .conftest import PROGRAM
@@ -102,7 +102,7 @@ def test_what_is_known_of_a_model_is_shown(sa2va, cache):
     assert folder == one
     (absent,) = json.loads(sa2va("show", "ByteDance/Sa2VA-Qwen3-VL-4B", "--json").stdout)["models"]
     assert (absent["complete"], absent["path"]) == (False, None)
-    assert absent["command"] == "sa2va pull ByteDance/Sa2VA-Qwen3-VL-4B"
+    assert absent["command"] == pull_command("ByteDance/Sa2VA-Qwen3-VL-4B")
     shown = sa2va("show", "sa2va-tiny").stdout
     assert "complete    yes" in shown
     assert "model.safetensors" in shown

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from sa2va_host.models.checkpoints import bundled_folder
+from sa2va_host.machine.commands import sa2va_command
+from sa2va_host.models.checkpoints import bundled_folder, pull_command
 from sa2va_host.models.choice import BUNDLED
 from tests.host.hub_server import COMMIT, Hub, Repo, serving
 
@@ -44,7 +45,9 @@ def test_a_model_that_is_not_here_is_pulled_and_then_found(sa2va: Command, hub: 
     segment = ("chat", "--prompt", "hello", "--model", MODEL)
     missing = sa2va(*segment)
     assert missing.returncode == 3
-    assert missing.stderr == f"sa2va: {MODEL} is not on this machine. Fetch it with `sa2va pull {MODEL}`.\n"
+    assert (
+        missing.stderr == f"sa2va: {MODEL} is not on this machine. Fetch it with `{pull_command(MODEL)}`.\n"
+    )
     assert hub.asked == [], "nothing is fetched that nobody asked for"
     pulled = sa2va("pull", MODEL)
     assert pulled.returncode == 0, pulled.stderr
@@ -132,13 +135,13 @@ def test_the_list_shows_what_is_here_and_what_is_broken(sa2va: Command, tmp_path
     assert mine.split()[:2] == ["mine", "qwen3_vl"]
     assert default.startswith(f"The default is {BUNDLED}: there is no NVIDIA GPU")
     assert better.startswith(
-        "For this machine: `sa2va pull ByteDance/Sa2VA-1B`. The download has 4.0 GB; there is no"
+        f"For this machine: `{pull_command('ByteDance/Sa2VA-1B')}`. The download has 4.0 GB; there is no"
     )
     document = json.loads(sa2va("models", "--json", extra=extra).stdout)
     assert set(document["models"][0]) == {"name", "family", "size", "source", "revision", "path", "problem"}
     assert [each["problem"] is None for each in document["models"]] == [True, False, True]
     assert document["default"]["model"] == BUNDLED
-    assert document["recommended"]["command"] == "sa2va pull ByteDance/Sa2VA-1B"
+    assert document["recommended"]["command"] == pull_command("ByteDance/Sa2VA-1B")
 
 
 def test_what_cannot_run_is_refused_before_the_download_and_marked_in_the_list(
@@ -171,13 +174,13 @@ def test_what_the_hub_has_is_listed_when_asked_for(sa2va: Command, tmp_path: Pat
     assert done.returncode == 0, done.stderr
     found, _, known = done.stdout.partition("\n\n")
     assert "Org/Placed" in found
-    assert "`sa2va pull NAME` fetches one" in known
+    assert f"`{sa2va_command('pull')} NAME` fetches one" in known
     names = {line.split()[0] for line in known.splitlines()[2:]}
     assert {"ByteDance/Sa2VA-InternVL3-8B", "kumuji/Sa2VA-i-4B", "Org/Own"} <= names
     assert not names & {"ByteDance/Sa2VA-Qwen3-VL-4B", "Org/Placed"}, "they are here"
     document = json.loads(sa2va("models", "--all", "--json", extra=extra).stdout)
     absent = {each["name"]: each for each in document["absent"]}
-    assert absent["Org/Own"]["command"] == "sa2va pull Org/Own --revision v2"
+    assert absent["Org/Own"]["command"] == pull_command("Org/Own", "v2")
     assert absent["Org/Own"]["memory"] == {"none": None, "8bit": None, "4bit": None}
     assert absent["ByteDance/Sa2VA-InternVL3-8B"]["memory"]["none"] == 18_000_000_000
     assert absent["ByteDance/Sa2VA-InternVL3-8B"]["published"] == ["none", "8bit"]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from tests.without_opencv import without_opencv
 
 from .test_commands import mask_of
 
@@ -198,16 +201,50 @@ def test_turns_of_a_conversation(sa2va, picture):
     assert document["text"] == document["turns"][1]["text"]
 
 
-def test_a_broken_opencv_is_no_traceback(sa2va, picture, tmp_path):
+def test_a_broken_opencv_is_no_traceback_and_masks_do_without(sa2va, picture, tmp_path):
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "cv2.py").write_text('raise ImportError("libGL.so.1: cannot open shared object file")')
-    done = sa2va(
-        "segment", picture, "--prompt", "objects=1", "--save", "masks", extra={"PYTHONPATH": str(broken)}
-    )
-    assert done.returncode == 1
+    segment = ("segment", picture, "--prompt", "objects=1", "--save", "masks")
+    done = sa2va(*segment, "-o", "masks", extra={"PYTHONPATH": str(broken)})
+    assert done.returncode == 0, done.stderr
+    assert np.asarray(Image.open(tmp_path / "masks" / "picture.0.png")).max() == 255
+    done = sa2va(*segment, "-o", "grown", "--grow", "3", extra={"PYTHONPATH": str(broken)})
+    assert done.returncode == 2
     assert "Traceback" not in done.stderr
-    assert "libGL.so.1" in done.stderr.splitlines()[-1]
+    assert "libGL.so.1" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--grow", 3),
+        ("--save", "polygons"),
+        ("--fill-holes",),
+        ("--guide", 8),
+        ("--save", "cutout"),
+    ],
+)
+def test_what_needs_opencv_is_refused_before_a_worker_starts(sa2va, picture, environment, tmp_path, options):
+    Image.fromarray(np.full((48, 64), 65535, np.uint16)).save(picture)
+    done = sa2va(
+        "segment", picture, "-p", "objects=1", *options, "-o", "out", extra=without_opencv(tmp_path / "site")
+    )
+    assert done.returncode == 2, done.stderr
+    assert "needs the package OpenCV, which is not installed" in done.stderr
+    assert "-m pip install 'opencv-python-headless>=4.8'" in done.stderr
+    assert not (tmp_path / "out").exists()
+    assert not list(Path(environment["SA2VA_RUN_DIR"]).glob("**/*.log"))
+
+
+def test_light_that_opencv_reads_is_refused_in_a_sentence(sa2va, tmp_path):
+    (tmp_path / "sky.hdr").write_bytes(b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y 1 +X 1\n\x80\x80\x80\x81")
+    done = sa2va(
+        "segment", "sky.hdr", "-p", "objects=1", "-o", "out", extra=without_opencv(tmp_path / "site")
+    )
+    assert done.returncode != 0
+    assert "sky.hdr, a Radiance HDR, needs the package OpenCV" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_where_every_image_fails_nothing_is_said_of_others(sa2va, tmp_path):

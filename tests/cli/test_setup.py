@@ -12,12 +12,11 @@ import shlex
 import shutil
 import subprocess
 import sys
-import zipfile
 from importlib import metadata
-from pathlib import Path
 
 import pytest
 
+import sa2va_plugins.cli.environment as making
 from sa2va_host.config import load_settings
 from sa2va_host.errors import ConfigError, InvalidInput
 from sa2va_host.machine.distribution import install_arguments, requirements, unmet
@@ -26,6 +25,7 @@ from sa2va_host.machine.nvidia import Driver, Gpu
 from sa2va_plugins.cli.environment import Environment, Tools, choose_torch, execution_environment
 from sa2va_plugins.cli.main import main
 from sa2va_plugins.cli.setup import write_setting
+from tests.wheels import make_wheel
 
 from .conftest import PROGRAM
 
@@ -45,6 +45,7 @@ def _default_index(monkeypatch):
 def without_uv(tmp_path, monkeypatch):
     """A PATH with nothing on it."""
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    monkeypatch.setattr(making, "_MODULES", making._MODULES.replace('"uv", ', ""))
 
 
 @pytest.fixture
@@ -101,6 +102,48 @@ def test_uv_is_preferred(distribution, tmp_path, monkeypatch, capsys):
     python = tmp_path / "env" / "bin" / "python"
     assert torch == f"{uv} pip install --python {python} --torch-backend cpu 'torch>=2.6'"
     assert install == f"{uv} pip install --python {python} 'sa2va-host[worker]==7.8.9'"
+
+
+def write_uv(folder, version):
+    """A Python that brings uv as a module, as the one of ComfyUI's Manager does; with a real venv hidden."""
+    package = folder / "uv"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "__main__.py").write_text(f"print('uv {version} (a build)')\n")
+    return bare_python(folder, "venv", "virtualenv")
+
+
+def test_uv_may_be_a_module_of_the_python_as_in_a_portable_one(
+    distribution, without_uv, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.undo()
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    python, folder = write_uv(tmp_path, "0.9.1"), tmp_path / "env"
+    assert main(["setup", "--dry-run", "--cpu", "--path", str(folder), "--python", str(python)]) == 0
+    make, *install = capsys.readouterr().out.splitlines()
+    assert make == f"{python} -m uv venv --allow-existing --python {python} {folder}"
+    assert all(
+        line.startswith(f"{python} -m uv pip install --python {folder}/bin/python ") for line in install
+    )
+
+
+@pytest.mark.parametrize("as_program", [True, False])
+def test_a_uv_that_knows_no_builds_of_pytorch_is_left_alone(
+    distribution, without_uv, tmp_path, monkeypatch, capsys, as_program
+):
+    monkeypatch.undo()
+    python = write_uv(tmp_path, "0.7.13")
+    program = tmp_path / "bin" / "uv"
+    if as_program:
+        program.parent.mkdir()
+        program.write_text("#!/bin/sh\necho 'uv 0.7.13 (a build)'\n")
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent))
+    assert (
+        main(["setup", "--dry-run", "--cpu", "--path", str(tmp_path / "env"), "--python", str(python)]) == 0
+    )
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.startswith(f"{python} -m pip install --upgrade --target ")
 
 
 def test_uv_does_not_know_the_index_of_pip(distribution, tmp_path, monkeypatch, capsys):
@@ -230,6 +273,72 @@ def test_bitsandbytes_comes_with_cuda(distribution, without_uv, tmp_path, capsys
     capsys.readouterr()
     assert main(["setup", "--dry-run", "--cpu", "--extra", "flash"]) == 2
     assert "flash-attn needs a PyTorch for CUDA" in capsys.readouterr().err
+
+
+def has(python, **versions):
+    """A Python for workers as `sa2va setup` finds it, with PyTorch for CUDA 13.0."""
+    from sa2va_host.machine.distribution import installed_versions
+
+    names = {each.name for each in (*requirements("worker"), *requirements("quantization"))}
+    return Interpreter(
+        executable=str(python),
+        python="3.11.9",
+        versions={
+            **dict.fromkeys(names, "999"),
+            **installed_versions(["sa2va-host"]),
+            "pip": "26.0",
+            **versions,
+        },
+        error="",
+        cuda="13.0",
+        devices=("cuda:0 NVIDIA H200",),
+    )
+
+
+def test_a_gpu_s_environment_without_bitsandbytes_gets_it_or_the_command_for_it(
+    distribution, without_uv, tmp_path, monkeypatch, capsys
+):
+    """What this command has made is brought up to date; into the Python of somebody else nothing is put."""
+    from sa2va_host.machine import interpreters, nvidia
+    from sa2va_plugins.cli import setup
+
+    monkeypatch.setattr(nvidia, "find_driver", lambda: driver("13.0"))
+    python = tmp_path / "theirs" / "bin" / "python"
+    monkeypatch.setattr(interpreters, "inspect", lambda *_, **__: has(python, bitsandbytes=None))
+    assert main(["setup", "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert f"has all it needs in {python}" in said
+    assert said.endswith(f"Run: {python} -m pip install 'bitsandbytes>=0.45'\n")
+
+    monkeypatch.setattr(interpreters, "inspect", lambda *_, **__: has(python))
+    assert main(["setup", "--dry-run"]) == 0
+    assert "bitsandbytes" not in capsys.readouterr().out
+
+    ours = tmp_path / "ours"
+    (ours / "bin").mkdir(parents=True)
+    (ours / "bin" / "python").touch()
+    (ours / "pyvenv.cfg").touch()
+    monkeypatch.setattr(setup, "_folder", lambda *_: ours)
+    monkeypatch.setattr(
+        interpreters, "inspect", lambda *_, **__: has(ours / "bin" / "python", bitsandbytes=None)
+    )
+    assert main(["setup", "--dry-run"]) == 0
+    assert "sa2va-host[worker,quantization]==7.8.9" in capsys.readouterr().out
+
+
+def test_a_pytorch_for_cpus_is_never_taken_for_the_one_of_a_gpu_without_a_word(capsys):
+    from sa2va_plugins.cli.setup import _warn_of
+
+    made = Interpreter(
+        executable="/env/bin/python", python="3.11.9", versions={"torch": "2.13.0+cpu"}, error=""
+    )
+    wanted = choose_torch(None, driver("13.0"), "win32")
+    assert wanted.build == "cuda"
+    assert not wanted.suits(made, driver("13.0"))
+    _warn_of(made, wanted)
+    said = capsys.readouterr().err
+    assert "torch 2.13.0+cpu is one for the CPU, so the worker will not use the GPU" in said
+    assert "PIP_*" in said
 
 
 def bare_python(folder, *hidden):
@@ -398,21 +507,6 @@ def test_another_thing_than_torch(capsys, spec):
     assert "is no version of PyTorch" in capsys.readouterr().err
 
 
-def make_wheel(folder: Path, name: str, version: str, files: dict[str, str]) -> None:
-    """The smallest wheel that pip installs (PyPA's binary distribution format)."""
-    stem = f"{name.replace('-', '_')}-{version}"
-    info = f"{stem}.dist-info"
-    content = {
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
-        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        **files,
-    }
-    content[f"{info}/RECORD"] = "".join(f"{path},,\n" for path in [*content, f"{info}/RECORD"])
-    with zipfile.ZipFile(folder / f"{stem}-py3-none-any.whl", "w") as wheel:
-        for path, text in content.items():
-            wheel.writestr(path, text)
-
-
 @pytest.fixture
 def index(distribution, tmp_path):
     """A folder of wheels that satisfies our distribution; torch brings everything the tests' Python has."""
@@ -420,7 +514,7 @@ def index(distribution, tmp_path):
     folder = tmp_path / "wheels"
     folder.mkdir()
     borrowed = "".join(f"{path}\n" for path in sys.path if path.endswith(("site-packages", "dist-packages")))
-    for requirement in requirements() + requirements("worker"):
+    for requirement in requirements() + requirements("worker", "opencv"):
         files = {"borrowed.pth": borrowed} if requirement.name == "torch" else {}
         make_wheel(folder, requirement.name, metadata.version(requirement.name), files)
     text = (distribution / "METADATA").read_text()

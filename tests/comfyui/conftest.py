@@ -34,24 +34,36 @@ def comfy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNam
     import comfy.model_management
     import comfy.utils
     import comfy_execution.utils
+    import execution
     import folder_paths
     import server
 
     from sa2va_plugins.comfyui import clients
+    from sa2va_plugins.comfyui.result_cache import RESULTS
 
+    RESULTS.clear()
+    monkeypatch.setattr(execution.PromptExecutor, "reset", execution.PromptExecutor.reset)
     monkeypatch.setattr(comfy.model_management, "interrupted", False)
     monkeypatch.setattr(comfy.model_management, "unload_all_models", comfy.model_management.unload_all_models)
     monkeypatch.setattr(comfy_execution.utils, "context", None)
     monkeypatch.setattr(folder_paths, "folders", {"sa2va": [str(tmp_path / "models" / "sa2va")]})
     monkeypatch.setattr(folder_paths, "models_dir", str(tmp_path / "models"))
+    monkeypatch.setattr(folder_paths, "temp_directory", str(tmp_path / "temp"))
     monkeypatch.setattr(folder_paths, "user_directory", str(tmp_path / "user"))
-    for recorded in (comfy.model_management.unloads, comfy.utils.bars, server.texts, server.running):
+    for recorded in (
+        comfy.model_management.unloads,
+        comfy.utils.bars,
+        comfy.utils.previews,
+        server.texts,
+        server.running,
+    ):
         recorded.clear()
     if sys.platform != "win32":
         monkeypatch.setenv("SA2VA_WORKER_PYTHON", str(scripted_python(tmp_path)))
     yield SimpleNamespace(
         management=comfy.model_management,
         bars=comfy.utils.bars,
+        previews=comfy.utils.previews,
         execution=comfy_execution.utils,
         folders=folder_paths,
         server=server,

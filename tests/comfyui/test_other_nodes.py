@@ -1,11 +1,12 @@
 """The nodes beside segmentation: masks from tracks, refining edges, chat, options, unloading, the old names."""
 
+import asyncio
 from typing import Any
 
 import numpy as np
 import pytest
 
-from sa2va_host.errors import InvalidInput
+from sa2va_host.errors import ConfigError, InvalidInput
 from sa2va_host.results import Segmentation
 
 from .conftest import MODEL, execution_of
@@ -56,7 +57,7 @@ def test_the_threshold_counts_without_another_run(tracks):
 
 
 def test_objects_are_chosen_by_number_and_name(tracks):
-    both, each, _ = masks_of(tracks)
+    both, each, *_ = masks_of(tracks)
     left, right = each
     assert torch.equal(masks_of(tracks, objects="1")[0], left)
     assert torch.equal(masks_of(tracks, objects="right")[0], right)
@@ -83,9 +84,38 @@ def test_soft_masks_are_the_probabilities(tracks):
     assert np.array_equal(soft.numpy(), expected)
 
 
+def test_all_masks_of_objects_come_as_one_batch_too(tracks):
+    _, (left, right), _, batch = masks_of(tracks)
+    assert torch.equal(batch, torch.stack([left[0], right[0], left[1], right[1]]))
+    inverted = masks_of(tracks, objects="right", invert=True)
+    assert torch.equal(inverted[3], inverted[1][0])
+
+
+def test_the_preview_has_the_colours_of_the_objects_whichever_are_chosen(tracks):
+    from sa2va_plugins.comfyui.colours import colour
+    from sa2va_plugins.comfyui.track_masks import Sa2VAMasksFromTracks
+
+    def shown(**changed):
+        output = Sa2VAMasksFromTracks.execute(tracks, **{**PLAIN, **changed})
+        return output.args[0][0].numpy().astype(bool), np.rint(output.ui.shown[0].numpy() * 255)
+
+    def colours(picture, mask):
+        return {tuple(map(int, each)) for each in picture[mask]}
+
+    mask, picture = shown()
+    assert colours(picture, mask) == {colour(0), colour(1)}
+    assert colours(picture, ~mask) == {(0, 0, 0)}
+    mask, picture = shown(objects="right")
+    assert colours(picture, mask) == {colour(1)}
+    mask, picture = shown(objects="right", invert=True)
+    assert colours(picture, mask) == {(255, 255, 255)}
+    mask, picture = shown(combine="difference")
+    assert colours(picture, mask) == {colour(0)}
+
+
 def test_outputs_that_nobody_uses_are_not_made(tracks, comfy):
     execution_of(comfy, connected=[0])
-    masks, each, soft = masks_of(tracks)
+    masks, each, soft, _ = masks_of(tracks)
     assert masks.any()
     assert [mask.untyped_storage().nbytes() for mask in (*each, soft)] == [4, 4]
     assert soft.shape == masks.shape
@@ -324,9 +354,105 @@ def test_the_old_names_have_the_old_inputs_in_their_order(comfy):
         "XJSa2VAImageSegmentation": first + morph,
         "XJSa2VAVideoSegmentation": [first[0], "images", *first[2:], *morph],
         "XJSa2VAImageSegmentationV2": first + detail,
+        "Sa2VANodeTpl": [
+            "model_name",
+            "image",
+            "mask_threshold",
+            "use_8bit_quantization",
+            "use_flash_attn",
+            "segmentation_prompt",
+        ],
     }
-    for schema in schemas.values():
-        assert [each.id for each in schema.outputs] == ["text_output", "masks"]
+    outputs = {name: [each.id for each in schema.outputs] for name, schema in schemas.items()}
+    assert outputs.pop("Sa2VANodeTpl") == ["text_outputs", "masks", "mask_images"]
+    assert set(map(tuple, outputs.values())) == {("text_output", "masks")}
+
+
+def test_the_old_names_offer_what_fetches_their_checkpoints_and_never_as_the_default(comfy):
+    from sa2va_plugins.comfyui.legacy import NODES
+
+    for node in NODES:
+        model = node.define_schema().inputs[0]
+        assert model.options["default"] == "ByteDance/Sa2VA-Qwen3-VL-4B"
+        assert model.options["default"] in model.options["options"]
+        assert "ByteDance/Sa2VA-Qwen3-VL-4B (download, 20.2 GB)" in model.options["options"]
+        assert node.validate_inputs("ByteDance/Sa2VA-Qwen3-VL-4B") is True  # as old workflows have it
+
+
+@pytest.mark.parametrize("threshold", [0.5, 1.0])
+def test_the_template_node_gives_a_mask_for_each_object_whatever_its_threshold(worker, image, threshold):
+    """Workflows hold 1.0 there and worked: that pack cuts its masks at 0.5 and never looks at it."""
+    from sa2va_plugins.comfyui.legacy import Sa2VANodeTpl
+    from sa2va_plugins.comfyui.segment_image import Sa2VAImageSegmentation
+
+    prompt = "objects=2"
+    expected = Sa2VAImageSegmentation.execute(MODEL, image[:1], prompt, 0.5).args[5]
+    text, masks, images = Sa2VANodeTpl.execute(MODEL, image, threshold, False, True, prompt).args
+    assert text == [expected.answer.text]
+    assert masks.shape == (2, 48, 64)
+    for index, mask in enumerate(masks):
+        np.testing.assert_array_equal(mask.numpy(), expected.mask(index, 0, 0.5).astype(np.float32))
+    assert masks.any()
+    assert images.shape == (2, 48, 64, 3)
+    assert torch.equal(images, torch.stack([masks] * 3, dim=-1))
+    assert len(worker()) == 1  # the model stays
+
+
+def test_the_template_node_gives_an_empty_mask_where_nothing_is_found(worker, image):
+    from sa2va_plugins.comfyui.legacy import Sa2VANodeTpl
+
+    _, masks, images = Sa2VANodeTpl.execute(MODEL, image, 0.5, False, False, "objects=0").args
+    assert (tuple(masks.shape), tuple(images.shape)) == ((1, 48, 64), (1, 48, 64, 3))
+    assert not masks.any()
+
+
+def test_newer_versions_of_comfyui_are_told_what_takes_the_place_of_the_old_nodes(comfy, monkeypatch):
+    from comfy_api import latest
+
+    from sa2va_plugins.comfyui import extension, legacy
+
+    monkeypatch.setattr(latest, "replacements", [])
+    pack = extension.Sa2VAExtension()
+    asyncio.run(pack.on_load())
+    told = {each.old_node_id: each for each in latest.replacements}
+    old = {node.define_schema().node_id: node.define_schema() for node in legacy.NODES}
+    new = {node.define_schema().node_id: node.define_schema() for node in extension.NODES}
+    assert told.keys() == old.keys()
+    for name, each in told.items():
+        ids = [one.id for one in old[name].inputs]
+        assert each.old_widget_ids == [one for one in ids if one not in ("image", "images")]
+        target = new[each.new_node_id]
+        assert {one["new_id"] for one in each.input_mapping} <= {one.id for one in target.inputs}
+        assert {one["old_id"] for one in each.input_mapping if "old_id" in one} <= set(ids)
+        for one in each.output_mapping:
+            pair = old[name].outputs[one["old_idx"]], target.outputs[one["new_idx"]]
+            assert "masks" in pair[1].id if "masks" in pair[0].id else pair[1].id == "text"
+
+
+def test_a_comfyui_without_replacements_is_told_nothing(comfy, monkeypatch):
+    from comfy_api import latest
+
+    from sa2va_plugins.comfyui import replacements
+
+    monkeypatch.setattr(latest, "replacements", [])
+    monkeypatch.delattr(latest, "ComfyAPI")
+    asyncio.run(replacements.register())
+    monkeypatch.undo()
+    monkeypatch.delattr(latest.io, "NodeReplace")
+    asyncio.run(replacements.register())
+    assert latest.replacements == []
+
+
+def test_morphology_without_opencv_names_the_package(comfy, monkeypatch):
+    import sys
+
+    from sa2va_plugins.comfyui.legacy import _morphed
+
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    masks = torch.zeros(1, 4, 4)
+    assert _morphed(masks, "none", 3, 3, 1) is masks
+    with pytest.raises(ConfigError, match=r"dilate of a mask needs the package OpenCV.*pip install"):
+        _morphed(masks, "dilate", 3, 3, 1)
 
 
 @pytest.mark.parametrize(("morph", "grows"), [("none", 0), ("dilate", 1), ("erode", -1)])

@@ -41,7 +41,7 @@ def test_masks_are_those_of_the_python_client_bit_for_bit(worker, image):
 
 
 def test_tracks_are_those_of_the_python_client_bit_for_bit(worker, image):
-    _, masks, tracks = track(image).args
+    _, masks, tracks, *_ = track(image).args
     with Sa2VA(MODEL) as sa:
         expected = sa.segment_video(list(image.numpy()), "objects=1")
     assert np.array_equal(masks.numpy(), expected.masks(0.5)[0].astype(np.float32))
@@ -49,7 +49,9 @@ def test_tracks_are_those_of_the_python_client_bit_for_bit(worker, image):
 
 
 def test_each_line_is_one_named_object_found_or_not(worker, image):
-    text, _, masks, boxes, details, found = segment(image, "a objects=1\n\n b objects=0 \nc objects=1").args
+    text, _, masks, boxes, details, found, *_ = segment(
+        image, "a objects=1\n\n b objects=0 \nc objects=1"
+    ).args
     assert found.names == ("a objects=1", "b objects=0", "c objects=1")
     assert [bool(mask.any()) for mask in masks] == [True, False, True]
     assert [len(each) for each in boxes] == [2, 2]
@@ -58,7 +60,7 @@ def test_each_line_is_one_named_object_found_or_not(worker, image):
 
 
 def test_lines_about_a_video_share_one_pass_and_keep_their_names(worker, image):
-    text, _, tracks = track(image, "a objects=1\nb objects=0\nc objects=1").args
+    text, _, tracks, *_ = track(image, "a objects=1\nb objects=0\nc objects=1").args
     assert tracks.names == ("a objects=1", "b objects=0", "c objects=1")
     assert [bool(tracks.mask(index, 0, 0.5).any()) for index in range(3)] == [True, False, True]
     assert text.splitlines()[1].startswith("b objects=0: ")
@@ -67,7 +69,7 @@ def test_lines_about_a_video_share_one_pass_and_keep_their_names(worker, image):
 
 
 def test_boxes_and_scores_describe_the_masks(worker, image):
-    _, masks, _, boxes, details, _ = segment(image).args
+    _, masks, _, boxes, details, *_ = segment(image).args
     rows, columns = np.nonzero(masks[0].numpy())
     (box,) = boxes[0]
     assert box == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
@@ -77,13 +79,13 @@ def test_boxes_and_scores_describe_the_masks(worker, image):
 
 
 def test_nothing_found_is_an_empty_mask_of_the_right_size(worker, image):
-    _, masks, objects, boxes, details, _ = segment(image, "objects=0").args
+    _, masks, objects, boxes, details, *_ = segment(image, "objects=0").args
     assert masks.shape == (2, 48, 64)
     assert not masks.any()
     assert [each.shape for each in objects] == [(2, 48, 64)]
     assert boxes == [[], []]
     assert details == "[]"
-    _, masks, _ = track(image, "objects=0").args
+    _, masks, *_ = track(image, "objects=0").args
     assert masks.shape == (2, 48, 64)
     assert not masks.any()
 
@@ -121,7 +123,7 @@ def test_masks_that_nobody_uses_take_no_memory_and_connecting_them_runs_the_node
 
     execution_of(comfy, connected=[2])
     before = Sa2VAVideoSegmentation.fingerprint_inputs()
-    _, masks, _ = track(image).args
+    _, masks, *_ = track(image).args
     assert masks.shape == (2, 48, 64)
     assert masks.untyped_storage().nbytes() == 4
     execution_of(comfy, connected=[0, 2])
@@ -138,7 +140,7 @@ def test_a_picture_makes_only_what_is_connected(worker, comfy, image):
     for connected in ([0, 5], [1], [2], [3], [4]):
         execution_of(comfy, connected=connected)
         prints.add(Sa2VAImageSegmentation.fingerprint_inputs())
-        _, masks, (first,), boxes, details, _ = segment(image).args
+        _, masks, (first,), boxes, details, *_ = segment(image).args
         sizes = [masks.untyped_storage().nbytes(), first.untyped_storage().nbytes()]
         assert [size > 4 for size in sizes] == [1 in connected, 2 in connected]
         assert masks.shape == first.shape == (2, 48, 64)
@@ -166,7 +168,7 @@ def test_an_interrupt_ends_the_node_within_a_second_and_the_next_run_works(worke
         segment(image, "objects=1 steps=1000 pause=0.05")
     assert time.monotonic() - begun < 1.3
     assert not comfy.management.interrupted
-    assert segment(image).args[1].any()
+    assert segment(image, "another objects=1").args[1].any()
 
 
 def test_a_step_that_hangs_after_an_interrupt_costs_the_worker_and_the_next_run_works(worker, comfy, image):
@@ -185,7 +187,7 @@ def test_a_step_that_hangs_after_an_interrupt_costs_the_worker_and_the_next_run_
     interrupting.join()
     while any(each.pid == first.pid for each in worker()):
         time.sleep(0.01)
-    assert segment(image).args[1].any()
+    assert segment(image, "another objects=1").args[1].any()
     (second,) = worker()
     assert second.pid != first.pid
 
@@ -219,3 +221,122 @@ def test_the_node_says_once_that_the_bundled_model_answers_for_want_of_another(
     assert words not in answer.args[0]
     segment(image, "the white square", model="sa2va-tiny")
     assert words not in comfy.server.texts[-1]
+
+
+def test_a_batch_of_objects_has_those_of_the_first_picture_first(worker, image):
+    _, _, each, *_, batch, _, _, _ = segment(image, "objects=2").args
+    assert batch.shape == (4, 48, 64)
+    for place, (picture, number) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
+        assert torch.equal(batch[place], each[number][picture])
+    assert batch.any()
+
+
+def test_boxes_come_as_comfyui_s_own_nodes_want_them(worker, image):
+    _, _, _, boxes, details, _, _, bounding, *_ = segment(image, "objects=2").args
+    assert [len(each) for each in bounding] == [len(each) for each in boxes]
+    first = bounding[0][0]
+    x0, y0, x1, y1 = boxes[0][0]
+    told = json.loads(details)[0]
+    assert first == {
+        "x": x0,
+        "y": y0,
+        "width": x1 - x0,
+        "height": y1 - y0,
+        "label": told["object"],
+        "score": told["score"],
+    }
+
+
+def test_the_overlay_is_the_host_s_and_of_full_size(worker, image):
+    from sa2va_host.masks.masks import overlay
+
+    values = segment(image, "objects=2").args
+    drawn = values[8]
+    assert drawn.shape == (2, 48, 64, 3)
+    for index in range(2):
+        masks = [each[index].numpy().astype(bool) for each in values[2]]
+        expected = overlay((image[index].numpy() * 255).astype(np.uint8), masks)
+        assert np.array_equal(np.rint(drawn[index].numpy() * 255).astype(np.uint8), expected)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_a_cut_out_is_the_picture_under_its_mask(worker, image, channels):
+    given = image * 0.9
+    given = torch.cat((given, torch.full((2, 48, 64, 1), 0.5)), dim=3)[..., :channels]
+    values = segment(given).args
+    masks, cut = values[1], values[9]
+    assert cut.shape == (2, 48, 64, 4)
+    assert masks.any()
+    assert torch.equal(cut[..., 3], masks * (0.5 if channels == 4 else 1.0))
+    colours = given[..., :3].expand(2, 48, 64, 3)
+    assert torch.equal(cut[..., :3], colours * masks[..., None])
+
+
+def test_overlays_and_batches_that_nobody_uses_take_no_memory(worker, comfy, image):
+    from sa2va_plugins.comfyui.segment_image import Sa2VAImageSegmentation
+
+    prints = set()
+    for connected in ([0], [6], [7], [8], [9]):
+        execution_of(comfy, connected=connected)
+        prints.add(Sa2VAImageSegmentation.fingerprint_inputs())
+        *_, batch, boxes, overlay, cut = segment(image, "objects=2").args
+        made = [value.untyped_storage().nbytes() > 4 for value in (batch, overlay, cut)]
+        assert made == [6 in connected, 8 in connected, 9 in connected]
+        assert [bool(each) for each in boxes] == [7 in connected] * 2
+        assert (batch.shape, overlay.shape, cut.shape) == ((4, 48, 64), (2, 48, 64, 3), (2, 48, 64, 4))
+    assert len(prints) == 5
+
+
+def test_max_objects_keeps_the_first_and_says_so_without_another_answer(worker, comfy, image):
+    from sa2va_plugins.comfyui.segment_image import Sa2VAImageSegmentation
+
+    def limited(prompt, most):
+        return Sa2VAImageSegmentation.execute(MODEL, image, prompt, 0.5, None, most).args
+
+    execution_of(comfy, connected=list(range(10)))
+    everything = limited("objects=3", 0)
+    assert "max_objects" not in "".join(comfy.server.texts)
+    kept = limited("objects=3", 2)
+    assert "Of 3 objects max_objects keeps 2" in comfy.server.texts[-1]
+    assert len(kept[2]) == 2
+    assert all(torch.equal(*pair) for pair in zip(kept[2], everything[2], strict=False))
+    assert [len(each) for each in kept[3]] == [2, 2]
+    assert len(kept[5]) == 2
+    assert len(kept[6]) == 4
+    lines = limited("a objects=1\nb objects=0\nc objects=1", 2)
+    assert lines[5].names == ("a objects=1", "b objects=0")
+    assert len(limited("objects=3", 9)[2]) == 3
+
+
+UNKNOWN = None
+"""What ComfyUI passes for a link while it validates."""
+
+
+def test_what_is_wrong_is_told_before_anything_runs():
+    from sa2va_plugins.comfyui.chat import Sa2VAChat
+    from sa2va_plugins.comfyui.refine_edges import Sa2VARefineEdges
+    from sa2va_plugins.comfyui.segment_image import Sa2VAImageSegmentation
+    from sa2va_plugins.comfyui.segment_video import Sa2VAVideoSegmentation
+
+    empty = "The prompt is empty. Say what to look for, such as 'the red circle'."
+    for node, given in (
+        (Sa2VAImageSegmentation, {}),
+        (Sa2VAVideoSegmentation, {"video": UNKNOWN}),
+        (Sa2VAChat, {}),
+    ):
+        for prompt in ("", " \n ", "<image>"):
+            assert node.validate_inputs(model=MODEL, prompt=prompt, **given) == empty
+        assert node.validate_inputs(model=MODEL, prompt="the star", **given) is True
+        assert node.validate_inputs(model=UNKNOWN, prompt=UNKNOWN, **given) is True
+        assert node.validate_inputs(model="", prompt="the star", **given) == "Choose a model."
+    video = Sa2VAVideoSegmentation.validate_inputs
+    asked = {"model": MODEL, "prompt": "the star"}
+    assert video(**asked) == "Neither frames nor video is connected. Connect one of them."
+    both = video(**asked, frames=UNKNOWN, video=UNKNOWN)
+    assert both == "Both frames and video are connected. Connect one of them."
+    assert video(**asked, frames=UNKNOWN) is True
+    assert str(Sa2VARefineEdges.validate_inputs()).startswith("Neither mask nor tracks is connected.")
+    assert str(Sa2VARefineEdges.validate_inputs(mask=UNKNOWN, tracks=UNKNOWN)).startswith(
+        "Both mask and tracks"
+    )
+    assert Sa2VARefineEdges.validate_inputs(tracks=UNKNOWN) is True

@@ -5,6 +5,7 @@ With `COMFYUI_SCREENSHOTS` pictures of the interface are left in that folder.
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,12 @@ def test_a_workflow_is_loaded_drawn_and_run(server, page, file):
     assert run["status"]["status_str"] == "success"
     page.wait_for_timeout(3000)
     assert page.errors == []
+    if file.stem == "masks_from_words":
+        shown = page.evaluate(
+            "() => window.app.graph._nodes.find(node => node.type == 'Sa2VAImageSegmentation')"
+            ".widgets.find(widget => widget.name == '$$node-text-preview')?.value"
+        )
+        assert re.search(r"^sa2va-tiny[a-z, ]*: [0-9.]+ s.*\nThey are ", str(shown)), shown
     if SCREENSHOTS:
         page.evaluate("() => window.app.canvas.deselectAll && window.app.canvas.deselectAll()")
         page.evaluate("() => Object.assign(window.app.canvas.ds, {scale: 0.82, offset: [110, 130]})")
@@ -69,6 +76,24 @@ def test_a_workflow_from_before_the_later_inputs_has_their_defaults(page):
         "ask_again_every": 100,
     }
     assert (values["prompt"], values["threshold"], values["key_frames"]) == ("the blue square", 0.7, 5)
+
+
+def test_a_seed_stays_as_it_is_unless_the_workflow_says_otherwise(page):
+    read = (
+        "() => window.app.graph._nodes.flatMap(node => node.widgets ?? [])"
+        ".filter(widget => widget.name == 'control_after_generate').map(widget => widget.value)"
+    )
+    page.evaluate("() => window.app.graph.clear()")
+    page.evaluate("() => window.app.graph.add(LiteGraph.createNode('Sa2VAModelOptions'))")
+    assert page.evaluate(read) == ["fixed"]
+    saved = page.evaluate(
+        "() => { const widgets = window.app.graph._nodes[0].widgets;"
+        " widgets.find(widget => widget.name == 'control_after_generate').value = 'increment';"
+        " return window.app.graph.serialize(); }"
+    )
+    page.evaluate("graph => window.app.loadGraphData(graph)", saved)
+    page.wait_for_timeout(1000)
+    assert page.evaluate(read) == ["increment"]
 
 
 def test_the_settings_are_there(page):

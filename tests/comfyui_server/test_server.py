@@ -15,7 +15,18 @@ from sa2va_host import Sa2VA, list_workers, stop_worker
 
 from .comfyui import PACK, ROOT
 from .conftest import wait_for_worker
-from .workflows import FOLDER, MODEL, PICTURE, PROMPT, as_saved_before, examples, graph, node
+from .workflows import (
+    FOLDER,
+    MODEL,
+    PICTURE,
+    PROMPT,
+    as_saved_before,
+    examples,
+    graph,
+    long_call,
+    node,
+    options,
+)
 
 WORKING = ("encoding", "generating", "tracking")
 CLIP = ROOT / "example_workflows" / "pictures" / "crossing.mp4"
@@ -136,6 +147,47 @@ def test_a_changed_threshold_does_not_run_the_model_again(server):
     assert calls() == before
 
 
+def test_no_dial_and_no_wire_of_the_segmentation_nodes_runs_the_model_again(server):
+    def calls():
+        (worker,) = list_workers()
+        return worker.finished_calls
+
+    def changed():
+        """The same question once more, with another dial, seed or wire each time."""
+        nodes = graph(amount=3, prompt=prompt, options=["9", 0])
+        asked = {"model": MODEL, "prompt": prompt, "threshold": 0.5, "key_frames": 2, "options": ["9", 0]}
+        nodes["7"] = node("Sa2VAVideoSegmentation", frames=["2", 0], **asked)
+        nodes["8"] = node("Sa2VAMasksFromTracks", tracks=["7", 2], threshold=0.5, objects="", combine="union")
+        nodes["8"]["inputs"] |= {"grow": 0, "fill_holes": False, "smallest_area": 0, "invert": False}
+        nodes["9"] = options()
+        yield nodes
+        for each in ("3", "7"):
+            nodes[each]["inputs"]["threshold"] = 0.3
+            yield nodes
+        nodes["8"]["inputs"] |= {"grow": 3, "fill_holes": True, "objects": "1"}
+        yield nodes
+        for seed in (1, 2):
+            nodes["9"]["inputs"]["seed"] = seed
+            yield nodes
+        for number, mask in enumerate((["3", 1], ["3", 2], ["7", 1]), start=20):
+            nodes[str(number)] = node("MaskPreview", mask=mask)
+            yield nodes
+
+    prompt = "the blue triangle and the red square"
+    counts = []
+    for nodes in changed():
+        run = server.run(nodes)
+        assert run.status == "success", run.error
+        counts.append(calls())
+    assert len(counts) == 9
+    assert set(counts) == {counts[0]}
+    server.post("/free", {"unload_models": True, "free_memory": True})
+    while list_workers():
+        time.sleep(0.05)
+    assert server.run(nodes).status == "success"
+    assert calls() == 2, "three times the same image is one question, and the video another"
+
+
 def test_connecting_an_output_later_gives_its_masks(server):
     server.run(graph(amount=3))
     run = server.run(graph(amount=3, save=True))
@@ -143,13 +195,13 @@ def test_connecting_an_output_later_gives_its_masks(server):
 
 
 def test_an_interrupt_ends_the_node_within_a_second_and_the_next_run_works(server):
-    prompt_id = server.queue(graph(amount=200))
+    prompt_id = server.queue(long_call(200))
     wait_for_worker(WORKING)
     begun = time.time()
     server.post("/interrupt", {})
     run = server.wait(prompt_id)
     assert run.messages["execution_interrupted"]["timestamp"] / 1000 - begun < 1
-    assert server.run(graph(amount=4)).status == "success"
+    assert server.run(graph(prompt="the blue triangle")).status == "success"
 
 
 def test_a_step_that_hangs_is_ended_within_seconds_of_an_interrupt(server, scripted):
@@ -171,16 +223,16 @@ def test_a_step_that_hangs_is_ended_within_seconds_of_an_interrupt(server, scrip
 
 
 def test_a_worker_that_is_killed_is_one_sentence_and_the_next_run_works(server):
-    prompt_id = server.queue(graph(amount=201))
+    prompt_id = server.queue(long_call(201))
     os.kill(wait_for_worker(WORKING), signal.SIGKILL)
     run = server.wait(prompt_id)
     assert "signal SIGKILL" in run.error
     assert "The next call starts a new worker." in run.error
-    assert server.run(graph(amount=5)).status == "success"
+    assert server.run(graph(prompt="the red square")).status == "success"
 
 
 def test_freeing_memory_in_comfyui_ends_the_worker(server):
-    assert server.run(graph(amount=6)).status == "success"
+    assert server.run(graph(prompt="the red square, the blue triangle")).status == "success"
     assert list_workers()
     server.post("/free", {"unload_models": True, "free_memory": True})
     deadline = time.monotonic() + 20
@@ -216,7 +268,7 @@ def test_an_unknown_model_names_the_command(server):
     nodes = graph(amount=1)
     nodes["3"]["inputs"]["model"] = "ByteDance/Sa2VA-8B"
     run = server.run(nodes)
-    assert "`sa2va pull ByteDance/Sa2VA-8B`" in run.error
+    assert "pull ByteDance/Sa2VA-8B`" in run.error
 
 
 def test_a_request_that_the_server_refuses_is_refused_by_the_schema(server):

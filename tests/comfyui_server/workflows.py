@@ -48,6 +48,17 @@ def graph(amount: int = 1, prompt: str = PROMPT, *, save: bool = False, **more: 
     return nodes
 
 
+def long_call(frames: int) -> dict[str, Any]:
+    """A single call that takes a while: so many frames, which no other test has asked about, through Video
+    Segmentation, node 3.
+    """
+    nodes = graph(amount=frames)
+    asked = {"model": MODEL, "prompt": PROMPT, "threshold": 0.5, "key_frames": 5}
+    nodes["3"] = node("Sa2VAVideoSegmentation", frames=["2", 0], **asked)
+    nodes["4"] = node("MaskPreview", mask=["3", 1])
+    return nodes
+
+
 def options(**changed: Any) -> dict[str, Any]:
     """A node Model Options in API form, as it stands there first."""
     said = {

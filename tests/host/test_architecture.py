@@ -9,31 +9,13 @@ import pytest
 from PIL import Image
 
 import sa2va_host
+from sa2va_host.machine.worker_program import SHARED
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = {"torch", "transformers", "cv2", "av", "pynvml", "rich", "pluggy", "asyncio"}
 LAYERS = ["machine", "protocol", "plugins", "models", "lifecycle", "masks", "calls", "video", "output"]
 """The host's packages: each may import those before it, and none the door (`client`, `asynchronous`)."""
-WORKER_MAY_IMPORT = {
-    "errors",
-    "generation",
-    "lifecycle.rendezvous",
-    "machine.clone",
-    "machine.commands",
-    "machine.distribution",
-    "machine.processes",
-    "machine.terminal",
-    "models.checkpoint_folder",
-    "models.own_code",
-    "models.unsupported",
-    "models.weights",
-    "plugins.hookspecs",
-    "plugins.manager",
-    "plugins.processing",
-    "protocol",
-    "timings",
-}
-"""Modules, and packages with all that is in them."""
+WORKER_MAY_IMPORT = set(SHARED)
 
 
 def imports(path):

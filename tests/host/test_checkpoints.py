@@ -12,7 +12,7 @@ import pytest
 from sa2va_host.config import Settings
 from sa2va_host.errors import ConfigError, ModelLoadFailed, ModelNotFound
 from sa2va_host.models.checkpoint_folder import ADAPTER, INDEX, CheckpointFolder
-from sa2va_host.models.checkpoints import bundled_folder, find, find_all, hub_cache, identify
+from sa2va_host.models.checkpoints import bundled_folder, find, find_all, hub_cache, identify, pull_command
 from sa2va_host.models.choice import specify
 
 MODEL = "Org/Sa2VA-Small"
@@ -172,10 +172,10 @@ def test_the_name_of_another_program_s_model_is_left_alone() -> None:
 def test_what_is_not_here_comes_with_the_command_that_fetches_it() -> None:
     with pytest.raises(ModelNotFound) as caught:
         find(MODEL)
-    assert str(caught.value) == f"{MODEL} is not on this machine. Fetch it with `sa2va pull {MODEL}`."
+    assert str(caught.value) == f"{MODEL} is not on this machine. Fetch it with `{pull_command(MODEL)}`."
     with pytest.raises(ModelNotFound) as caught:
         find(MODEL, revision="a b")
-    assert str(caught.value).endswith(f"Fetch it with `sa2va pull {MODEL} --revision 'a b'`.")
+    assert str(caught.value).endswith(f"sa2va pull {MODEL} --revision 'a b'`.")
 
 
 @pytest.mark.parametrize("model", ["sa2va-tny", "a/b/c", "two words", "", "x" * 5000, "a\0b", "модель"])
@@ -200,7 +200,7 @@ def test_a_download_that_was_cut_off_is_named_and_another_place_is_tried(tmp_pat
     with pytest.raises(ModelNotFound) as caught:
         find(MODEL, folders=folders)
     assert f"{broken} is broken: model-00002-of-00002.safetensors is missing." in str(caught.value)
-    assert f"`sa2va pull {MODEL}`" in str(caught.value)
+    assert f"`{pull_command(MODEL)}`" in str(caught.value)
     snapshot = make_snapshot(cache, COMMIT, "main")
     assert find(MODEL, folders=folders).folder == snapshot
 

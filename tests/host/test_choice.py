@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from sa2va_host.config import ModelSettings, Settings
 from sa2va_host.errors import ModelNotFound
 from sa2va_host.models.checkpoint_folder import INDEX
+from sa2va_host.models.checkpoints import pull_command
 from sa2va_host.models.choice import BUNDLED, LARGE, Choice, choose, gpu_memory, recommend, specify
 
 
@@ -175,7 +176,7 @@ def test_what_to_fetch_is_the_largest_that_fits_and_rounded_where_it_must_be(
     told = recommend(settings, gigabytes(memory))
     assert told is not None
     assert (told.model, told.quantization, told.installed) == (model, quantization, False)
-    assert told.command == f"sa2va pull {model}"
+    assert told.command == pull_command(model)
     assert told.reason.endswith(".")
     assert (f"--quantization {quantization}" in told.reason) == (quantization != "none")
     assert ("the CPU, which is slow" in told.reason) == (memory < 2)
@@ -202,7 +203,7 @@ def test_what_is_here_is_not_fetched_again(settings: Settings, large: Path) -> N
 def test_a_revision_of_the_settings_is_in_the_command(settings: Settings) -> None:
     told = recommend(replace(settings, models={LARGE: ModelSettings(revision="v2")}), gigabytes(12.9))
     assert told is not None
-    assert told.command == f"sa2va pull {LARGE} --revision v2"
+    assert told.command == pull_command(LARGE, "v2")
 
 
 def test_hidden_gpus_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import pytest
 from sa2va_host import discovery
 from sa2va_host.endings import FRAMES, PICTURES
 from sa2va_host.errors import InvalidInput
-from sa2va_host.machine.commands import extra_command
+from sa2va_host.machine.commands import extra_command, pip_command
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_formats_that_need_a_library_are_named_with_it(tree, monkeypatch):
         (note,) = notes("shots")
         assert note == (
             "shots: 2 files that look like images are passed over: a.heic, c.jxl. To read some of them:"
-            f" {extra_command('heif')}, pip install pillow-jxl-plugin."
+            f" {extra_command('heif')}, {pip_command(['pillow-jxl-plugin'])}."
         )
     finally:
         discovery.is_readable.cache_clear()

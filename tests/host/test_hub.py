@@ -200,7 +200,7 @@ def test_without_a_network_the_command_to_try_again_is_named(
     (gone,) = run_pulls({**environment, "HF_ENDPOINT": "http://127.0.0.1:9"}, (MODEL, ""))
     assert gone["error"] == "ModelNotFound"
     assert gone["message"].startswith("http://127.0.0.1:9 cannot be reached")
-    assert f"`sa2va pull {MODEL}`" in gone["message"]
+    assert f"`{pull_command(MODEL)}`" in gone["message"]
 
 
 def test_two_processes_do_not_fetch_one_model_at_once(

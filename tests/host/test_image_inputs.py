@@ -20,7 +20,7 @@ from PIL import Image, ImageFile
 
 from sa2va_host import media
 from sa2va_host.errors import InvalidInput
-from sa2va_host.machine.commands import extra_command
+from sa2va_host.machine.commands import extra_command, sa2va_command
 
 CASES = Path(__file__).parents[1] / "cases"
 
@@ -287,7 +287,9 @@ def test_animations_say_so(tmp_path):
         frames[0].save(path, "PNG" if name.endswith("png") else None, save_all=True, append_images=frames[1:])
         found, notes = read(path)
         assert np.abs(found.astype(int) - (255, 0, 0)).max() <= 3
-        assert notes == [f"{path} is animated, and its first frame is read. `sa2va video` reads them all."]
+        assert notes == [
+            f"{path} is animated, and its first frame is read. `{sa2va_command('video')}` reads them all."
+        ]
         with Image.open(path) as image:
             image.seek(1)
             found, notes = read(image)
@@ -310,7 +312,7 @@ def test_videos_and_raw_files_are_sent_elsewhere(tmp_path):
             stream.width = stream.height = 64
             container.mux(stream.encode(av.VideoFrame(64, 64, "yuv420p")))
             container.mux(stream.encode())
-        with pytest.raises(InvalidInput, match=r"is a video file, not an image\. Use `sa2va video`"):
+        with pytest.raises(InvalidInput, match=r"is a video file, not an image\. Use `\S*sa2va video`"):
             media.read_image(path)
     Image.new("RGB", (160, 120)).save(tmp_path / "a.tif")
     (tmp_path / "a.tif").rename(tmp_path / "photo.NEF")  # with its thumbnail, which is a TIFF image

@@ -1,6 +1,7 @@
 """The run directory: records, locks, notes, and what it refuses."""
 
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -342,3 +343,84 @@ def test_a_directory_far_above_that_others_could_replace_is_named(tmp_path, how)
     if how == "open":
         far.chmod(0o1777)
         assert RunDirectory(path).path == path
+
+
+def make_old(path, seconds=10_000):
+    os.utime(path, (time.time() - seconds,) * 2)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such sockets")
+def test_a_socket_that_nobody_listens_to_is_swept_and_one_with_a_listener_never(run):
+    names = ("old", "young", "served")
+    sockets = {name: socket.socket(socket.AF_UNIX) for name in names}
+    paths = {name: run.path / f"{name}.sock" for name in names}
+    for name, made in sockets.items():
+        made.bind(str(paths[name]))
+        run.log_path(name).write_text("its log, one of the latest ten")
+    sockets["served"].listen()
+    for name in ("old", "young"):
+        sockets[name].close()
+    for name in ("old", "served"):
+        make_old(paths[name])
+    run.sweep_files()
+    assert {name for name in names if paths[name].exists()} == {"young", "served"}
+    sockets["served"].close()
+
+
+def test_the_folders_of_other_namespaces_go_when_they_are_empty_and_old(tmp_path):
+    outer = RunDirectory(tmp_path / "run")
+    inner = RunDirectory(outer.path / "ns-1", within=outer)
+    for name in ("ns-2", "ns-3", "ns-4", "ns-other"):
+        (outer.path / name).mkdir(mode=0o700)
+    (outer.path / "ns-3" / "a.log").touch()
+    for name in ("ns-1", "ns-2", "ns-3", "ns-other"):
+        make_old(outer.path / name)
+    inner.sweep_files()
+    left = {path.name for path in outer.path.iterdir()}
+    assert left == {"ns-1", "ns-3", "ns-4", "ns-other"}
+    outer.sweep_files()
+    assert {path.name for path in outer.path.iterdir()} == left - {"ns-1"}
+
+
+def test_whoever_takes_a_lock_in_a_namespace_s_folder_that_was_just_swept_makes_it_anew(tmp_path):
+    outer = RunDirectory(tmp_path / "run")
+    inner = RunDirectory(outer.path / "ns-1", within=outer)
+    make_old(inner.path)
+    outer.sweep_files()
+    assert not inner.path.exists()
+    assert list(inner.records()) == []
+    with inner.spawn_lock(SPEC):
+        inner.close_to_others()
+        assert inner.path.stat().st_mode & 0o077 == 0 or sys.platform == "win32"
+
+
+def test_a_dead_worker_s_record_goes_whichever_checkpoint_s_worker_is_started_next(run):
+    dead = processes.ProcessId(os.getpid(), processes.current().started - 1, processes.boot_id())
+    left = run.path / "its.sock"
+    left.touch()
+    run.write(record(process=dead, endpoint=Endpoint(f"ipc://{left}")))
+    with pytest.raises(WorkerStartFailed):
+        ensure_worker(Specification(checkpoint="other"), Settings(), run, command=["no-such-program"])
+    assert list(run.records()) == []
+    assert not left.exists()
+
+
+def test_a_dead_worker_s_record_is_left_while_somebody_starts_one_of_its_checkpoint(run):
+    dead = processes.ProcessId(os.getpid(), processes.current().started - 1, processes.boot_id())
+    run.write(record(process=dead))
+    with run.spawn_lock(SPEC), pytest.raises(WorkerStartFailed):
+        ensure_worker(Specification(checkpoint="other"), Settings(), run, command=["no-such-program"])
+    assert len(list(run.records())) == 1
+
+
+def test_folders_with_one_content_share_a_worker_and_other_code_does_not(run):
+    served = Specification(checkpoint="/one", identity="ab", program="v1")
+    found = record(specification=served, environment="/venv")
+    run.write(found)
+    wish = msgspec.structs.replace(served, checkpoint="/two", revision="r")
+    assert run.find(wish) == found
+    assert run.find(msgspec.structs.replace(wish, interpreter="/venv")) == found
+    for changes in ({"identity": "cd"}, {"program": "v2"}, {"interpreter": "/another"}):
+        other = msgspec.structs.replace(wish, **changes)
+        assert run.find(other) is None, changes
+        assert other.key != served.key

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,8 +78,9 @@ class ScriptedEngine:
         )
 
     def load(self, spec: Specification) -> Iterator[Step]:
-        """``load`` seconds in ``parts``, ``silent``, ``dieload`` by a signal, ``exitload`` with a code,
-        ``failload`` with an error, ``deaf`` to SIGTERM, ``children`` that are as deaf."""
+        """``load`` seconds in ``parts``, ``silent``, ``importing`` a module in each part, ``dieload`` by a signal,
+        ``exitload`` with a code, ``failload`` with an error, ``deaf`` to SIGTERM, ``children`` that are as deaf.
+        """
         options = Options(spec.checkpoint.removeprefix("scripted:"), ",")
         parts = int(options.number("parts", 5))
         if "deaf" in options:
@@ -88,6 +90,8 @@ class ScriptedEngine:
         for part in range(parts):
             if "silent" not in options:
                 yield Progress("loading", part * 100, parts * 100, "bytes")
+            if "importing" in options:
+                sys.modules[f"scripted_{part}"] = types.ModuleType(f"scripted_{part}")
             time.sleep(options.number("load") / parts)
             if part == parts // 2:
                 _misbehave(options)

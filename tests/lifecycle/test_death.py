@@ -184,6 +184,13 @@ def test_a_silent_load_ends_at_its_part_of_the_stall_limit(connect, picture, set
     assert not sa.status()
 
 
+def test_a_load_that_imports_libraries_lives_though_it_says_nothing(connect, picture, settings):
+    """PyTorch from a cold disk, on a machine that has other work, takes longer than the limit of a silent load."""
+    patient = replace(settings, stall_limit=2.0 / LOAD_SHARE, timeout=None)
+    sa = connect("scripted:load=5,parts=20,silent=1,importing=1", settings=patient)
+    assert sa.segment(picture, "objects=1").text
+
+
 @pytest.mark.timeout(900)
 def test_a_slow_load_that_shows_progress_lives(connect, picture, settings, repeats):
     seconds = repeats(4, 600).stop

@@ -68,6 +68,45 @@ def test_a_worker_that_cannot_be_started_in_a_famine_is_not_blamed_on_its_interp
     assert program.stdout.readline() == "True False\n"
 
 
+def test_who_waited_for_a_module_that_another_thread_could_not_load_hears_of_the_shortage(client_program):
+    """CPython hands the waiting thread the half-loaded module, in which the name is missing."""
+    program = client_program(
+        "import errno, os, sys, threading\n"
+        "name = 'sa2va_host.video.stream'\n"
+        "assert name not in sys.modules\n"
+        "reached, go_on = threading.Event(), threading.Event()\n"
+        "class Famine:\n"
+        "    def find_spec(self, wanted, path=None, target=None):\n"
+        "        if wanted == name and not reached.is_set():\n"
+        "            reached.set()\n"
+        "            go_on.wait(30)\n"
+        "            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))\n"
+        "sys.meta_path.insert(0, Famine())\n"
+        "kinds = []\n"
+        "def ask():\n"
+        "    try:\n"
+        "        Sa2VA('scripted:', settings=settings, command=COMMAND).track([picture], 'objects=1')\n"
+        "    except Exception as error:\n"
+        "        kinds.append(type(error).__name__)\n"
+        "first = threading.Thread(target=ask)\n"
+        "first.start()\n"
+        "reached.wait(30)\n"
+        "second = threading.Thread(target=ask)\n"
+        "second.start()\n"
+        "while second.is_alive():\n"
+        "    frame = sys._current_frames().get(second.ident)\n"
+        "    while frame and frame.f_code.co_name != '_lock_unlock_module':\n"
+        "        frame = frame.f_back\n"
+        "    if frame:\n"
+        "        break\n"
+        "go_on.set()\n"
+        "first.join(30)\n"
+        "second.join(30)\n"
+        "print(*kinds, flush=True)\n"
+    )
+    assert program.stdout.readline() == "WorkerError WorkerError\n"
+
+
 def test_masks_that_are_asked_for_in_a_famine_are_a_shortage_too(client_program):
     """What resizes them is imported by the first one."""
     program = client_program(

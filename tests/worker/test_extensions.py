@@ -85,7 +85,7 @@ def test_what_is_missing_is_named_with_the_command_that_brings_it(
         return {name: None if name in absent else "99" for name in names}
 
     monkeypatch.setattr(lacking, "installed_versions", versions)
-    monkeypatch.setenv("SA2VA_SETUP_COMMAND", "/a/sa2va setup")
+    monkeypatch.setenv("SA2VA_COMMAND", "/a/sa2va")
     error = lacking.cannot_import(ModuleNotFoundError("No module named 'torch'", name="torch"))
     assert error.message.startswith(said.format(python=sys.executable))
     assert advice.format(python=sys.executable) in error.advice

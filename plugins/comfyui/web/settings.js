@@ -19,8 +19,8 @@ app.registerExtension({
     {
       id: "Sa2VA.OldNames",
       category: ["Sa2VA", "Nodes", "OldNames"],
-      name: "Offer the nodes of ComfyUI-Sa2VA-XJ (after a restart)",
-      tooltip: "For old workflows: its three nodes, by their names and inputs, on this pack's worker.",
+      name: "Offer the nodes of ComfyUI-Sa2VA-XJ and ComfyUI-Sa2VA (after a restart)",
+      tooltip: "For old workflows: their four nodes, by their names, inputs and outputs, on this pack's worker.",
       type: "boolean",
       defaultValue: false,
     },

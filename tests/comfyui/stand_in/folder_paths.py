@@ -3,6 +3,7 @@
 folders: dict[str, list[str]] = {}
 models_dir = ""
 user_directory = ""
+temp_directory = ""
 
 
 def add_model_folder_path(name: str, path: str) -> None:
@@ -16,3 +17,7 @@ def get_folder_paths(name: str) -> list[str]:
 
 def get_user_directory() -> str:
     return user_directory
+
+
+def get_temp_directory() -> str:
+    return temp_directory

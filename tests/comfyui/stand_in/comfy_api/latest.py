@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+from comfy_api.video import VideoFromFile
+
 
 class Slot:
     io_type = ""
@@ -53,6 +55,26 @@ class Preview:
         self.shown = shown
 
 
+class NodeReplace:
+    def __init__(self, **said: Any) -> None:
+        self.__dict__ |= said
+
+
+replacements: list[NodeReplace] = []
+
+
+class ComfyAPI:
+    class node_replacement:  # noqa: N801 - ComfyUI's own name
+        @staticmethod
+        async def register(said: NodeReplace) -> None:
+            replacements.append(said)
+
+
+class SavedResult(dict[str, Any]):
+    def __init__(self, filename: str, subfolder: str, type: str) -> None:  # noqa: A002 - ComfyUI's own name
+        super().__init__(filename=filename, subfolder=subfolder, type=type)
+
+
 io = SimpleNamespace(
     **{
         name: Custom(name)
@@ -73,6 +95,15 @@ io = SimpleNamespace(
     Schema=Schema,
     NodeOutput=NodeOutput,
     ComfyNode=ComfyNode,
+    NodeReplace=NodeReplace,
+    FolderType=SimpleNamespace(temp="temp"),
     NumberDisplay=SimpleNamespace(slider="slider"),
 )
-ui = SimpleNamespace(PreviewImage=Preview, PreviewMask=Preview, PreviewText=Preview)
+ui = SimpleNamespace(
+    PreviewImage=Preview,
+    PreviewMask=Preview,
+    PreviewText=Preview,
+    PreviewVideo=Preview,
+    SavedResult=SavedResult,
+)
+InputImpl = SimpleNamespace(VideoFromFile=VideoFromFile)

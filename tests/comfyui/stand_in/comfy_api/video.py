@@ -8,7 +8,7 @@ import av
 
 
 class VideoFromFile:
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: str | Path) -> None:
         self._file = str(file)
 
     def get_stream_source(self) -> str:
