@@ -19,6 +19,7 @@ from comfy_api.latest import io
 from sa2va_host.errors import InvalidInput
 
 from .found_objects import FoundObjects
+from .model_list import plain
 from .options import Options
 
 OPEN_LISTS = frozenset({"model", "model_name", "attention"})
@@ -86,8 +87,10 @@ def _numbers(which: str, limits: Mapping[str, Any]) -> str:
 def _choice(name: str, value: Any, limits: Mapping[str, Any]) -> str:
     if name in OPEN_LISTS:
         return _text(name, value, limits)
-    offered = limits.get("options") or []
-    return "" if value in offered else f"Use one of {', '.join(map(str, offered))}."
+    offered = [
+        plain(str(each)) for each in limits.get("options") or []
+    ]  # a download loses its mark when it is here
+    return "" if isinstance(value, str) and plain(value) in offered else f"Use one of {', '.join(offered)}."
 
 
 def _text(_name: str, value: Any, limits: Mapping[str, Any]) -> str:

@@ -73,9 +73,7 @@ class VideoFrames:
     @property
     def rate(self) -> Fraction | None:
         """Frames a second as the file says; None where it says nothing."""
-        import av
-
-        with av.open(self._video.get_stream_source(), mode="r") as container:
+        with _opened(self._video) as container:
             return container.streams.video[0].average_rate or None
 
     def count(self) -> int:

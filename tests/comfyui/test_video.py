@@ -130,7 +130,6 @@ def test_what_is_no_video_is_one_sentence(comfy, tmp_path):
         track(video=VideoFromFile(tmp_path / "broken.mp4"))
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize("name", ["list.mp4", "list.ffconcat"])
 @pytest.mark.parametrize("version", ["VideoFromFile", "Trimmed"])
 def test_an_uploaded_playlist_leads_to_no_other_file(comfy, clip, name, version):
@@ -141,7 +140,8 @@ def test_an_uploaded_playlist_leads_to_no_other_file(comfy, clip, name, version)
     more = (0.0, 0.0) if version == "Trimmed" else ()
     with pytest.raises(InvalidInput, match="is a playlist, which names other files"):
         track(video=getattr(video, version)(upload, *more))
-=======
+
+
 def film_of(output):
     """The frames of the preview on the node, and their rate."""
     import av
@@ -268,4 +268,3 @@ def test_max_objects_of_a_video_keeps_the_first(worker, comfy, video):
     assert len(values[2]) == 1
     assert "Of 3 objects max_objects keeps 1" in comfy.server.texts[-1]
     assert torch.equal(values[1][0] > 0, torch.from_numpy(values[2].mask(0, 0, 0.5)))
->>>>>>> main
