@@ -6,6 +6,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from . import legacy, memory, model_list, preferences, replacements, routes
 from .chat import Sa2VAChat
+from .checked import checked
 from .model_options import Sa2VAModelOptions
 from .refine_edges import Sa2VARefineEdges
 from .segment_image import Sa2VAImageSegmentation
@@ -32,7 +33,8 @@ class Sa2VAExtension(ComfyExtension):
         await replacements.register()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return NODES + (legacy.NODES if preferences.is_on(preferences.OLD_NAMES) else [])
+        offered = NODES + (legacy.NODES if preferences.is_on(preferences.OLD_NAMES) else [])
+        return [checked(node) for node in offered]
 
 
 async def comfy_entrypoint() -> Sa2VAExtension:

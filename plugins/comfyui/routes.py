@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from server import PromptServer
 
-from sa2va_host.config import load_settings, settings_file
+from sa2va_host.config import load_settings, origins, settings_file
 from sa2va_host.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -25,7 +25,9 @@ async def _settings(_request: web.Request) -> web.Response:
     from aiohttp import web
 
     try:
-        trusted = load_settings().trust_workflows
+        trusted, origin = load_settings().trust_workflows, origins()["trust_workflows"]
     except ConfigError:  # every node says what is wrong with the file
-        trusted = False
-    return web.json_response({"trust_workflows": trusted, "file": str(settings_file())})
+        trusted, origin = False, "default"
+    # Of a value that nobody set: where it could be.
+    where = str(settings_file()) if origin == "default" else origin
+    return web.json_response({"trust_workflows": trusted, "where": where})

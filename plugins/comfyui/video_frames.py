@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sa2va_host.errors import InvalidInput
+from sa2va_host.video.clip import check_frame_size
+from sa2va_host.video.footage import open_upload
 
 from .tensors import Pictures
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from fractions import Fraction
 
     from av import VideoFrame
+    from av.container import InputContainer
 
     from sa2va_host.media import Picture
 
@@ -50,9 +53,7 @@ class VideoFrames:
     @property
     def promised(self) -> int | None:
         """How many the file promises, which may be wrong; None where it says nothing."""
-        import av
-
-        with av.open(self._video.get_stream_source(), mode="r") as container:
+        with _opened(self._video) as container:
             stream = container.streams.video[0]
             if not stream.average_rate:
                 return None
@@ -79,9 +80,7 @@ class VideoFrames:
     @property
     def rate(self) -> Fraction | None:
         """Frames a second as the file says; None where it says nothing."""
-        import av
-
-        with av.open(self._video.get_stream_source(), mode="r") as container:
+        with _opened(self._video) as container:
             return container.streams.video[0].average_rate or None
 
     def count(self) -> int:
@@ -105,11 +104,11 @@ def content_of(frames: Pictures | VideoFrames) -> Callable[[], Hashable | None]:
 
 
 def _is_streamable(video: Any) -> bool:
-    source = getattr(video, "get_stream_source", None)
-    hides_trim = hasattr(video, "as_trimmed") and not hasattr(video, "get_active_trim_window")
-    if source is None or hides_trim or type(video).__name__ != "VideoFromFile":
+    if type(video).__name__ != "VideoFromFile" or not hasattr(video, "get_stream_source"):
         return False
-    first = next(_decode(video), None)
+    first = next(_decode(video), None)  # before ComfyUI's decoder sees the file, which follows playlists
+    if hasattr(video, "as_trimmed") and not hasattr(video, "get_active_trim_window"):
+        return False
     return first is None or sorted((first.width, first.height)) == sorted(video.get_dimensions())
 
 
@@ -118,23 +117,30 @@ def _window(video: Any) -> tuple[float, float]:
     return video.get_active_trim_window() if hasattr(video, "get_active_trim_window") else (0.0, 0.0)
 
 
+def _opened(video: Any) -> InputContainer:
+    """Whoever reaches ComfyUI's port puts files there and names them, so that no playlist is followed."""
+    source = video.get_stream_source()
+    return open_upload(Path(source) if isinstance(source, str) else source, "The video")
+
+
 def _decode(video: Any) -> Iterator[VideoFrame]:
     import av
 
     start, duration = _window(video)
     try:
-        with av.open(video.get_stream_source(), mode="r") as container:
+        with _opened(video) as container:
             stream = container.streams.video[0]
-            if start:
+            if start and stream.time_base:
                 container.seek(int(start / stream.time_base), stream=stream)
             for frame in container.decode(stream):
+                check_frame_size(frame.height, frame.width, "the video")
                 time = frame.time or 0.0
                 if time < start:
                     continue
                 if duration and time >= start + duration:
                     return
                 yield frame
-    except (av.FFmpegError, IndexError, OSError) as error:
+    except (av.FFmpegError, OSError) as error:
         raise InvalidInput(
             f"The video cannot be decoded: {error}.", advice="Try to play it, or convert it to MP4."
         ) from error

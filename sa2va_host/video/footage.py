@@ -13,7 +13,7 @@ from fractions import Fraction
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -44,6 +44,7 @@ _LIMITED, _FULL = 1, 2
 _PLAYLISTS = frozenset({"concat", "hls", "applehttp", "dash", "imf", "sdp", "rtsp"})
 """FFmpeg's names of the formats that lead to other files or addresses."""
 _PLAYLIST_SUFFIXES = frozenset({".ffconcat", ".m3u", ".m3u8", ".mpd", ".pls", ".sdp"})
+_PLAYLIST_HEADS = (b"ffconcat", b"#EXTM3U", b"[playlist]", b"v=0\r\n", b"v=0\n")
 _HEAD = 4096
 _UNKNOWN_RATE = Fraction(25)
 _TOLERANCE, _TOLERATED = Fraction(1), Fraction(1, 20)
@@ -70,12 +71,34 @@ def metadata_options(version: str) -> dict[str, str]:
     return {"metadata_errors": "replace"} if int(version.partition(".")[0]) < 19 else {}
 
 
-def open_input(path: Path) -> InputContainer:
-    """The file, opened by PyAV. Raises what PyAV does."""
+def open_input(source: Path | IO[bytes], *, playlists: bool = True) -> InputContainer:
+    """The file, opened by PyAV. Without ``playlists`` FFmpeg refuses what leads to other files before it opens any of
+    them (`format_whitelist`). Raises what PyAV does.
+    """
     import av
 
-    options: Any = metadata_options(av.__version__)
-    container: InputContainer = av.open(as_url(path), **options)
+    more: Any = metadata_options(av.__version__)
+    if not playlists:
+        more["options"] = {"format_whitelist": ",".join(sorted(av.formats_available - _PLAYLISTS))}
+    container: InputContainer = av.open(as_url(source) if isinstance(source, Path) else source, **more)
+    return container
+
+
+def open_upload(source: Path | IO[bytes], name: str) -> InputContainer:
+    """A video that somebody else may have put there: a playlist is refused whatever it is called. Raises `InvalidInput`
+    for one, and for what holds no video or too large frames; for the rest what PyAV does.
+    """
+    if _is_playlist(_head(source)):
+        raise InvalidInput(f"{name} is a playlist, which names other files.", advice="Use the video itself.")
+    container = open_input(source, playlists=False)
+    try:
+        if not container.streams.video:
+            raise InvalidInput(f"{name} has no video in it.")
+        stream = container.streams.video[0]
+        check_frame_size(stream.height, stream.width, name)
+    except BaseException:
+        container.close()
+        raise
     return container
 
 
@@ -178,7 +201,7 @@ class Footage:
             raise InvalidInput(f"{self.path} is empty (0 bytes).")
         _check_not_a_playlist(self.path)
         try:
-            container = open_input(self.path)
+            container = open_input(self.path, playlists=_is_named_a_playlist(self.path))
         except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
             raise InvalidInput(f"{self.path} cannot be read: {error.strerror}.") from error
         except (av.FFmpegError, OSError) as error:
@@ -186,8 +209,6 @@ class Footage:
                 f"{self.path} is no video that can be read, or it is cut short: {error.strerror}."
             ) from error
         with container:
-            if container.format.name in _PLAYLISTS and not _is_named_a_playlist(self.path):
-                raise _a_playlist(self.path)
             streams = _films(container)
             if not streams:
                 raise InvalidInput(f"{self.path} has no video in it that can be decoded.")
@@ -263,15 +284,26 @@ def _check_not_a_playlist(path: Path) -> None:
     """Raises `InvalidInput` for a file that leads FFmpeg to others, unless it is called what it is: somebody's upload
     could name any file here.
     """
-    if _is_named_a_playlist(path):
-        return
-    try:
-        with path.open("rb") as stream:
-            head = stream.read(_HEAD).removeprefix(b"\xef\xbb\xbf").lstrip()
-    except OSError:
-        return  # for the one who opens it to say
-    if head.startswith((b"ffconcat", b"#EXTM3U", b"[playlist]", b"v=0\r\n", b"v=0\n")) or b"<MPD" in head:
+    if not _is_named_a_playlist(path) and _is_playlist(_head(path)):
         raise _a_playlist(path)
+
+
+def _head(source: Path | IO[bytes]) -> bytes:
+    """How a file begins; nothing where it cannot be read, which is for the one who opens it to say."""
+    if not isinstance(source, Path):
+        head = source.read(_HEAD)
+        source.seek(0)
+        return head
+    try:
+        with source.open("rb") as stream:
+            return stream.read(_HEAD)
+    except OSError:
+        return b""
+
+
+def _is_playlist(head: bytes) -> bool:
+    head = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    return head.startswith(_PLAYLIST_HEADS) or b"<mpd" in head.lower()
 
 
 def _is_named_a_playlist(path: Path) -> bool:

@@ -130,6 +130,18 @@ def test_what_is_no_video_is_one_sentence(comfy, tmp_path):
         track(video=VideoFromFile(tmp_path / "broken.mp4"))
 
 
+@pytest.mark.parametrize("name", ["list.mp4", "list.ffconcat"])
+@pytest.mark.parametrize("version", ["VideoFromFile", "Trimmed"])
+def test_an_uploaded_playlist_leads_to_no_other_file(comfy, clip, name, version):
+    from comfy_api import video
+
+    upload = clip.with_name(name)
+    upload.write_text(f"ffconcat version 1.0\nfile {clip.name}\n")
+    more = (0.0, 0.0) if version == "Trimmed" else ()
+    with pytest.raises(InvalidInput, match="is a playlist, which names other files"):
+        track(video=getattr(video, version)(upload, *more))
+
+
 def film_of(output):
     """The frames of the preview on the node, and their rate."""
     import av

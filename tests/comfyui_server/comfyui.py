@@ -25,7 +25,7 @@ from .workflows import LOSSLESS, PICTURE
 ROOT = Path(__file__).resolve().parents[2]
 PACK = "any-name.v1"
 """The folder that the pack is cloned under: not its own name, and with a dot, which is none of a module."""
-START_WITHIN = 300.0
+START_WITHIN = 500.0
 RUN_WITHIN = 300.0
 
 

@@ -1,4 +1,4 @@
-"""Example workflows in a real browser: Playwright with Debian's Chromium (`apt install chromium`).
+"""Example workflows in a real browser.
 
 With `COMFYUI_SCREENSHOTS` pictures of the interface are left in that folder.
 """
@@ -6,15 +6,16 @@ With `COMFYUI_SCREENSHOTS` pictures of the interface are left in that folder.
 import json
 import os
 import re
-import shutil
 from pathlib import Path
 
 import pytest
 
-from .workflows import FOLDER, LATER, as_saved_before, examples
+from sa2va_host import list_workers, stop_worker
 
-playwright = pytest.importorskip("playwright.sync_api")
-CHROMIUM = shutil.which("chromium") or ""
+from .browser import CHROMIUM, opened_page
+from .workflows import FOLDER, LATER, LOSSLESS, MARKUP, as_saved_before, examples, node
+
+pytest.importorskip("playwright.sync_api")
 SCREENSHOTS = os.environ.get("COMFYUI_SCREENSHOTS", "")
 
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="there is no chromium")
@@ -23,18 +24,8 @@ pytestmark = pytest.mark.skipif(not CHROMIUM, reason="there is no chromium")
 @pytest.fixture(scope="module")
 def page(server):
     """ComfyUI's page, loaded."""
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1560, "height": 980})
-        page.errors = []
-        page.on("pageerror", lambda error: page.errors.append(str(error)))
-        page.set_default_timeout(240_000)
-        page.goto(f"http://127.0.0.1:{server.port}", wait_until="domcontentloaded")
-        page.wait_for_function("window.app && window.app.graph && window.app.vueAppReady")
-        page.wait_for_timeout(2000)
-        page.errors.clear()  # those of ComfyUI's own start
-        yield page
-        browser.close()
+    with opened_page(server) as opened:
+        yield opened
 
 
 @pytest.mark.parametrize(
@@ -119,6 +110,15 @@ def test_the_page_shows_whether_workflows_are_trusted_and_cannot_change_it(serve
         "async () => (await window.app.ui.settings.getSettingValue('Sa2VA.TrustWorkflows')) ?? 'not stored'"
     )
     assert shown == "not stored"
+    page.evaluate("() => window.app.extensionManager.command.execute('Comfy.ShowSettingsDialog')")
+    page.get_by_text("Sa2VA", exact=True).last.click()
+    text = page.locator("#sa2va-trust-workflows")
+    text.wait_for()
+    page.wait_for_function("() => document.querySelector('#sa2va-trust-workflows').textContent")
+    assert text.text_content() == "on (SA2VA_TRUST_WORKFLOWS)"
+    if SCREENSHOTS:
+        page.screenshot(path=Path(SCREENSHOTS) / "settings.png")
+    page.keyboard.press("Escape")
 
 
 def test_a_node_shows_its_help_page(server, page):
@@ -128,3 +128,31 @@ def test_a_node_shows_its_help_page(server, page):
         "async path => (await fetch(path)).text()", f"/extensions/{folder}/docs/Sa2VAUnload.md"
     )
     assert text.startswith("# Sa2VA Unload")
+
+
+def test_text_is_shown_as_text(server, page, scripted):
+    """The model's name in an error, then a prompt, and the answer that repeats it."""
+    nodes = {
+        "1": node("LoadImage", image=LOSSLESS),
+        "2": node("Sa2VAImageSegmentation", model=MARKUP, image=["1", 0], prompt=MARKUP, threshold=0.5),
+        "3": scripted,
+        "4": node("Sa2VAChat", model="scripted:", prompt=MARKUP, video_frames=5, options=["3", 0]),
+        "5": node("PreviewAny", source=["4", 0]),
+    }
+    for wanted in (("1", "2"), ("3", "4", "5")):
+        chosen = {key: nodes[key] for key in wanted}
+        page.evaluate("nodes => window.app.loadApiJson(nodes, 'hostile')", chosen)
+        page.wait_for_timeout(1000)
+        before = len(server.get("/history"))
+        page.evaluate("() => window.app.queuePrompt(0)")
+        while len(server.get("/history")) == before:
+            page.wait_for_timeout(200)
+        page.wait_for_timeout(3000)
+        (run,) = server.get("/history?max_items=1").values()
+        assert MARKUP in json.dumps(run, ensure_ascii=False).replace('\\"', '"')
+        if SCREENSHOTS:
+            page.screenshot(path=Path(SCREENSHOTS) / f"hostile_{wanted[0]}.png")
+        assert page.evaluate("() => window.hacked ?? 'no'") == "no"
+        page.keyboard.press("Escape")
+    for worker in list_workers():
+        stop_worker(worker, force=True)

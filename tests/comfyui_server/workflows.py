@@ -13,6 +13,8 @@ LOSSLESS = "triangles.png"
 """The same pixels in the server's inputs, which versions of ComfyUI do not decode alike from a JPEG."""
 PROMPT = "the red square and the blue triangle"
 MODEL = "sa2va-tiny"
+MARKUP = "<img src=x onerror=\"window.hacked='yes'\">"
+"""What a page that takes text for HTML would run."""
 _WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COMFY_DYNAMICCOMBO_V3")
 _DRAWN_ONLY = ("MarkdownNote", "Note")
 LATER = {

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import sys
+import wave
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -18,7 +20,7 @@ from PIL import Image
 
 from sa2va_host.errors import ConfigError, InvalidInput
 from sa2va_host.video.clip import Frame, Selection, open_clip
-from sa2va_host.video.footage import Footage, metadata_options
+from sa2va_host.video.footage import Footage, metadata_options, open_input, open_upload
 from tests.clips import BLUE, RED, TICK, pictures, write_clip
 
 CASES = Path(__file__).parents[1] / "cases"
@@ -531,6 +533,36 @@ def test_a_playlist_that_is_called_one_is_read(tmp_path: Path) -> None:
     write_clip(tmp_path / "real.mp4", pictures(3))
     (tmp_path / "list.ffconcat").write_text("ffconcat version 1.0\nfile real.mp4\n")
     assert len(list(open_clip(tmp_path / "list.ffconcat"))) == 3
+
+
+@pytest.mark.parametrize("name", ["upload.mp4", "list.ffconcat", "list.m3u8"])
+@pytest.mark.parametrize("head", ["ffconcat version 1.0\nfile real.mp4\n", "#EXTM3U\n#EXTINF:1,\nreal.mp4\n"])
+def test_an_upload_is_no_playlist_whatever_it_is_called(tmp_path: Path, name: str, head: str) -> None:
+    """From a file and from memory; FFmpeg itself refuses what our look at its first bytes would miss."""
+    write_clip(tmp_path / "real.mp4", pictures(3))
+    upload = tmp_path / name
+    upload.write_text(head)
+    for source in (upload, io.BytesIO(head.encode())):
+        with pytest.raises(InvalidInput, match="The video is a playlist, which names other files"):
+            open_upload(source, "The video")
+    with pytest.raises(av.FFmpegError):
+        open_input(upload, playlists=False)
+    with open_upload(tmp_path / "real.mp4", "The video") as container:
+        assert len(list(container.decode(video=0))) == 3
+
+
+def test_an_upload_without_video_or_with_too_large_frames_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with wave.open(str(tmp_path / "sound.wav"), "wb") as sound:
+        sound.setparams((1, 2, 8000, 0, "NONE", ""))
+        sound.writeframes(bytes(16000))
+    with pytest.raises(InvalidInput, match="The video has no video in it"):
+        open_upload(tmp_path / "sound.wav", "The video")
+    clip = write_clip(tmp_path / "large.mp4", pictures(2))
+    monkeypatch.setattr("sa2va_host.video.clip.MAX_FRAME_BYTES", 48 * 64 * 3 - 1)
+    with pytest.raises(InvalidInput, match="The frames of The video have 64 x 48 pixels"):
+        open_upload(clip, "The video")
 
 
 def test_frames_larger_than_the_bound_are_refused_before_any_is_decoded(

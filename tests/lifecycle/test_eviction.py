@@ -15,7 +15,11 @@ FIRST, SECOND = "scripted:memory=1", "scripted:memory=1,parts=2"
 @pytest.mark.parametrize("load", ["0", "0.3"])
 def test_an_idle_worker_makes_way(connect, picture, settings, load):
     """Both ways, and whether the load fails before or after a client is connected."""
-    one, other = connect(f"{FIRST},load={load}", keep_alive=-1), connect(f"{SECOND},load={load}")
+    # An idle worker that the machine lets wait for a second is silent, and those are left alone after `unload_wait`.
+    patient = replace(settings, unload_wait=15.0)
+    one, other = (
+        connect(f"{model},load={load}", keep_alive=-1, settings=patient) for model in (FIRST, SECOND)
+    )
     for _ in range(2):
         for sa in (one, other):
             pid = sa.segment(picture, "objects=1").worker.pid

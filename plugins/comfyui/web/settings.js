@@ -7,8 +7,8 @@ function trustShown() {
   const shown = document.createElement("span");
   shown.id = "sa2va-trust-workflows";
   api.fetchApi("/sa2va/settings").then(async (answer) => {
-    const { trust_workflows, file } = await answer.json();
-    shown.textContent = trust_workflows ? `on (${file})` : `off (${file})`;
+    const { trust_workflows, where } = await answer.json();
+    shown.textContent = trust_workflows ? `on (${where})` : `off (${where})`;
   });
   return shown;
 }

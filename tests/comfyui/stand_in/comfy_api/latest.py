@@ -9,14 +9,25 @@ from comfy_api.video import VideoFromFile
 
 
 class Slot:
+    io_type = ""
+
     def __init__(self, id: str, **options: Any) -> None:  # noqa: A002 - ComfyUI's own name
         self.id = id
         self.options = options
 
+    def get_io_type(self) -> str:
+        return self.io_type
+
+    def as_dict(self) -> dict[str, Any]:
+        return self.options
+
 
 def Custom(name: str) -> Any:  # noqa: N802
+    said = {"io_type": "*" if name == "AnyType" else name.upper()}
     return type(
-        name, (), {"name": name, "Input": type("Input", (Slot,), {}), "Output": type("Output", (Slot,), {})}
+        name,
+        (),
+        {"name": name, "Input": type("Input", (Slot,), said), "Output": type("Output", (Slot,), said)},
     )
 
 
