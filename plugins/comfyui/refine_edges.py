@@ -78,7 +78,9 @@ class Sa2VARefineEdges(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, method: str, mask: Any = UNCONNECTED, tracks: Any = UNCONNECTED) -> bool | str:
+    def validate_inputs(
+        cls, method: str = GUIDED, mask: Any = UNCONNECTED, tracks: Any = UNCONNECTED
+    ) -> bool | str:
         """Tells before anything runs what `execute` would. ViTMatte is accepted with and without its mark, which
         depends on where a workflow was saved.
         """

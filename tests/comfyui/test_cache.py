@@ -84,11 +84,11 @@ def test_dials_and_wires_of_an_image_do_not_ask_again_and_masks_follow_them(call
 
 def test_dials_and_wires_of_a_video_do_not_ask_again(calls, comfy, image):
     execution_of(comfy, [2])
-    _, nothing, first = track(frames=image)
+    _, nothing, first, *_ = track(frames=image)
     assert not nothing.any()
     execution_of(comfy, [1, 2])
     for threshold in (0.3, 0.7):
-        _, masks, tracks = track(threshold=threshold, frames=image)
+        _, masks, tracks, *_ = track(threshold=threshold, frames=image)
         assert np.array_equal(masks[1].numpy(), first.mask(0, 1, threshold))
         assert np.array_equal(tracks.answer.logits, first.answer.logits)
     assert calls() == 1

@@ -247,11 +247,12 @@ def attempt(call):
 old = lambda: XJ.execute("sa2va-tiny", image, "the red square", 0.5, False, True, False).args
 attempt(old)
 attempt(lambda: Refine.execute(image, "ViTMatte", **edges, mask=image[..., 0]))
-tell(offered=offered(), valid=Refine.validate_inputs("ViTMatte"), invalid=Refine.validate_inputs("GrabCut"))
+check = lambda method: Refine.validate_inputs(method, mask=None)
+tell(offered=offered(), valid=check("ViTMatte"), invalid=check("GrabCut"))
 choice = offered()[1]
 (matte,) = Refine.execute(image, choice, **edges, mask=image[..., 0]).args
 tell(shape=list(matte.shape), inside=float(matte[0, 32, 32]), outside=float(matte[0, 0, 0]), offered=offered(),
-    valid=Refine.validate_inputs(choice))
+    valid=Refine.validate_inputs(choice, mask=None))
 text, masks = old()
 tell(masks=list(masks.shape), values=sorted(set(masks.flatten().tolist())))
 clients.close_all()

@@ -426,7 +426,7 @@ def test_newer_versions_of_comfyui_are_told_what_takes_the_place_of_the_old_node
         assert {one["old_id"] for one in each.input_mapping if "old_id" in one} <= set(ids)
         for one in each.output_mapping:
             pair = old[name].outputs[one["old_idx"]], target.outputs[one["new_idx"]]
-            assert "masks" in pair[1].id if "masks" in pair[0].id else pair[1].id == "text"
+            assert "mask" in pair[1].id if "mask" in pair[0].id else pair[1].id == "text"
 
 
 def test_a_comfyui_without_replacements_is_told_nothing(comfy, monkeypatch):
@@ -444,14 +444,13 @@ def test_a_comfyui_without_replacements_is_told_nothing(comfy, monkeypatch):
 
 
 def test_morphology_without_opencv_names_the_package(comfy, monkeypatch):
-    import sys
-
+    from sa2va_host import extras
     from sa2va_plugins.comfyui.legacy import _morphed
 
-    monkeypatch.setitem(sys.modules, "cv2", None)
+    monkeypatch.setattr(extras, "_opencv_failure", str)
     masks = torch.zeros(1, 4, 4)
     assert _morphed(masks, "none", 3, 3, 1) is masks
-    with pytest.raises(ConfigError, match=r"dilate of a mask needs the package OpenCV.*pip install"):
+    with pytest.raises(ConfigError, match=r"morph \(dilate\) needs the package OpenCV.*pip install"):
         _morphed(masks, "dilate", 3, 3, 1)
 
 
