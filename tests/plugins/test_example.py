@@ -20,7 +20,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sa2va_host.models.checkpoints import pull_command
 from sa2va_host.plugins import hookspecs
 
 HERE = Path(__file__).parent
@@ -115,7 +114,8 @@ def test_its_model_is_listed_among_those_that_can_be_had(sa2va: Command) -> None
     listed = json.loads(sa2va("models", "--all", "--json").stdout)["absent"]
     (own,) = [each for each in listed if each["family"] == "bright"]
     assert (own["name"], own["download"], own["licence"]) == ("Org/Bright-100", 100, "MIT")
-    assert own["command"] == pull_command("Org/Bright-100")
+    # Of the environment that it was asked in.
+    assert own["command"].endswith(" pull Org/Bright-100")
 
 
 PROCESS = """
