@@ -224,6 +224,7 @@ def test_no_dial_and_no_wire_of_the_segmentation_nodes_runs_the_model_again(serv
         nodes["7"] = node("Sa2VAVideoSegmentation", frames=["2", 0], **asked)
         nodes["8"] = node("Sa2VAMasksFromTracks", tracks=["7", 2], threshold=0.5, objects="", combine="union")
         nodes["8"]["inputs"] |= {"grow": 0, "fill_holes": False, "smallest_area": 0, "invert": False}
+        nodes["80"] = node("MaskPreview", mask=["8", 0])
         nodes["9"] = options()
         yield nodes
         for each in ("3", "7"):
