@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import logging
+import re
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -33,6 +34,10 @@ LONGEST_ANSWER = 400
 """Characters of an answer that stay on a node; its output has all."""
 _TEXT_EVERY = 0.1
 """Seconds between two messages to the browser."""
+_TAG = re.compile(r"<(?=[A-Za-z/!?])")
+"""Where HTML takes a tag to begin (WHATWG HTML 13.2.5.6). Older front ends show this text as HTML: an answer or a
+prompt would run what it holds. An invisible word joiner in between is text to every front end.
+"""
 _LOADING = ("starting", "loading")
 
 _log = logging.getLogger(__name__)
@@ -197,6 +202,6 @@ def _send_text(text: str, node: str) -> None:
     try:
         from server import PromptServer
 
-        PromptServer.instance.send_progress_text(text, node)
+        PromptServer.instance.send_progress_text(_TAG.sub("<\u2060", text), node)
     except (ImportError, AttributeError) as error:
         _log.debug("this ComfyUI shows no text on a node: %r", error)

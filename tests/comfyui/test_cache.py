@@ -1,6 +1,7 @@
 """Nothing runs twice for the same question: the worker itself says how many calls it has had."""
 
 import os
+import re
 import threading
 
 import numpy as np
@@ -381,6 +382,18 @@ def test_the_node_names_the_model_that_answered_and_warns_only_where_nobody_chos
         assert [("drawn shapes only" in note) for note in notes] == ([True] if model == "auto" else [])
     (running,) = worker()
     assert running.finished_calls == 1
+
+
+@pytest.mark.parametrize("tag", ["<img src=x onerror=alert(1)>", "</div>", "<!-- ", "<?php", "<<b>>"])
+def test_an_answer_that_looks_like_html_is_none_on_the_node(worker, comfy, image, tag):
+    """Older front ends show a node's text as HTML, in which no tag begins before an invisible word joiner."""
+    execution_of(comfy, [])
+    answer = chat(f"steps=1 2 < 3 {tag}")
+    assert tag in answer.args[0]
+    shown = comfy.server.texts[-1]
+    assert not re.search("<[A-Za-z/!?]", shown)
+    assert tag in shown.replace("\u2060", "")
+    assert "2 < 3" in shown
 
 
 def test_a_long_answer_is_shortened_on_the_node_alone(worker, comfy, image):

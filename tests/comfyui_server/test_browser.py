@@ -82,21 +82,19 @@ def test_a_workflow_from_before_the_later_inputs_has_their_defaults(page):
 
 
 def test_a_seed_stays_as_it_is_unless_the_workflow_says_otherwise(page):
-    read = (
-        "() => window.app.graph._nodes.flatMap(node => node.widgets ?? [])"
-        ".filter(widget => widget.name == 'control_after_generate').map(widget => widget.value)"
-    )
+    # What follows the seed; newer front ends call that widget by the value that it begins with.
+    control = "widgets[widgets.findIndex(widget => widget.name == 'seed') + 1]"
+    read = f"() => {{ const widgets = window.app.graph._nodes[0].widgets; return {control}.value; }}"
     page.evaluate("() => window.app.graph.clear()")
     page.evaluate("() => window.app.graph.add(LiteGraph.createNode('Sa2VAModelOptions'))")
-    assert page.evaluate(read) == ["fixed"]
+    assert page.evaluate(read) == "fixed"
     saved = page.evaluate(
-        "() => { const widgets = window.app.graph._nodes[0].widgets;"
-        " widgets.find(widget => widget.name == 'control_after_generate').value = 'increment';"
+        f"() => {{ const widgets = window.app.graph._nodes[0].widgets; {control}.value = 'increment';"
         " return window.app.graph.serialize(); }"
     )
     page.evaluate("graph => window.app.loadGraphData(graph)", saved)
     page.wait_for_timeout(1000)
-    assert page.evaluate(read) == ["increment"]
+    assert page.evaluate(read) == "increment"
 
 
 def test_the_settings_are_there(page):
@@ -135,11 +133,12 @@ def test_text_is_shown_as_text(server, page, scripted):
     nodes = {
         "1": node("LoadImage", image=LOSSLESS),
         "2": node("Sa2VAImageSegmentation", model=MARKUP, image=["1", 0], prompt=MARKUP, threshold=0.5),
+        "20": node("PreviewAny", source=["2", 0]),
         "3": scripted,
         "4": node("Sa2VAChat", model="scripted:", prompt=MARKUP, video_frames=5, options=["3", 0]),
         "5": node("PreviewAny", source=["4", 0]),
     }
-    for wanted in (("1", "2"), ("3", "4", "5")):
+    for wanted in (("1", "2", "20"), ("3", "4", "5")):
         chosen = {key: nodes[key] for key in wanted}
         page.evaluate("nodes => window.app.loadApiJson(nodes, 'hostile')", chosen)
         page.wait_for_timeout(1000)

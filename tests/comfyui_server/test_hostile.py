@@ -107,7 +107,9 @@ def refusal(server, nodes):
     except urllib.error.HTTPError as refused:
         if refused.code != 400:
             raise
-        return json.dumps(json.loads(refused.read()), ensure_ascii=False)
+        answer = json.loads(refused.read())
+        assert answer["error"]["type"] != "prompt_no_outputs", "the workflow is none"
+        return json.dumps(answer, ensure_ascii=False)
     run = server.wait(prompt_id)
     assert run.status == "error"
     kind = run.messages["execution_error"]["exception_type"]
@@ -255,7 +257,7 @@ def of_kind(nodes, kind, **inputs):
             given[name] = more[0]["default"]
         elif form == "IMAGE" and name == "image":
             given[name] = ["2", 0]
-    made = {key: each for key, each in graph().items() if key != "3"}
+    made = {key: each for key, each in graph().items() if key not in ("3", "text")}
     given |= {"model": MODEL} if "model" in given else {}
     made["7"] = node(kind, **given | inputs)
     made["70"] = node("PreviewAny", source=["7", 0])

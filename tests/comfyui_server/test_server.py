@@ -34,7 +34,7 @@ CLIP = ROOT / "example_workflows" / "pictures" / "crossing.mp4"
 
 def test_the_pack_loads_and_says_where_it_is(server, nodes):
     ours = {name: each for name, each in nodes.items() if each["category"].startswith("Sa2VA")}
-    assert len(ours) == 10
+    assert len(ours) == 11
     assert {each["python_module"] for each in ours.values()} == {f"custom_nodes.{PACK}"}
     log = server.log.read_text()
     assert not [line for line in log.splitlines() if "IMPORT FAILED" in line and PACK in line]
@@ -317,7 +317,7 @@ def test_old_workflows_run(server):
     }
     morph = {"morph": "closing", "erode_kernel": 3, "dilate_kernel": 3, "iterations": 1}
     nodes = graph(amount=2)
-    del nodes["3"]
+    del nodes["3"], nodes["text"]
     nodes["7"] = node("XJSa2VAImageSegmentation", image=["2", 0], **common, **morph)
     nodes["8"] = node("XJSa2VAVideoSegmentation", images=["2", 0], **common, **morph)
     for number in ("7", "8"):

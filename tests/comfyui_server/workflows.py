@@ -42,6 +42,8 @@ def graph(amount: int = 1, prompt: str = PROMPT, *, save: bool = False, **more: 
         "1": node("LoadImage", image=LOSSLESS),
         "2": node("RepeatImageBatch", image=["1", 0], amount=amount),
         "3": node("Sa2VAImageSegmentation", **asked),
+        # Newer versions of ComfyUI run nothing that leads to no output node, and ours is none there.
+        "text": node("PreviewAny", source=["3", 0]),
     }
     if save:
         nodes["4"] = node("MaskToImage", mask=["3", 2])
