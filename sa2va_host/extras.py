@@ -8,6 +8,7 @@ from importlib import import_module, metadata
 from importlib.util import find_spec
 
 from .errors import ConfigError
+from .machine.descriptors import is_shortage
 
 _OPENCV = (
     "opencv-python-headless",
@@ -33,9 +34,20 @@ def check_matting() -> None:
         raise _missing("Decontaminating colours needs the package pymatting.", "matting")
 
 
+def opencv_is_installed() -> bool:
+    """Whether there is a `cv2`, which may be broken. Takes no time."""
+    try:
+        return find_spec("cv2") is not None
+    except (
+        ValueError
+    ):  # another thread imports it, and has put OpenCV's own module, without a spec, in its place
+        return True
+
+
 def has_opencv() -> bool:
     """Whether `cv2` can be used, whichever distribution brought it. The first call imports it; where that fails, it
-    says once in the log that NumPy and Pillow take its place.
+    says once in the log that NumPy and Pillow take its place. Raises `OSError` or `ImportError` where no descriptor is
+    left.
     """
     return _opencv_failure() is None
 
@@ -46,7 +58,7 @@ def check_opencv(what: str, *, tried: bool = True) -> None:
 
     The advice never installs one OpenCV over another, nor another NumPy than the one that is here.
     """
-    if not tried and find_spec("cv2") is not None:
+    if not tried and opencv_is_installed():
         return
     failure = _opencv_failure()
     if failure is None:
@@ -79,14 +91,17 @@ def check_opencv(what: str, *, tried: bool = True) -> None:
 @functools.cache
 def _opencv_failure() -> str | None:
     """None where `cv2` can be used, empty where there is none, else why not."""
-    if find_spec("cv2") is None:
+    if not opencv_is_installed():
         failure = ""
     else:
         try:
             # What pip leaves of one OpenCV after another was removed is an empty package.
             import_module("cv2").resize  # noqa: B018
             return None
-        except Exception as error:  # noqa: BLE001 - a library that is broken may fail in any way
+        except Exception as error:
+            # A library that is broken may fail in any way. A shortage passes, and is not remembered.
+            if is_shortage(error):
+                raise
             failure = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
     reason = f"cannot be imported ({failure})" if failure else "is not installed"
     _log.info("OpenCV %s: NumPy and Pillow resize masks and write PNG files in its place, slower.", reason)

@@ -10,7 +10,6 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -248,13 +247,13 @@ def _encode_mask() -> None:
 def _opencv() -> Finding:
     """Whichever distribution brought it: the extra's name says nothing of the others."""
     from sa2va_host.errors import ConfigError
-    from sa2va_host.extras import check_opencv
+    from sa2va_host.extras import check_opencv, opencv_is_installed
 
     use = f"opencv, for {HERE['opencv']}"
     try:
         check_opencv("This")
     except ConfigError as error:
-        is_broken = find_spec("cv2") is not None
+        is_broken = opencv_is_installed()
         return Finding("problem" if is_broken else "ok", f"{use}: {error}", error.advice)
     import cv2
     import numpy as np

@@ -27,14 +27,19 @@ def reporting_shortage() -> Iterator[None]:
         yield
     except Sa2VAError:  # some are an OSError too
         raise
-    except OSError as error:
-        if error.errno not in _SHORTAGES:
+    except (OSError, ImportError) as error:
+        if not is_shortage(error):
             raise
         raise _shortage(error) from error
-    except ImportError as error:
-        if not _is_half_loaded(error) and not any(os.strerror(each) in str(error) for each in _SHORTAGES):
-            raise
-        raise _shortage(error) from error
+
+
+def is_shortage(error: BaseException) -> bool:
+    """Whether an error says that this process, or the whole system, has no file descriptor left."""
+    if isinstance(error, OSError):
+        return error.errno in _SHORTAGES
+    if isinstance(error, ImportError):
+        return _is_half_loaded(error) or any(os.strerror(each) in str(error) for each in _SHORTAGES)
+    return False
 
 
 def _is_half_loaded(error: ImportError) -> bool:

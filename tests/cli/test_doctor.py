@@ -247,7 +247,7 @@ def test_opencv_is_whichever_there_is(monkeypatch):
     assert found.level == "ok"
     assert f"cv2 {cv2.__version__}, {Path(cv2.__file__).parent}" in found.message
     monkeypatch.setattr("sa2va_host.extras._opencv_failure", lambda: "")
-    monkeypatch.setattr("sa2va_plugins.cli.checks.find_spec", lambda _: None)
+    monkeypatch.setattr("sa2va_host.extras.opencv_is_installed", lambda: False)
     (found,) = [each for each in findings("extras") if each.message.startswith("opencv")]
     assert (found.level, "not installed" in found.message) == ("ok", True)
     assert found.advice == f"Run: {sys.executable} -m pip install 'opencv-python-headless>=4.8'"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import io
 import json
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from itertools import product
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import cv2
@@ -332,3 +334,27 @@ def test_a_real_answer_gives_the_same_files(tmp_path):
             assert (np.asarray(Image.open(one)) != np.asarray(Image.open(other))).any(axis=2).mean() < 0.05
         else:
             assert np.array_equal(np.asarray(Image.open(one)), np.asarray(Image.open(other))), name
+
+
+def test_while_another_thread_imports_opencv_it_is_there(monkeypatch):
+    """OpenCV puts its own module, which has no spec, in place of the package that is being imported."""
+    monkeypatch.setitem(sys.modules, "cv2", ModuleType("cv2"))
+    assert sys.modules["cv2"].__spec__ is None
+    assert extras.opencv_is_installed()
+
+
+def test_a_shortage_of_descriptors_is_not_taken_for_an_opencv_that_is_broken(monkeypatch):
+    shortage = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    def refuse(name):
+        raise shortage
+
+    extras._opencv_failure.cache_clear()
+    try:
+        with monkeypatch.context() as famine:
+            famine.setattr(extras, "import_module", refuse)
+            with pytest.raises(OSError, match="Too many open files"):
+                extras.has_opencv()
+        assert extras.has_opencv()
+    finally:
+        extras._opencv_failure.cache_clear()

@@ -84,12 +84,13 @@ def test_a_call_that_comes_as_the_connection_fails_is_told_why(connect, picture,
 
     def reserve_and_fail():
         room = reserve()
+        assert room.link is link
+        link._watch = lambda: 1 / 0
         link._waker.wake()  # and it looks at what is due
         eventually(lambda: not link._thread.is_alive(), 5)
         return room
 
     with monkeypatch.context() as broken:
-        broken.setattr(link, "_watch", lambda: 1 / 0)
         broken.setattr(sa._session, "reserve", reserve_and_fail)
         with pytest.raises(WorkerError, match="ZeroDivisionError"):
             sa.segment(picture, "objects=1")
