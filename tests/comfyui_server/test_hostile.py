@@ -54,6 +54,8 @@ def hostile(environment, traps, tmp_path_factory):
         environment=environment | {"SA2VA_TRUST_WORKFLOWS": "", "PATH": path},
     ) as started:
         yield started
+    for worker in list_workers():
+        stop_worker(worker, force=True)
 
 
 @pytest.fixture(scope="module")
