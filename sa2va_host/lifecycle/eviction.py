@@ -15,7 +15,7 @@ from sa2va_host.protocol.specification import AUTO, Specification
 
 from .rendezvous import Record, RunDirectory
 from .status import WorkerStatus, worker_status
-from .stopping import stop
+from .stopping import SILENT_FOR, stop
 
 _ANYWHERE = (AUTO, "balanced", "offload")
 """Devices of a request that may turn out to be any."""
@@ -49,7 +49,11 @@ def make_way(
             break
         time.sleep(_POLL)
         others = in_the_way(specification, run)
-    holders = [_describe(status) for record in others if (status := worker_status(record))]
+    # On a machine that is busy an idle worker may need longer for an answer than calls are waited for.
+    last = [(record, worker_status(record, SILENT_FOR)) for record in others]
+    if any(status.phase == "ready" and _went(record, run, wait=0.0) for record, status in last):
+        return
+    holders = [_describe(status) for _, status in last if status]
     if not holders:  # they left by themselves
         return
     raise OutOfMemory(
