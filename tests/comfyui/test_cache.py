@@ -12,6 +12,7 @@ from sa2va_host.config import load_settings
 from sa2va_host.errors import ConfigError, OutOfMemory
 from sa2va_host.generation import Generation
 from tests.clips import pictures, write_clip
+from tests.model_options import UNCHANGED
 
 from .conftest import MODEL, execution_of
 
@@ -46,21 +47,7 @@ def model_options(**changed):
     """What the node Model Options gives."""
     from sa2va_plugins.comfyui.model_options import Sa2VAModelOptions
 
-    said = {
-        "quantization": "none",
-        "attention": "auto",
-        "dtype": "auto",
-        "device": "auto",
-        "keep_alive": "as set",
-        "minutes": 5.0,
-        "worker_python": "",
-        "max_new_tokens": 2048,
-        "do_sample": False,
-        "temperature": 1.0,
-        "top_p": 1.0,
-        "seed": 0,
-    }
-    return Sa2VAModelOptions.execute(**said | changed).args[0]
+    return Sa2VAModelOptions.execute(**UNCHANGED | changed).args[0]
 
 
 def test_dials_and_wires_of_an_image_do_not_ask_again_and_masks_follow_them(calls, comfy, image):

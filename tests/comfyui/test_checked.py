@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from sa2va_host.errors import InvalidInput
+from tests.model_options import UNCHANGED
 
 
 @pytest.fixture
@@ -91,20 +92,5 @@ def test_numbers_of_numpy_and_wires_that_are_not_connected_are_taken(offered):
 
 
 def test_a_kernel_of_the_hub_is_for_model_options_to_judge(refused):
-    said = refused("Sa2VAModelOptions", attention="kernels-community/flash-attn", **DEFAULTS)
+    said = refused("Sa2VAModelOptions", **UNCHANGED | {"attention": "kernels-community/flash-attn"})
     assert "no workflow may" in said
-
-
-DEFAULTS = {
-    "quantization": "none",
-    "dtype": "auto",
-    "device": "auto",
-    "keep_alive": "as set",
-    "minutes": 5.0,
-    "worker_python": "",
-    "max_new_tokens": 2048,
-    "do_sample": False,
-    "temperature": 1.0,
-    "top_p": 1.0,
-    "seed": 0,
-}

@@ -8,6 +8,7 @@ import pytest
 
 from sa2va_host.errors import ConfigError, InvalidInput
 from sa2va_host.results import Segmentation
+from tests.model_options import UNCHANGED
 
 from .conftest import MODEL, execution_of
 
@@ -191,21 +192,7 @@ def test_chat_is_about_all_pictures_or_none(worker, image):
 def options(**changed):
     from sa2va_plugins.comfyui.model_options import Sa2VAModelOptions
 
-    said = {
-        "quantization": "none",
-        "attention": "auto",
-        "dtype": "auto",
-        "device": "auto",
-        "keep_alive": "as set",
-        "minutes": 5.0,
-        "worker_python": "",
-        "max_new_tokens": 2048,
-        "do_sample": False,
-        "temperature": 1.0,
-        "top_p": 1.0,
-        "seed": 0,
-    }
-    return Sa2VAModelOptions.execute(**{**said, **changed}).args[0]
+    return Sa2VAModelOptions.execute(**UNCHANGED | changed).args[0]
 
 
 def test_options_that_nobody_changed_leave_the_settings_alone(comfy, monkeypatch):

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.model_options import UNCHANGED
+
 FOLDER = Path(__file__).resolve().parents[2] / "example_workflows"
 PICTURE = FOLDER / "pictures" / "triangles.jpg"
 LOSSLESS = "triangles.png"
@@ -64,21 +66,7 @@ def long_call(frames: int) -> dict[str, Any]:
 
 def options(**changed: Any) -> dict[str, Any]:
     """A node Model Options in API form, as it stands there first."""
-    said = {
-        "quantization": "none",
-        "attention": "auto",
-        "dtype": "auto",
-        "device": "auto",
-        "keep_alive": "as set",
-        "minutes": 5.0,
-        "worker_python": "",
-        "max_new_tokens": 2048,
-        "do_sample": False,
-        "temperature": 1.0,
-        "top_p": 1.0,
-        "seed": 0,
-    }
-    return node("Sa2VAModelOptions", **said | changed)
+    return node("Sa2VAModelOptions", **UNCHANGED | changed)
 
 
 def as_saved_before(file: Path) -> dict[str, Any]:
