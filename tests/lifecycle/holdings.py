@@ -54,7 +54,9 @@ def processes_in(folder: Path) -> Iterator[int]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with suppress(OSError):
-                if (entry / "cwd").readlink().is_relative_to(folder) and processes.identify(int(entry.name)):
+                # So Linux calls a folder that was deleted, or one that took its place.
+                works_in = Path(str((entry / "cwd").readlink()).removesuffix(" (deleted)"))
+                if works_in.is_relative_to(folder) and processes.identify(int(entry.name)):
                     yield int(entry.name)
 
 
