@@ -67,6 +67,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="sa2va-") as folder:
         os.environ |= {"SA2VA_RUN_DIR": f"{folder}/run", "SA2VA_WORKER_PYTHON": sys.executable}
         os.environ["SA2VA_COMFYUI_CACHE_BYTES"] = "0"  # each repetition is to ask the worker
+        os.environ["SA2VA_TRUST_WORKFLOWS"] = "1"  # the scripted worker is named by the workflow
         base = prepare(Path(folder) / "base")
         pack = base / "custom_nodes" / "sink"
         pack.mkdir()
