@@ -268,11 +268,12 @@ def test_replaced_files_of_a_checkpoint_are_another_model(calls, comfy, worker, 
     (first,) = worker()
 
     weights.write_bytes(b"WEIGHTS")
-    os.utime(weights, ns=(about.st_atime_ns, about.st_mtime_ns))
+    os.utime(weights, ns=(about.st_atime_ns, about.st_mtime_ns + 10**9))
     for _ in range(2):
         segment(image[:1], model="mine")
-    assert calls() == 1, "a worker of the new files was asked, once"
-    assert first not in worker()
+    assert calls() == 2, "a worker of the new files was asked, once"
+    (second,) = {running.pid for running in worker()} - {first.pid}
+    assert [running.finished_calls for running in worker() if running.pid == second] == [1]
 
 
 def test_errors_and_interrupted_calls_are_not_kept(calls, comfy, image):
