@@ -17,7 +17,7 @@ from comfy_api.latest import io
 from sa2va_host.video.key_frames import KeyFrames
 
 from . import segment_image, segment_video
-from .inputs import CATEGORY, threshold_input
+from .inputs import CATEGORY, problem_of, threshold_input
 from .model_list import entry, plain
 from .options import Options
 from .refine_edges import check_vitmatte, vitmatte, vitmatte_inputs
@@ -37,7 +37,16 @@ _FOLLOWING = segment_video.Following(KeyFrames("first", 5))
 """What that pack shows the language model, as upstream does."""
 
 
-class XJSa2VAImageSegmentation(io.ComfyNode):
+class _OldNode(io.ComfyNode):
+    """What the nodes of both packs have in common."""
+
+    @classmethod
+    def validate_inputs(cls, model_name: str | None) -> bool | str:
+        """Any model is accepted, as in the new nodes."""
+        return problem_of(model_name) or True
+
+
+class XJSa2VAImageSegmentation(_OldNode):
     """One picture; of a batch the first."""
 
     @classmethod
@@ -47,10 +56,6 @@ class XJSa2VAImageSegmentation(io.ComfyNode):
             "Sa2VA Image Segmentation (XJ)",
             [*_inputs("image", "Please provide segmentation masks for all objects.", 0.5), *_morph_inputs()],
         )
-
-    @classmethod
-    def validate_inputs(cls, model_name: str) -> bool | str:
-        return bool(model_name) or "Choose a model."
 
     @classmethod
     def execute(
@@ -76,7 +81,7 @@ class XJSa2VAImageSegmentation(io.ComfyNode):
         return io.NodeOutput(text, _morphed(masks, morph, erode_kernel, dilate_kernel, iterations))
 
 
-class XJSa2VAImageSegmentationV2(io.ComfyNode):
+class XJSa2VAImageSegmentationV2(_OldNode):
     """One picture, with ViTMatte after the threshold's own map."""
 
     @classmethod
@@ -90,10 +95,6 @@ class XJSa2VAImageSegmentationV2(io.ComfyNode):
                 *vitmatte_inputs("detail_erode", "detail_dilate"),
             ],
         )
-
-    @classmethod
-    def validate_inputs(cls, model_name: str) -> bool | str:
-        return bool(model_name) or "Choose a model."
 
     @classmethod
     def execute(
@@ -137,7 +138,7 @@ class XJSa2VAImageSegmentationV2(io.ComfyNode):
         return io.NodeOutput(text, (torch.cat(mattes) > threshold).float())
 
 
-class XJSa2VAVideoSegmentation(io.ComfyNode):
+class XJSa2VAVideoSegmentation(_OldNode):
     """A batch of frames."""
 
     @classmethod
@@ -150,10 +151,6 @@ class XJSa2VAVideoSegmentation(io.ComfyNode):
                 *_morph_inputs(),
             ],
         )
-
-    @classmethod
-    def validate_inputs(cls, model_name: str) -> bool | str:
-        return bool(model_name) or "Choose a model."
 
     @classmethod
     def execute(
@@ -179,7 +176,7 @@ class XJSa2VAVideoSegmentation(io.ComfyNode):
         return io.NodeOutput(text, _morphed(masks, morph, erode_kernel, dilate_kernel, iterations))
 
 
-class Sa2VANodeTpl(io.ComfyNode):
+class Sa2VANodeTpl(_OldNode):
     """One picture; of a batch the first. A mask for each object."""
 
     @classmethod
@@ -231,10 +228,6 @@ class Sa2VANodeTpl(io.ComfyNode):
             ],
             is_deprecated=True,
         )
-
-    @classmethod
-    def validate_inputs(cls, model_name: str) -> bool | str:
-        return bool(model_name) or "Choose a model."
 
     @classmethod
     def execute(

@@ -364,6 +364,8 @@ def test_the_old_names_offer_what_fetches_their_checkpoints_and_never_as_the_def
         assert model.options["default"] in model.options["options"]
         assert "ByteDance/Sa2VA-Qwen3-VL-4B (download, 20.2 GB)" in model.options["options"]
         assert node.validate_inputs("ByteDance/Sa2VA-Qwen3-VL-4B") is True  # as old workflows have it
+        assert node.validate_inputs(None) is True, "a link, of which nothing is known yet"
+        assert node.validate_inputs("") == "Choose a model."
 
 
 @pytest.mark.parametrize("threshold", [0.5, 1.0])
